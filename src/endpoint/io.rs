@@ -1,0 +1,320 @@
+//! What goes into the two machines and what comes out of them.
+//!
+//! A machine is driven in one way only: `handle` one input, then `poll` until it gives `None`,
+//! then wait for the next input or for `deadline`. It never waits, reads no clock and holds no
+//! socket; every effect is an output, and the effect's completion comes back as an input.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::error::Refused;
+use crate::types::{CallNumber, Env, ReplicaId, Seqno, View};
+
+/// A POST that came in and waits for its response; chosen by the driver, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A POST that the machine sends; chosen by the machine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PostId(pub u64);
+
+/// One execution that the machine asked for; chosen by the machine, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// One call that a user made of a client; chosen by the driver, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallToken(pub u64);
+
+/// SOAP version of a user's message.
+pub use crate::soap::envelope::Version;
+
+/// What the replica is told.
+#[derive(Debug)]
+pub enum ReplicaInput {
+    /// A whole POST came in.
+    Request {
+        /// To be named in the one `Respond` that answers it.
+        request: RequestId,
+        /// The HTTP body.
+        octets: Bytes,
+    },
+    /// The peer closed the connection of a POST that is not answered yet.
+    Gone(RequestId),
+    /// The whole response to a POST of ours came.
+    Response {
+        /// Which.
+        post: PostId,
+        /// The HTTP body; empty with 202.
+        octets: Bytes,
+    },
+    /// A POST of ours failed: no connection, closed early, or timed out.
+    Failed(PostId),
+    /// The wrapped service finished a call.
+    Executed {
+        /// Which.
+        ticket: Ticket,
+        /// What it did.
+        completion: Completion,
+    },
+    /// The wrapped service's WSDL, or why there is none.
+    Described {
+        /// The request that asked for it.
+        request: RequestId,
+        /// The document as the service serves it.
+        wsdl: Result<Vec<u8>, String>,
+    },
+    /// The log holds everything up to a position.
+    Synced(crate::log::Synced),
+    /// The deadline passed.
+    Tick,
+}
+
+/// What the replica wants done.
+#[derive(Debug)]
+pub enum ReplicaOutput {
+    /// Send a POST to another replica.
+    Post {
+        /// The peer.
+        to: ReplicaId,
+        /// To be named in its `Response` or `Failed`.
+        post: PostId,
+        /// The HTTP body.
+        octets: Vec<u8>,
+    },
+    /// Answer a POST that came in.
+    Respond {
+        /// Which.
+        request: RequestId,
+        /// HTTP status.
+        status: u16,
+        /// The HTTP body; empty with 202.
+        octets: Vec<u8>,
+    },
+    /// Append a record to the log; `Synced` follows when it is on disk.
+    Append(crate::log::Position, crate::log::Record),
+    /// Execute one call on the application; one is under way at a time.
+    Execute {
+        /// To be named in its `Executed`.
+        ticket: Ticket,
+        /// The call.
+        invocation: Invocation,
+    },
+    /// Fetch the wrapped service's WSDL.
+    Describe(RequestId),
+    /// Something an operator may want to know.
+    Event(Event),
+}
+
+/// What the client is told.
+#[derive(Debug)]
+pub enum ClientInput {
+    /// A user calls.
+    Call {
+        /// To be named in its `Answer`.
+        token: CallToken,
+        /// The call.
+        call: UserCall,
+    },
+    /// A user wants the WSDL of the wrapped service.
+    Describe(CallToken),
+    /// The whole response to a POST of ours came.
+    Response {
+        /// Which.
+        post: PostId,
+        /// The HTTP body; empty with 202.
+        octets: Bytes,
+    },
+    /// A POST of ours failed: no connection, closed early, or timed out.
+    Failed(PostId),
+    /// The deadline passed.
+    Tick,
+    /// Finish: end what is open, refuse what is new. `Drained` follows.
+    Shutdown,
+}
+
+/// What the client wants done.
+#[derive(Debug)]
+pub enum ClientOutput {
+    /// Send a POST to a replica.
+    Post {
+        /// The replica.
+        to: ReplicaId,
+        /// To be named in its `Response` or `Failed`.
+        post: PostId,
+        /// The HTTP body.
+        octets: Vec<u8>,
+    },
+    /// Answer a call.
+    Answer {
+        /// Which.
+        token: CallToken,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Answer a request for the WSDL: the text that f + 1 replicas' services show, with
+    /// [`ADDRESS_MARK`] wherever the service's own address stood.
+    Described {
+        /// Which.
+        token: CallToken,
+        /// The document, or why there is none.
+        wsdl: Result<Vec<u8>, String>,
+    },
+    /// Something an operator may want to know.
+    Event(Event),
+    /// Nothing is open any more after `Shutdown`.
+    Drained,
+}
+
+/// Stands for the service's address in a WSDL that replicas agree on.
+pub const ADDRESS_MARK: &str = "urn:bft-ws:1:address";
+
+/// One SOAP request of a user.
+#[derive(Clone, Debug)]
+pub struct UserCall {
+    /// SOAP version of the envelope.
+    pub version: Version,
+    /// SOAPAction or the action parameter; may be empty.
+    pub action: String,
+    /// The user's envelope as it came.
+    pub envelope: Bytes,
+    /// The call's place in a call sequence of the caller's own, else the client's own sequence.
+    pub sequence: Option<(Uuid, CallNumber)>,
+    /// When the user's request was complete, on the stopwatch; 0 if not measured.
+    pub received_ns: u64,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What the user gets.
+    pub outcome: Outcome,
+    /// Where the call was ordered.
+    pub seqno: Option<Seqno>,
+    /// The view that the deciding replica was in.
+    pub view: Option<View>,
+    /// Who answered what.
+    pub votes: Vec<Vote>,
+    /// Where the time went, if the client measures.
+    pub timing: Option<Box<crate::endpoint::timing::Breakdown>>,
+}
+
+/// What the user gets.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The voted reply of the service.
+    Reply {
+        /// Whether it is a SOAP fault of the service.
+        fault: bool,
+        /// A whole envelope in the SOAP version of the call.
+        envelope: Vec<u8>,
+    },
+    /// A fault of ours: the call was not taken, and nothing was executed for it.
+    Refused {
+        /// A whole envelope in the SOAP version of the call.
+        envelope: Vec<u8>,
+        /// HTTP status.
+        status: u16,
+        /// One line.
+        reason: String,
+    },
+    /// No f + 1 equal replies by the deadline: it may or may not have been executed (R14).
+    Unknown {
+        /// A whole envelope in the SOAP version of the call.
+        envelope: Vec<u8>,
+        /// One line: who answered what, and why.
+        reason: String,
+        /// Whether any replica was reached at all.
+        reached: bool,
+    },
+}
+
+/// One replica's reply to a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Who.
+    pub replica: ReplicaId,
+    /// SHA-256 of its canonical replies.
+    pub digest: crate::types::Digest,
+    /// Whether it is the one that won.
+    pub agreed: bool,
+}
+
+/// One call as the application gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// SOAP version of the envelope.
+    pub version: Version,
+    /// The user's action; may be empty.
+    pub action: String,
+    /// A whole envelope, the same octets at every correct replica.
+    pub envelope: Vec<u8>,
+    /// Virtual time and seed.
+    pub env: Env,
+}
+
+/// What the application did with one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// It answered.
+    Reply {
+        /// HTTP status.
+        status: u16,
+        /// The envelope.
+        octets: Bytes,
+    },
+    /// The request left and no whole answer came: this replica cannot know what happened (R21).
+    Lost(String),
+}
+
+/// Something an operator may want to know: logged (rate-limited) and counted by the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message was not taken.
+    Refused {
+        /// The sender's name where known, else `?`.
+        from: String,
+        /// Why.
+        reason: Refused,
+        /// What it was.
+        what: &'static str,
+    },
+    /// A replica's reply was outvoted.
+    Disagreed {
+        /// Who.
+        replica: ReplicaId,
+    },
+    /// The primary did not order a bundle in time (R7).
+    NoPrimary {
+        /// Whose turn it is.
+        primary: ReplicaId,
+        /// In which view.
+        view: View,
+    },
+    /// A checkpoint became stable.
+    Stable(Seqno),
+    /// This replica's checkpoint differs from that of 2f + 1 others (R19), or its service lost a
+    /// call (R21); it executes no more.
+    Diverged {
+        /// Since when.
+        seqno: Seqno,
+        /// In what.
+        why: String,
+    },
+    /// No 2f + 1 equal checkpoint formed in time: nothing is admitted (R19).
+    Stalled(Seqno),
+    /// A checkpoint formed again.
+    Resumed(Seqno),
+    /// This replica is further behind than its peers can help with.
+    Behind {
+        /// Its last executed batch.
+        executed: Seqno,
+        /// The oldest batch that peers still hold.
+        stable: Seqno,
+    },
+    /// A replica came back in another incarnation and is not taken (R18).
+    Restarted {
+        /// Who.
+        replica: ReplicaId,
+    },
+}

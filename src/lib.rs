@@ -1,0 +1,14 @@
+//! BFT-WS: a SOAP service answers correctly, or not at all, while up to f of its n = 3f + 1
+//! replicas lie, crash or are broken into.
+//!
+//! The modules stand on floors; each imports only from floors below its own (`tests/floors.rs`).
+//! Everything but `node` is pure: inputs in, effects out. ARCHITECTURE.md walks one request
+//! through the files.
+
+// Floor 0: words, bounds, what goes wrong, what is proven.
+pub mod error;
+pub mod limits;
+pub mod types;
+
+// Floor 4: the parts of BFT-WS.
+pub mod endpoint;

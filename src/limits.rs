@@ -1,0 +1,93 @@
+//! Every bound on what a peer controls, in one table, and the relations that must hold between
+//! them, checked when the crate is compiled.
+//!
+//! A bound is a promise to the operator: memory that a peer can make us hold is a product of
+//! numbers on this page.
+
+use crate::types::Micros;
+
+/// Octets of one envelope, whoever sends it.
+pub const ENVELOPE_BYTES: usize = 16 << 20;
+/// Octets of one user's request or one service's reply.
+pub const CALL_BYTES: usize = 4 << 20;
+/// Octets of the HTTP head of a request or response.
+pub const HTTP_HEAD_BYTES: usize = 64 << 10;
+
+/// Elements open at once in a document.
+pub const XML_DEPTH: usize = 128;
+/// Attributes of one element, namespace declarations included.
+pub const XML_ATTRIBUTES: usize = 128;
+/// Namespace declarations in scope at once.
+pub const XML_NAMESPACES: usize = 256;
+/// Elements and text nodes of one document.
+pub const XML_NODES: usize = 1 << 20;
+/// Octets of one name, prefix included.
+pub const XML_NAME_BYTES: usize = 1 << 10;
+/// Octets of one identifier (wsa:MessageID, wsrm:Identifier, an address).
+pub const URI_BYTES: usize = 2 << 10;
+/// Header blocks of one envelope.
+pub const HEADER_BLOCKS: usize = 64;
+
+/// Acknowledgement ranges in one SequenceAcknowledgement.
+pub const ACK_RANGES: usize = 256;
+/// Messages that a source keeps unacknowledged on one leg.
+pub const LEG_UNACKED: usize = 4_096;
+/// Messages that a destination holds beyond a gap, and how far ahead a number may be.
+pub const LEG_AHEAD: u64 = 4_096;
+/// Sequences that a destination keeps for one authenticated peer.
+pub const SEQUENCES_PER_PEER: usize = 8;
+
+/// Calls of one bundle.
+pub const BUNDLE_CALLS: usize = 256;
+/// Octets of one bundle's canonical Body; one call always fits.
+pub const BUNDLE_BYTES: usize = 8 << 20;
+/// W of R1: how far a call number may be above the last executed one of its sequence.
+pub const CALL_WINDOW: u64 = 4_096;
+/// Call sequences that one client has open at once (R1, R4).
+pub const CALL_SEQUENCES: usize = 64;
+/// GroupSequences that the state remembers for one client (R4).
+pub const GROUP_SEQUENCES: usize = 8;
+/// Octets of stored replies kept for one client before its calls get a fault (B of R1).
+pub const STORED_REPLY_BYTES: usize = 64 << 20;
+/// Clients of a group.
+pub const CLIENTS: usize = 1_024;
+/// Replicas of a group.
+pub const REPLICAS: u16 = 31;
+
+/// Bundles that one client has waiting in a replica's pool.
+pub const POOL_BUNDLES: usize = 1_024;
+/// Octets that one client has waiting in a replica's pool.
+pub const POOL_BYTES: usize = 64 << 20;
+/// Bundles of one batch.
+pub const BATCH_BUNDLES: usize = 256;
+/// Octets of the bodies of one batch.
+pub const BATCH_BYTES: usize = 16 << 20;
+/// K: a checkpoint is taken after each batch whose Seqno is a multiple of it (TOCS 2002 §4.4).
+pub const CHECKPOINT_INTERVAL: u64 = 128;
+/// L: the high watermark is the low one plus this (TOCS 2002 §4.4).
+pub const WINDOW: u64 = 2 * CHECKPOINT_INTERVAL;
+/// Agreement elements of one envelope between replicas.
+pub const AGREEMENT_ELEMENTS: usize = 1_024;
+/// Agreement elements that wait for one peer; beyond it the oldest go (agreement asks again).
+pub const PEER_QUEUE: usize = 4_096;
+/// Bodies that one status or fetch message may ask for.
+pub const FETCH_DIGESTS: usize = 256;
+
+/// Connections between a client and each replica (R8).
+pub const LEG_CONNECTIONS: usize = 8;
+/// Connections from a replica to each other replica.
+pub const PEER_CONNECTIONS: usize = 4;
+/// Connections that one listener serves at once.
+pub const CONNECTIONS: usize = 4_096;
+/// Time for a peer to send one whole request, head and body.
+pub const REQUEST_READ: Micros = Micros::seconds(30);
+
+/// How far a batch's proposed time may lie from a backup's clock (w of R16).
+pub const CLOCK_WINDOW: Micros = Micros::seconds(10);
+
+const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
+const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
+const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
+// A forwarded body is base64: four octets for three.
+const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
+const _: () = assert!(POOL_BYTES >= BATCH_BYTES);

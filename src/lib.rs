@@ -9,6 +9,3 @@
 pub mod error;
 pub mod limits;
 pub mod types;
-
-// Floor 4: the parts of BFT-WS.
-pub mod endpoint;

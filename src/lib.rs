@@ -9,3 +9,6 @@
 pub mod error;
 pub mod limits;
 pub mod types;
+
+// Floor 5: the world.
+pub mod node;

@@ -1,0 +1,344 @@
+//! The client: persistent connections to one peer, one exchange at a time on each.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::{Method, Uri};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::limits;
+use crate::node::clock;
+use crate::types::{Instant, Micros};
+
+/// Bounds of one pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolLimits {
+    /// Connections open at once; further exchanges wait their turn.
+    pub connections: usize,
+    /// Octets of a response's body.
+    pub body: usize,
+    /// Time to connect.
+    pub connect: Duration,
+    /// A connection idle for longer is not used again: the peer may be closing it.
+    pub idle: Micros,
+}
+
+impl PoolLimits {
+    /// The usual bounds, with so many connections.
+    #[must_use]
+    pub fn connections(connections: usize) -> Self {
+        Self {
+            connections,
+            body: limits::ENVELOPE_BYTES,
+            connect: Duration::from_secs(2),
+            idle: Micros::seconds(20),
+        }
+    }
+}
+
+/// A request to be sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    /// GET, POST, ...
+    pub method: Method,
+    /// Path and query; empty for the one in the pool's URL.
+    pub target: &'a str,
+    /// Empty if there is no body.
+    pub content_type: &'a str,
+    /// More header fields.
+    pub headers: &'a [(&'static str, String)],
+    /// The body.
+    pub body: Bytes,
+    /// For the whole exchange from the moment it has a connection's turn.
+    pub timeout: Duration,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A POST to the pool's own URL.
+    #[must_use]
+    pub fn post(content_type: &'a str, body: Bytes, timeout: Duration) -> Self {
+        let method = Method::POST;
+        Self {
+            method,
+            target: "",
+            content_type,
+            headers: &[],
+            body,
+            timeout,
+        }
+    }
+
+    /// A GET of `target`, empty for the pool's own URL.
+    #[must_use]
+    pub fn get(target: &'a str, timeout: Duration) -> Self {
+        let (method, body) = (Method::GET, Bytes::new());
+        Self {
+            method,
+            target,
+            content_type: "",
+            headers: &[],
+            body,
+            timeout,
+        }
+    }
+}
+
+/// A response that came whole.
+#[derive(Debug)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Empty if there was none.
+    pub content_type: String,
+    /// At most [`PoolLimits::body`] octets.
+    pub body: Bytes,
+}
+
+/// Why there is no response.
+#[derive(Debug, Error)]
+pub enum PostError {
+    /// No connection: nothing was sent, so it may be tried again.
+    #[error("no connection to {0}: {1}")]
+    Connect(String, String),
+    /// The request, or a part of it, left, and no whole response came.
+    #[error("{0} gave no whole response: {1}")]
+    Lost(String, String),
+    /// The request, or a part of it, left, and no whole response came in time.
+    #[error("{0} gave no response in {1:?}")]
+    TimedOut(String, Duration),
+    /// The response is over the bound.
+    #[error("{0} gave a response over {1} octets")]
+    TooLarge(String, usize),
+    /// The request cannot be written.
+    #[error("{0} cannot be asked that: {1}")]
+    Request(String, String),
+}
+
+impl PostError {
+    /// Whether it is sure that no octet of the request left.
+    #[must_use]
+    pub fn nothing_sent(&self) -> bool {
+        matches!(self, Self::Connect(..) | Self::Request(..))
+    }
+}
+
+/// Persistent connections to one peer.
+#[derive(Debug)]
+pub struct Pool {
+    /// `host:port`, as connected to and as sent in Host.
+    authority: String,
+    target: String,
+    limits: PoolLimits,
+    turns: Semaphore,
+    /// Last used is last: the connection that is warm is used, the others may age.
+    idle: RefCell<Vec<(SendRequest<Full<Bytes>>, Instant)>>,
+}
+
+impl Pool {
+    /// A pool for `http://host[:port][/path]`; connects when first used.
+    ///
+    /// # Errors
+    /// Says what is wrong with the URL.
+    pub fn new(url: &str, limits: PoolLimits) -> Result<Self, String> {
+        let uri: Uri = url
+            .parse()
+            .map_err(|why| format!("{url:?} is not a URL: {why}"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(format!("{url:?} does not begin with http://"));
+        }
+        let host = uri.host().filter(|host| !host.is_empty());
+        let host = host.ok_or_else(|| format!("{url:?} names no host"))?;
+        Ok(Self {
+            authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
+            target: uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
+            limits,
+            turns: Semaphore::new(limits.connections.max(1)),
+            idle: RefCell::default(),
+        })
+    }
+
+    /// `host:port`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Path and query of the pool's URL.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// One exchange, on an idle connection or a new one. Must run inside a `LocalSet`.
+    ///
+    /// A request handed to a connection that turns out closed before it took any of it goes out
+    /// on a new one; nothing else is ever repeated here.
+    ///
+    /// # Errors
+    /// [`PostError`]; only the kinds of [`PostError::nothing_sent`] are safe to repeat.
+    pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, PostError> {
+        let request = self.request(&outgoing)?;
+        // The semaphore is never closed.
+        let _turn = self.turns.acquire().await;
+        let (limits, timeout) = (self.limits, outgoing.timeout);
+        let mut request = Some(request);
+        while let Some((sender, _)) = self.warm() {
+            let Some(next) = request.take() else { break };
+            let exchange = self.exchange(sender, next, limits.body);
+            match self.within(timeout, exchange).await? {
+                Exchanged::Whole(response) => return Ok(response),
+                Exchanged::NotTaken(back) => request = Some(*back),
+            }
+        }
+        let Some(request) = request else {
+            return Err(self.lost("the request is gone"));
+        };
+        let sender = self.connect().await?;
+        let exchange = self.exchange(sender, request, limits.body);
+        match self.within(timeout, exchange).await? {
+            Exchanged::Whole(response) => Ok(response),
+            Exchanged::NotTaken(_) => Err(self.unreachable("closed before it took the request")),
+        }
+    }
+
+    /// An idle connection that is still open and fresh.
+    fn warm(&self) -> Option<(SendRequest<Full<Bytes>>, Instant)> {
+        let now = clock::instant();
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|(sender, since)| !sender.is_closed() && now - *since < self.limits.idle);
+        idle.pop()
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, PostError> {
+        let connecting = tokio::time::timeout(
+            self.limits.connect,
+            TcpStream::connect(self.authority.as_str()),
+        );
+        let stream = match connecting.await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(self.unreachable(&error.to_string())),
+            Err(_) => return Err(self.unreachable("timed out")),
+        };
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_buf_size(limits::HTTP_HEAD_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(&error.to_string()))?;
+        tokio::task::spawn_local(async move {
+            // Its end is seen by whoever holds the sender.
+            let _ = connection.await;
+        });
+        Ok(sender)
+    }
+
+    async fn exchange(
+        &self,
+        mut sender: SendRequest<Full<Bytes>>,
+        request: hyper::Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<Exchanged, PostError> {
+        if sender.ready().await.is_err() {
+            return Ok(Exchanged::NotTaken(Box::new(request)));
+        }
+        let response = match sender.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut failed) => {
+                return match failed.take_message() {
+                    Some(back) => Ok(Exchanged::NotTaken(Box::new(back))),
+                    None => Err(self.lost(&failed.into_error().to_string())),
+                };
+            }
+        };
+        let status = response.status().as_u16();
+        let kind = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok());
+        let content_type = kind.unwrap_or_default().to_owned();
+        let body = self.body(response.into_body(), limit).await?;
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.limits.connections {
+            idle.push((sender, clock::instant()));
+        }
+        Ok(Exchanged::Whole(Response {
+            status,
+            content_type,
+            body,
+        }))
+    }
+
+    async fn body(&self, body: Incoming, limit: usize) -> Result<Bytes, PostError> {
+        match Limited::new(body, limit).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(PostError::TooLarge(self.authority.clone(), limit))
+            }
+            Err(error) => Err(self.lost(&error.to_string())),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = Result<T, PostError>>,
+    ) -> Result<T, PostError> {
+        match tokio::time::timeout(timeout, work).await {
+            Ok(done) => done,
+            Err(_) => Err(PostError::TimedOut(self.authority.clone(), timeout)),
+        }
+    }
+
+    fn request(&self, outgoing: &Outgoing<'_>) -> Result<hyper::Request<Full<Bytes>>, PostError> {
+        let bad = |why: String| PostError::Request(self.authority.clone(), why);
+        let target = match outgoing.target {
+            "" => self.target.as_str(),
+            other => other,
+        };
+        let uri: Uri = target
+            .parse()
+            .map_err(|why| bad(format!("{target:?}: {why}")))?;
+        let mut request = hyper::Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        let value = |text: &str| {
+            HeaderValue::from_str(text).map_err(|_| bad(format!("{text:?} is no header value")))
+        };
+        headers.insert(HOST, value(&self.authority)?);
+        if !outgoing.content_type.is_empty() {
+            headers.insert(CONTENT_TYPE, value(outgoing.content_type)?);
+        }
+        for (name, text) in outgoing.headers {
+            headers.insert(HeaderName::from_static(name), value(text)?);
+        }
+        Ok(request)
+    }
+
+    fn unreachable(&self, why: &str) -> PostError {
+        PostError::Connect(self.authority.clone(), why.to_owned())
+    }
+
+    fn lost(&self, why: &str) -> PostError {
+        PostError::Lost(self.authority.clone(), why.to_owned())
+    }
+}
+
+/// How an exchange on one connection ended.
+enum Exchanged {
+    Whole(Response),
+    /// The connection was closed before it took any octet of the request.
+    NotTaken(Box<hyper::Request<Full<Bytes>>>),
+}

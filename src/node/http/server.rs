@@ -1,0 +1,297 @@
+//! The server: one task per connection, every bound of [`ServeLimits`] kept, refusals counted.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::TEXT;
+use crate::limits;
+
+/// A request that came in whole.
+#[derive(Debug)]
+pub struct Request {
+    /// GET, POST, ...
+    pub method: Method,
+    /// Path and query.
+    pub uri: Uri,
+    /// At most 100 fields, [`ServeLimits::head`] octets in all.
+    pub headers: HeaderMap,
+    /// At most [`ServeLimits::body`] octets.
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A header as text; `None` if it is absent or not visible ASCII.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The path without its query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status; one that is none becomes 500.
+    pub status: u16,
+    /// Sent unless the body is empty; one that is no header value is left out.
+    pub content_type: String,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// A reply with a body.
+    pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            content_type: content_type.to_owned(),
+            body: body.into(),
+        }
+    }
+
+    /// A reply of a few words, for people.
+    pub fn words(status: u16, words: impl Into<String>) -> Self {
+        Self::new(status, TEXT, words.into().into_bytes())
+    }
+
+    /// 202 without a body.
+    #[must_use]
+    pub fn accepted() -> Self {
+        Self::new(202, TEXT, Bytes::new())
+    }
+}
+
+/// Bounds of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeLimits {
+    /// Octets of a request's body.
+    pub body: usize,
+    /// Octets of a request's head; at least 8 KiB.
+    pub head: usize,
+    /// Connections served at once; more are closed at once.
+    pub connections: usize,
+    /// Time for a request to come in, head and body each; also how long a connection may be idle.
+    pub read: Duration,
+    /// How long open requests are waited for once the listener stops.
+    pub grace: Duration,
+}
+
+impl Default for ServeLimits {
+    fn default() -> Self {
+        Self {
+            body: limits::ENVELOPE_BYTES,
+            head: limits::HTTP_HEAD_BYTES,
+            connections: limits::CONNECTIONS,
+            read: crate::node::clock::duration(limits::REQUEST_READ),
+            grace: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What one listener has seen.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections taken.
+    pub connections: Cell<u64>,
+    /// Connections open now.
+    pub open: Cell<usize>,
+    /// Connections closed at once because too many were open.
+    pub refused: Cell<u64>,
+    /// Requests that came in whole.
+    pub requests: Cell<u64>,
+    /// Requests with a body over the bound.
+    pub too_large: Cell<u64>,
+    /// Requests that did not come in whole in time.
+    pub timed_out: Cell<u64>,
+    /// Requests that ended early.
+    pub truncated: Cell<u64>,
+    /// Connections that ended in an error: ill-formed, over the bound of the head, reset, idle.
+    pub broken: Cell<u64>,
+}
+
+fn count(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+/// Serves a listener until `stop` turns true or its sender is gone, then lets open requests end within the grace.
+///
+/// Must run inside a `LocalSet`. The handler's future is dropped when the peer closes the
+/// connection before the answer: whoever must know puts a guard into it.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    limits: ServeLimits,
+    counters: Rc<Counters>,
+    mut stop: watch::Receiver<bool>,
+    handler: H,
+) where
+    H: Fn(Request) -> F + 'static,
+    F: Future<Output = Reply> + 'static,
+{
+    let (handler, switch) = (Rc::new(handler), stop.clone());
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if counters.open.get() < limits.connections => {
+                    count(&counters.connections);
+                    let (counters, stop) = (counters.clone(), switch.clone());
+                    connections.spawn_local(
+                        connection(stream, limits, counters, stop, handler.clone()),
+                    );
+                }
+                Ok(_) => count(&counters.refused),
+                // Out of descriptors, or the peer is gone already: the listener itself is sound.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            },
+            Some(_) = connections.join_next() => {}
+            _ = stop.wait_for(|stop| *stop) => break,
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(limits.grace, drained).await;
+}
+
+/// Counts a connection as open for as long as it lives.
+struct Open(Rc<Counters>);
+
+impl Open {
+    fn count(counters: Rc<Counters>) -> Self {
+        counters.open.set(counters.open.get() + 1);
+        Self(counters)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+    }
+}
+
+async fn connection<H, F>(
+    stream: TcpStream,
+    limits: ServeLimits,
+    counters: Rc<Counters>,
+    mut stop: watch::Receiver<bool>,
+    handler: Rc<H>,
+) where
+    H: Fn(Request) -> F + 'static,
+    F: Future<Output = Reply> + 'static,
+{
+    let _open = Open::count(counters.clone());
+    let _ = stream.set_nodelay(true);
+    let counted = counters.clone();
+    let service = hyper::service::service_fn(move |request| {
+        let (counters, handler) = (counted.clone(), handler.clone());
+        async move {
+            let reply = match receive(request, limits, &counters).await {
+                Ok(request) => response(handler(request).await),
+                Err(refused) => closing(refused),
+            };
+            Ok::<_, Infallible>(reply)
+        }
+    });
+    let mut http = std::pin::pin!(
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.read)
+            .max_buf_size(limits.head.max(8 << 10))
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let ended = tokio::select! {
+        ended = http.as_mut() => ended,
+        _ = stop.wait_for(|stop| *stop) => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    if ended.is_err() {
+        count(&counters.broken);
+    }
+}
+
+/// Reads the body within its bounds, or says what to answer before the connection closes.
+async fn receive(
+    request: hyper::Request<Incoming>,
+    limits: ServeLimits,
+    counters: &Counters,
+) -> Result<Request, Reply> {
+    let (
+        Parts {
+            method,
+            uri,
+            headers,
+            ..
+        },
+        body,
+    ) = request.into_parts();
+    let too_large = || {
+        count(&counters.too_large);
+        Reply::words(413, format!("a body may have {} octets\n", limits.body))
+    };
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > limits.body as u64) {
+        return Err(too_large());
+    }
+    let whole = Limited::new(body, limits.body).collect();
+    let body = match tokio::time::timeout(limits.read, whole).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(_)) => {
+            count(&counters.truncated);
+            return Err(Reply::words(400, "the body ended early\n"));
+        }
+        Err(_) => {
+            count(&counters.timed_out);
+            return Err(Reply::words(408, "the body did not arrive in time\n"));
+        }
+    };
+    count(&counters.requests);
+    Ok(Request {
+        method,
+        uri,
+        headers,
+        body,
+    })
+}
+
+fn response(reply: Reply) -> hyper::Response<Full<Bytes>> {
+    let typed = !reply.body.is_empty();
+    let mut response = hyper::Response::new(Full::new(reply.body));
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let (true, Ok(kind)) = (typed, HeaderValue::from_str(&reply.content_type)) {
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    response
+}
+
+/// After a body that was not read to its end the connection cannot be used again.
+fn closing(reply: Reply) -> hyper::Response<Full<Bytes>> {
+    let mut response = response(reply);
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,265 @@
+//! Both ends against each other, and the server against peers that misbehave.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn run(work: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, work);
+}
+
+fn tight() -> ServeLimits {
+    ServeLimits {
+        body: 1_000,
+        connections: 4,
+        read: Duration::from_millis(100),
+        ..ServeLimits::default()
+    }
+}
+
+/// A server that answers with what it was sent; gives its address, counters and switch.
+async fn echo(limits: ServeLimits) -> (String, Rc<Counters>, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let counters = Rc::new(Counters::default());
+    let (stop, stopped) = watch::channel(false);
+    tokio::task::spawn_local(serve(
+        listener,
+        limits,
+        counters.clone(),
+        stopped,
+        |request| async move { Reply::new(200, SOAP12, request.body) },
+    ));
+    (address, counters, stop)
+}
+
+fn pool(address: &str, connections: usize) -> Pool {
+    Pool::new(
+        &format!("http://{address}/x"),
+        PoolLimits::connections(connections),
+    )
+    .unwrap()
+}
+
+async fn raw(address: &str, octets: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(octets).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(LONG, stream.read_to_string(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    answer
+}
+
+#[test]
+fn r8_exchanges_share_persistent_connections() {
+    run(async {
+        let (address, counters, _stop) = echo(ServeLimits::default()).await;
+        let pool = pool(&address, 2);
+        for i in 0..20 {
+            let body = Bytes::from(format!("<m>{i}</m>"));
+            let sent = Outgoing::post(SOAP12, body.clone(), LONG);
+            let (a, b, c) = tokio::join!(
+                pool.send(sent.clone()),
+                pool.send(sent.clone()),
+                pool.send(sent)
+            );
+            for response in [a, b, c] {
+                let response = response.unwrap();
+                assert_eq!((response.status, response.body), (200, body.clone()));
+                assert_eq!(response.content_type, SOAP12);
+            }
+        }
+        assert_eq!(counters.requests.get(), 60);
+        assert_eq!(counters.connections.get(), 2);
+    });
+}
+
+#[test]
+fn r21_a_failed_connect_is_told_from_a_lost_answer() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let pool = pool(&address, 1);
+        let post = || pool.send(Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG));
+        let hang_up = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut some = [0; 16];
+            let _ = stream.read(&mut some).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(post(), hang_up);
+        assert!(!answer.unwrap_err().nothing_sent());
+        drop(listener);
+        assert!(post().await.unwrap_err().nothing_sent());
+    });
+}
+
+#[test]
+fn a_peer_that_never_answers_costs_its_time_out_and_no_connection() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pool = pool(&listener.local_addr().unwrap().to_string(), 1);
+        let brief = Duration::from_millis(20);
+        for _ in 0..2 {
+            let answer = pool.send(Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), brief));
+            assert!(matches!(answer.await, Err(PostError::TimedOut(..))));
+        }
+    });
+}
+
+#[test]
+fn a_restarted_peer_is_reached_again() {
+    run(async {
+        let (address, _, stop) = echo(tight()).await;
+        let pool = pool(&address, 1);
+        let post = || pool.send(Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG));
+        assert!(post().await.is_ok());
+        stop.send_replace(true);
+        while post().await.is_ok() {}
+        let listener = TcpListener::bind(&address).await.unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        tokio::task::spawn_local(serve(
+            listener,
+            tight(),
+            Rc::default(),
+            stopped,
+            |_| async { Reply::accepted() },
+        ));
+        assert_eq!(post().await.unwrap().status, 202);
+    });
+}
+
+#[test]
+fn a_body_over_the_bound_is_refused_declared_or_not() {
+    run(async {
+        let (address, counters, _stop) = echo(tight()).await;
+        let declared = raw(
+            &address,
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\n\r\n",
+        );
+        assert!(declared.await.starts_with("HTTP/1.1 413"));
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let chunked = [
+            head,
+            b"3e9\r\n".to_vec(),
+            vec![b'x'; 1001],
+            b"\r\n".to_vec(),
+        ]
+        .concat();
+        assert!(raw(&address, &chunked).await.starts_with("HTTP/1.1 413"));
+        assert_eq!((counters.too_large.get(), counters.requests.get()), (2, 0));
+    });
+}
+
+#[test]
+fn a_peer_that_never_finishes_sending_is_closed() {
+    run(async {
+        let (address, counters, _stop) = echo(tight()).await;
+        raw(&address, b"POST / HTTP/1.1\r\nhos").await;
+        assert_eq!(counters.broken.get(), 1);
+        let slow = raw(
+            &address,
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc",
+        );
+        assert!(slow.await.starts_with("HTTP/1.1 408"));
+        assert_eq!(counters.timed_out.get(), 1);
+        let good = pool(&address, 1);
+        let post = Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG);
+        assert_eq!(good.send(post).await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn a_head_over_the_bound_is_refused() {
+    run(async {
+        let (address, _, _stop) = echo(tight()).await;
+        let mut head = b"POST / HTTP/1.1\r\nhost: a\r\nx: ".to_vec();
+        head.resize(80 << 10, b'a');
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        // The server may answer and close before all of it is taken.
+        let _ = stream.write_all(&head).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"));
+        let good = pool(&address, 1);
+        let post = Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG);
+        assert_eq!(good.send(post).await.unwrap().status, 200);
+    });
+}
+
+#[test]
+fn connections_over_the_bound_are_closed_at_once() {
+    run(async {
+        let (address, counters, _stop) = echo(ServeLimits {
+            connections: 1,
+            ..tight()
+        })
+        .await;
+        let held = pool(&address, 1);
+        let post = Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG);
+        held.send(post).await.unwrap();
+        assert_eq!(raw(&address, b"").await, "");
+        assert_eq!(counters.refused.get(), 1);
+    });
+}
+
+#[test]
+fn a_handler_is_dropped_when_its_peer_leaves() {
+    struct Guard(Option<tokio::sync::oneshot::Sender<()>>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let _ = self.0.take().unwrap().send(());
+        }
+    }
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (gone, left) = tokio::sync::oneshot::channel();
+        let gone = std::cell::Cell::new(Some(gone));
+        let (_stop, stopped) = watch::channel(false);
+        let handler = move |_| {
+            let guard = Guard(gone.take());
+            async move {
+                let _guard = guard;
+                std::future::pending().await
+            }
+        };
+        let limits = ServeLimits::default();
+        tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, handler));
+        let brief = Duration::from_millis(20);
+        let post = Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), brief);
+        assert!(pool(&address, 1).send(post).await.is_err());
+        tokio::time::timeout(LONG, left).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_is_no_http_url_is_refused() {
+    for url in [
+        "",
+        "127.0.0.1:1",
+        "https://a/",
+        "http://",
+        "ftp://a/",
+        "http:///x",
+    ] {
+        assert!(Pool::new(url, PoolLimits::connections(1)).is_err(), "{url}");
+    }
+    let pool = Pool::new("http://a", PoolLimits::connections(1)).unwrap();
+    assert_eq!((pool.authority(), pool.target()), ("a:80", "/"));
+}

@@ -1,0 +1,6 @@
+//! The only impure place: sockets, clocks, entropy, files, child processes and threads live here
+//! and nowhere else. What is decided, is decided by the machines of `endpoint`; this floor reads
+//! their inputs off the world and carries their outputs out, on one thread per process.
+
+pub mod clock;
+pub mod http;

@@ -6,6 +6,7 @@
 //! through the files.
 
 // Floor 0: words, bounds, what goes wrong, what is proven.
+pub mod crypto;
 pub mod error;
 pub mod limits;
 pub mod types;

@@ -11,5 +11,8 @@ pub mod error;
 pub mod limits;
 pub mod types;
 
+// Floor 1: what is on the wire, and what is on disk.
+pub mod soap;
+
 // Floor 5: the world.
 pub mod node;

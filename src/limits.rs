@@ -19,7 +19,7 @@ pub const XML_DEPTH: usize = 128;
 pub const XML_ATTRIBUTES: usize = 128;
 /// Namespace declarations in scope at once.
 pub const XML_NAMESPACES: usize = 256;
-/// Elements and text nodes of one document.
+/// Elements, text nodes, attributes and namespace declarations of one document.
 pub const XML_NODES: usize = 1 << 20;
 /// Octets of one name, prefix included.
 pub const XML_NAME_BYTES: usize = 1 << 10;

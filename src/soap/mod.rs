@@ -1,0 +1,10 @@
+//! SOAP and what it stands on: XML read under limits and written in canonical form, envelopes,
+//! addressing, faults.
+//!
+//! Everything here is a function of its input. What a peer sends is refused, never panicked on;
+//! what we write is already in the form that signatures are computed over (R10).
+
+pub mod c14n;
+pub mod namespaces;
+pub mod writer;
+pub mod xml;

@@ -3,4 +3,7 @@
 //! their inputs off the world and carries their outputs out, on one thread per process.
 
 pub mod clock;
+pub mod config;
 pub mod http;
+pub mod init;
+pub mod keys;

@@ -1,0 +1,229 @@
+//! The file of one process: a replica's, or a client's (a gateway's or a native client's).
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::complaint::{Complaint, Source};
+use super::group::{Group, url};
+use crate::crypto::Identity;
+use crate::node::keys;
+use crate::types::{Micros, ReplicaId};
+
+/// All that a replica process is told.
+#[derive(Debug)]
+pub struct ReplicaProcess {
+    /// The group.
+    pub group: Group,
+    /// Who it is.
+    pub id: ReplicaId,
+    /// Its keys; they belong to the group file's entry.
+    pub identity: Identity,
+    /// Known to replicas only; seeds come from it (R16).
+    pub group_secret: [u8; 32],
+    /// Where it takes envelopes.
+    pub listen: SocketAddr,
+    /// Where it shows its status.
+    pub admin: SocketAddr,
+    /// The service that it wraps.
+    pub service: Service,
+    /// How long a bundle's POST stays open for its execution (T of R8).
+    pub hold: Micros,
+    /// Whether replies carry timestamps for the latency breakdown.
+    pub timing: bool,
+}
+
+/// The wrapped service of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where it takes calls.
+    pub url: String,
+    /// Started by the replica, through `sh -c`, if given.
+    pub command: Option<String>,
+    /// How long one call may take before its outcome counts as lost (R21).
+    pub timeout: Micros,
+}
+
+/// All that a gateway or native client is told.
+#[derive(Debug)]
+pub struct ClientProcess {
+    /// The group.
+    pub group: Group,
+    /// Its keys; they belong to the group file's entry.
+    pub identity: Identity,
+    /// Where users call it: a gateway has it, a native client need not.
+    pub listen: Option<SocketAddr>,
+    /// Where it shows its status.
+    pub admin: Option<SocketAddr>,
+    /// What users write for the gateway's address, if they do not reach it as `listen` says.
+    pub public_url: Option<String>,
+    /// How long a call may take before its outcome is unknown (R14).
+    pub deadline: Micros,
+    /// Whether to ask for timestamps for the latency breakdown.
+    pub timing: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaFile {
+    group: PathBuf,
+    id: Spanned<u16>,
+    key: Spanned<PathBuf>,
+    group_secret: Spanned<PathBuf>,
+    listen: Spanned<String>,
+    admin: Spanned<String>,
+    service: ServiceTable,
+    #[serde(default = "hold")]
+    hold_ms: u64,
+    #[serde(default)]
+    timing: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceTable {
+    url: Spanned<String>,
+    command: Option<String>,
+    #[serde(default = "service_timeout")]
+    timeout_ms: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClientFile {
+    group: PathBuf,
+    key: Spanned<PathBuf>,
+    listen: Option<Spanned<String>>,
+    admin: Option<Spanned<String>>,
+    public_url: Option<Spanned<String>>,
+    #[serde(default = "deadline")]
+    deadline_ms: u64,
+    #[serde(default)]
+    timing: bool,
+}
+
+fn hold() -> u64 {
+    5_000
+}
+
+fn service_timeout() -> u64 {
+    60_000
+}
+
+fn deadline() -> u64 {
+    10_000
+}
+
+/// Reads and checks a replica's file, the group file and the keys that it names.
+///
+/// # Errors
+/// The first thing that is wrong with any of them.
+pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
+    let source = Source::read(path)?;
+    let file: ReplicaFile = source.parse()?;
+    let group = Group::load(&source.beside(&file.group))?;
+    let id = ReplicaId(*file.id.get_ref());
+    let Some(member) = group.replica(id) else {
+        let what = format!("replica {id} is not in the group");
+        let remedy = format!("a number below {}", group.quorums.n());
+        return Err(source.at(file.id.span(), what, remedy));
+    };
+    let identity = identity(&source, &file.key)?;
+    let same = identity.certificate().der() == member.certificate.der();
+    if !same || identity.name() != member.name {
+        let what = format!("the key is {}'s, not {}'s", identity.name(), member.name);
+        return Err(source.at(file.key.span(), what, "name this replica's own key file"));
+    }
+    let secret = source.beside(file.group_secret.get_ref());
+    let group_secret = keys::read_group_secret(&secret).map_err(|what| {
+        let remedy = "copy the file that `bftws init` wrote for this group";
+        source.at(file.group_secret.span(), what, remedy)
+    })?;
+    Ok(ReplicaProcess {
+        id,
+        identity,
+        group_secret,
+        listen: address(&source, &file.listen)?,
+        admin: address(&source, &file.admin)?,
+        service: Service {
+            url: url(&source, &file.service.url)?,
+            command: file.service.command,
+            timeout: Micros::millis(file.service.timeout_ms),
+        },
+        hold: Micros::millis(file.hold_ms),
+        timing: file.timing,
+        group,
+    })
+}
+
+/// Reads and checks a client's file, the group file and the key that it names.
+///
+/// # Errors
+/// The first thing that is wrong with any of them.
+pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
+    let source = Source::read(path)?;
+    let file: ClientFile = source.parse()?;
+    let group = Group::load(&source.beside(&file.group))?;
+    let identity = identity(&source, &file.key)?;
+    let member = group.client(identity.name());
+    if member.is_none_or(|m| m.certificate.der() != identity.certificate().der()) {
+        let what = format!(
+            "{}'s key is not enrolled in the group file",
+            identity.name()
+        );
+        let remedy = "name the key of a client that the group file lists";
+        return Err(source.at(file.key.span(), what, remedy));
+    }
+    let listening = |value: &Option<Spanned<String>>| {
+        value
+            .as_ref()
+            .map(|value| address(&source, value))
+            .transpose()
+    };
+    Ok(ClientProcess {
+        identity,
+        listen: listening(&file.listen)?,
+        admin: listening(&file.admin)?,
+        public_url: file
+            .public_url
+            .as_ref()
+            .map(|value| url(&source, value))
+            .transpose()?,
+        deadline: Micros::millis(file.deadline_ms),
+        timing: file.timing,
+        group,
+    })
+}
+
+/// The group behind any file of it: a process's or the group file itself. Needs no key.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn load_status(path: &Path) -> Result<Group, Complaint> {
+    let source = Source::read(path)?;
+    let table: toml::Table = source.parse()?;
+    match table.get("group").and_then(toml::Value::as_str) {
+        Some(group) => Group::load(&source.beside(Path::new(group))),
+        None => Group::load(path),
+    }
+}
+
+fn identity(source: &Source, path: &Spanned<PathBuf>) -> Result<Identity, Complaint> {
+    keys::read_identity(&source.beside(path.get_ref())).map_err(|what| {
+        let remedy = "name a key file that `bftws init` wrote, and run as the user who owns it";
+        source.at(path.span(), what, remedy)
+    })
+}
+
+fn address(source: &Source, text: &Spanned<String>) -> Result<SocketAddr, Complaint> {
+    text.get_ref().parse().map_err(|_| {
+        let what = format!("{:?} is no address to listen on", text.get_ref());
+        source.at(
+            text.span(),
+            what,
+            "write an IP address and a port, as in \"127.0.0.1:7401\"",
+        )
+    })
+}

@@ -1,0 +1,239 @@
+//! What `init` writes is what is read; what is changed is complained of by file, line and remedy.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::*;
+use crate::node::init::{BASE_PORT, InitError, Plan, init};
+
+fn plan(out: &Path) -> Plan {
+    Plan {
+        replicas: 4,
+        out: out.to_owned(),
+        service_urls: vec!["http://127.0.0.1:{port}/calc".to_owned()],
+        service_command: Some("serve --port {port} --id {id}".to_owned()),
+        base_port: BASE_PORT,
+        clients: 2,
+        agreement: Agreement::default(),
+    }
+}
+
+fn edit(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(file, text.replacen(from, to, 1)).unwrap();
+}
+
+#[test]
+fn what_init_writes_is_what_is_read() {
+    let out = tempfile::tempdir().unwrap();
+    let made = init(&plan(out.path())).unwrap();
+    for id in 0..4_u16 {
+        let read = load_replica(&out.path().join(format!("replica-{id}.toml"))).unwrap();
+        assert_eq!((read.group.id, read.id.0), (made.id, id));
+        assert_eq!(read.group.agreement, Agreement::default());
+        assert_eq!(
+            read.service.url,
+            format!("http://127.0.0.1:{}/calc", 7601 + id)
+        );
+        assert_eq!(
+            read.service.command,
+            Some(format!("serve --port {} --id {id}", 7601 + id))
+        );
+        assert_eq!(read.listen.port(), 7401 + id);
+        assert!(
+            read.group.replicas[usize::from(id)]
+                .url
+                .contains(&read.listen.to_string())
+        );
+    }
+    let gateway = load_client(&out.path().join("gateway.toml")).unwrap();
+    assert_eq!(gateway.identity.name(), "gateway");
+    assert_eq!(gateway.listen.unwrap().port(), 7400);
+    assert!(
+        load_client(&out.path().join("client-1.toml"))
+            .unwrap()
+            .listen
+            .is_none()
+    );
+    for file in ["group.toml", "gateway.toml"] {
+        assert_eq!(load_status(&out.path().join(file)).unwrap().id, made.id);
+    }
+}
+
+#[test]
+fn r9_a_rebuilt_group_has_another_id() {
+    let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    assert_ne!(
+        init(&plan(a.path())).unwrap().id,
+        init(&plan(b.path())).unwrap().id
+    );
+}
+
+#[test]
+fn nothing_that_is_there_is_replaced() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    assert!(matches!(init(&plan(out.path())), Err(InitError::Plan(_))));
+    fs::remove_file(out.path().join("group.toml")).unwrap();
+    assert!(matches!(init(&plan(out.path())), Err(InitError::File(..))));
+}
+
+#[test]
+fn a_plan_that_makes_no_group_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    let good = plan(&out.path().join("never"));
+    let two = vec!["http://a/".to_owned(); 2];
+    for bad in [
+        Plan {
+            replicas: 5,
+            ..good.clone()
+        },
+        Plan {
+            replicas: 34,
+            ..good.clone()
+        },
+        Plan {
+            service_urls: two,
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec!["a".to_owned()],
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec![],
+            service_command: None,
+            ..good.clone()
+        },
+        Plan {
+            base_port: 65_500,
+            ..good.clone()
+        },
+        Plan {
+            clients: 1_024,
+            ..good.clone()
+        },
+    ] {
+        assert!(matches!(init(&bad), Err(InitError::Plan(_))));
+    }
+    assert!(!good.out.exists());
+}
+
+#[test]
+fn complaints_name_file_line_and_remedy() {
+    let cases = [
+        ("group.toml", "schema = 1", "schema = 2", Some(3)),
+        (
+            "group.toml",
+            "schema = 1",
+            "schema = 1\nscheme = 1",
+            Some(4),
+        ),
+        ("group.toml", "window = 256", "window = 255", Some(10)),
+        ("group.toml", "window = 256", "window = \"x\"", Some(10)),
+        // Sound numbers, but not those that the id covers.
+        (
+            "group.toml",
+            "checkpoint_interval = 128",
+            "checkpoint_interval = 64",
+            Some(4),
+        ),
+        ("group.toml", "url = \"http:", "url = \"gopher:", Some(21)),
+        ("group.toml", "id = 1\n", "id = 2\n", Some(27)),
+        (
+            "group.toml",
+            "name = \"client-0\"",
+            "name = \"replica-9\"",
+            None,
+        ),
+        (
+            "group.toml",
+            "name = \"client-0\"",
+            "name = \"gateway\"",
+            None,
+        ),
+        ("replica-0.toml", "id = 0", "id = 4", Some(3)),
+        (
+            "replica-0.toml",
+            "key = \"replica-0.key\"",
+            "key = \"replica-1.key\"",
+            Some(4),
+        ),
+        (
+            "replica-0.toml",
+            "group-secret.key",
+            "replica-0.key",
+            Some(5),
+        ),
+        ("replica-0.toml", "127.0.0.1:7401", "localhost", Some(6)),
+        ("replica-0.toml", "url = \"http", "url = \"https", Some(11)),
+    ];
+    for (name, from, to, line) in cases {
+        let out = tempfile::tempdir().unwrap();
+        init(&plan(out.path())).unwrap();
+        let file = out.path().join(name);
+        edit(&file, from, to);
+        let complaint = load_replica(&out.path().join("replica-0.toml")).unwrap_err();
+        assert_eq!(complaint.file, file, "{complaint}");
+        assert!(complaint.line.is_some(), "{complaint}");
+        assert!(line.is_none() || complaint.line == line, "{complaint}");
+        assert!(complaint.to_string().contains("\n  remedy: "));
+    }
+}
+
+#[test]
+fn addresses_and_time_outs_may_be_edited() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    edit(
+        &out.path().join("group.toml"),
+        "127.0.0.1:7401",
+        "replica.example:80",
+    );
+    edit(
+        &out.path().join("group.toml"),
+        "request_timeout_ms = 4000",
+        "request_timeout_ms = 500",
+    );
+    load_replica(&out.path().join("replica-0.toml")).unwrap();
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    let key = out.path().join("gateway.key");
+    assert_eq!(
+        fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let complaint = load_client(&out.path().join("gateway.toml")).unwrap_err();
+    assert!(complaint.what.contains("chmod 600"), "{complaint}");
+}
+
+#[test]
+fn a_client_that_is_not_enrolled_is_refused() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    init(&plan(ours.path())).unwrap();
+    init(&plan(theirs.path())).unwrap();
+    fs::copy(
+        theirs.path().join("gateway.key"),
+        ours.path().join("gateway.key"),
+    )
+    .unwrap();
+    assert_eq!(
+        load_client(&ours.path().join("gateway.toml"))
+            .unwrap_err()
+            .line,
+        Some(3)
+    );
+    assert!(
+        load_client(&ours.path().join("none.toml"))
+            .unwrap_err()
+            .line
+            .is_none()
+    );
+}

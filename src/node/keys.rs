@@ -1,0 +1,88 @@
+//! Entropy, and the files that hold secrets: one line of text each, readable by their owner only.
+//!
+//! A key file that others can read is refused, not merely remarked upon.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::crypto::Identity;
+
+const GROUP_SECRET_FORM: &str = "bft-ws-group-secret-1";
+/// Octets of a secret's file.
+const SECRET_BYTES: u64 = 16 << 10;
+
+/// 32 octets from the operating system.
+///
+/// # Errors
+/// When the operating system has none to give.
+pub fn entropy() -> io::Result<[u8; 32]> {
+    let mut octets = [0; 32];
+    aws_lc_rs::rand::fill(&mut octets).map_err(|_| io::Error::other("no entropy"))?;
+    Ok(octets)
+}
+
+/// Writes a secret to a new file of mode 0600; what is there already is never replaced.
+///
+/// # Errors
+/// When the file exists or cannot be written.
+pub fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// The text of a group's secret, for [`write_secret`].
+#[must_use]
+pub fn group_secret_text(secret: &[u8; 32]) -> String {
+    format!("{GROUP_SECRET_FORM} {}\n", BASE64.encode(secret))
+}
+
+/// Reads a member's keys.
+///
+/// # Errors
+/// One line that names the file and says what is wrong.
+pub fn read_identity(path: &Path) -> Result<Identity, String> {
+    let text = read(path)?;
+    Identity::from_secret(&text).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// Reads a group's secret.
+///
+/// # Errors
+/// One line that names the file and says what is wrong.
+pub fn read_group_secret(path: &Path) -> Result<[u8; 32], String> {
+    let text = read(path)?;
+    let mut words = text.split_ascii_whitespace();
+    let form = words.next() == Some(GROUP_SECRET_FORM);
+    let secret = words.next().and_then(|word| BASE64.decode(word).ok());
+    match secret.and_then(|octets| <[u8; 32]>::try_from(octets).ok()) {
+        Some(secret) if form && words.next().is_none() => Ok(secret),
+        _ => Err(format!("{}: not a group's secret", path.display())),
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let complain = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let file = File::open(path).map_err(|why| complain(&why))?;
+    let mode = file.metadata().map_err(|why| complain(&why))?.mode();
+    if mode & 0o077 != 0 {
+        return Err(complain(&format!(
+            "others can read it (mode {:03o}); chmod 600",
+            mode & 0o777
+        )));
+    }
+    let mut text = String::new();
+    file.take(SECRET_BYTES)
+        .read_to_string(&mut text)
+        .map_err(|why| complain(&why))?;
+    Ok(text)
+}

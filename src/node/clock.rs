@@ -41,6 +41,12 @@ pub fn stopwatch() -> u64 {
         .saturating_add(unsigned(t.tv_nsec))
 }
 
+/// Processor time that this process has used so far, of all its threads.
+#[must_use]
+pub fn processor() -> Micros {
+    Micros(micros(clock_gettime(ClockId::ProcessCPUTime)))
+}
+
 /// The number of this life of the process in memory mode: rises from start to start as long as
 /// the wall clock does not go back.
 #[must_use]

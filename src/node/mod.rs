@@ -2,8 +2,12 @@
 //! and nowhere else. What is decided, is decided by the machines of `endpoint`; this floor reads
 //! their inputs off the world and carries their outputs out, on one thread per process.
 
+pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod driver;
 pub mod http;
 pub mod init;
 pub mod keys;
+pub mod record;
+pub mod report;

@@ -14,5 +14,8 @@ pub mod types;
 // Floor 1: what is on the wire, and what is on disk.
 pub mod soap;
 
+// Floor 2: protocols as pure machines.
+pub mod rm;
+
 // Floor 5: the world.
 pub mod node;

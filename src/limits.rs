@@ -34,6 +34,8 @@ pub const ACK_RANGES: usize = 256;
 pub const LEG_UNACKED: usize = 4_096;
 /// Messages that a destination holds beyond a gap, and how far ahead a number may be.
 pub const LEG_AHEAD: u64 = 4_096;
+/// Octets of messages that a destination holds until they are handed on.
+pub const LEG_BYTES: usize = 64 << 20;
 /// Sequences that a destination keeps for one authenticated peer.
 pub const SEQUENCES_PER_PEER: usize = 8;
 

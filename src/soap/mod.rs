@@ -6,5 +6,6 @@
 
 pub mod c14n;
 pub mod namespaces;
+pub mod security;
 pub mod writer;
 pub mod xml;

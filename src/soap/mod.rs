@@ -4,7 +4,10 @@
 //! Everything here is a function of its input. What a peer sends is refused, never panicked on;
 //! what we write is already in the form that signatures are computed over (R10).
 
+pub mod addressing;
 pub mod c14n;
+pub mod envelope;
+pub mod fault;
 pub mod namespaces;
 pub mod security;
 pub mod writer;

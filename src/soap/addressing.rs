@@ -1,0 +1,264 @@
+//! WS-Addressing 1.0 (2005/08): the message addressing properties as header blocks (Core §3.2,
+//! SOAP binding §2).
+//!
+//! Reads what we act upon, each at most once and bounded. Reference parameters, From and
+//! relations other than a reply are not looked at. Which properties a message must have is its
+//! receiver's to decide.
+
+use std::borrow::Cow;
+
+use super::namespaces::{WSA, WSU};
+use super::writer::{Attribute, Writer};
+use super::xml::Element;
+use crate::error::Rejected;
+use crate::limits::URI_BYTES;
+
+/// The address of whoever waits on the other end of the connection.
+pub const ANONYMOUS: &str = "http://www.w3.org/2005/08/addressing/anonymous";
+/// The address of nobody: what would go there is dropped.
+pub const NONE: &str = "http://www.w3.org/2005/08/addressing/none";
+/// The action of a fault that has none of its own (SOAP binding §6).
+pub const FAULT_ACTION: &str = "http://www.w3.org/2005/08/addressing/soap/fault";
+/// The relation of a reply to its request, which is the default.
+const REPLY: &str = "http://www.w3.org/2005/08/addressing/reply";
+
+/// The properties that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// Whom the message is for.
+    To,
+    /// What the message means.
+    Action,
+    /// The name of this message.
+    MessageId,
+    /// The name of the message that this one replies to.
+    RelatesTo,
+    /// Where replies go.
+    ReplyTo,
+    /// Where faults go.
+    FaultTo,
+}
+
+impl Property {
+    const ALL: [Self; 6] = [
+        Self::To,
+        Self::Action,
+        Self::MessageId,
+        Self::RelatesTo,
+        Self::ReplyTo,
+        Self::FaultTo,
+    ];
+
+    /// The name of its header block.
+    #[must_use]
+    pub const fn local(self) -> &'static str {
+        match self {
+            Self::To => "To",
+            Self::Action => "Action",
+            Self::MessageId => "MessageID",
+            Self::RelatesTo => "RelatesTo",
+            Self::ReplyTo => "ReplyTo",
+            Self::FaultTo => "FaultTo",
+        }
+    }
+
+    /// Whether it is an endpoint reference, not a bare URI.
+    const fn is_reference(self) -> bool {
+        matches!(self, Self::ReplyTo | Self::FaultTo)
+    }
+}
+
+/// The properties of one message; each URI without white space around it, not empty, at most
+/// `URI_BYTES` long.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addressing<'d> {
+    /// Whom the message is for; [`ANONYMOUS`] is meant where it is absent (Core §3.2).
+    pub to: Option<Cow<'d, str>>,
+    /// What the message means.
+    pub action: Option<Cow<'d, str>>,
+    /// The name of this message.
+    pub message_id: Option<Cow<'d, str>>,
+    /// The name of the message that this one replies to.
+    pub relates_to: Option<Cow<'d, str>>,
+    /// The address that replies go to.
+    pub reply_to: Option<Cow<'d, str>>,
+    /// The address that faults go to.
+    pub fault_to: Option<Cow<'d, str>>,
+}
+
+impl<'d> Addressing<'d> {
+    /// Reads the properties among the header blocks of an envelope.
+    ///
+    /// # Errors
+    /// [`Rejected::Schema`] for a property twice, without its URI or with elements in the place
+    /// of it; [`Rejected::TooLarge`] for a URI over `URI_BYTES`.
+    pub fn read(blocks: &[Element<'d, '_>]) -> Result<Self, Rejected> {
+        let mut properties = Self::default();
+        for block in blocks.iter().filter(|b| b.ns() == WSA.uri) {
+            let named = Property::ALL
+                .into_iter()
+                .find(|p| p.local() == block.local());
+            let Some(property) = named else { continue };
+            if property == Property::RelatesTo
+                && block
+                    .attribute("", "RelationshipType")
+                    .is_some_and(|r| r != REPLY)
+            {
+                continue;
+            }
+            let place = properties.place(property);
+            if place.is_some() {
+                return Err(Rejected::Schema);
+            }
+            *place = Some(if property.is_reference() {
+                uri(block.child(WSA, "Address").ok_or(Rejected::Schema)?)?
+            } else {
+                uri(*block)?
+            });
+        }
+        Ok(properties)
+    }
+
+    fn place(&mut self, property: Property) -> &mut Option<Cow<'d, str>> {
+        match property {
+            Property::To => &mut self.to,
+            Property::Action => &mut self.action,
+            Property::MessageId => &mut self.message_id,
+            Property::RelatesTo => &mut self.relates_to,
+            Property::ReplyTo => &mut self.reply_to,
+            Property::FaultTo => &mut self.fault_to,
+        }
+    }
+}
+
+/// The URI that is all that stands in an element, without white space around it.
+///
+/// # Errors
+/// [`Rejected::Schema`] if there is none or there are elements beside it;
+/// [`Rejected::TooLarge`] if it is over `URI_BYTES`.
+pub fn uri<'d>(element: Element<'d, '_>) -> Result<Cow<'d, str>, Rejected> {
+    if element.children().next().is_some() {
+        return Err(Rejected::Schema);
+    }
+    let trimmed = match element.text() {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim_ascii()),
+        Cow::Owned(text) => Cow::Owned(text.trim_ascii().to_owned()),
+    };
+    match trimmed.len() {
+        0 => Err(Rejected::Schema),
+        1..=URI_BYTES => Ok(trimmed),
+        _ => Err(Rejected::TooLarge),
+    }
+}
+
+/// Writes the header block of a property, with a `wsu:Id` where it is to be signed.
+pub fn write(w: &mut Writer<'_>, property: Property, id: Option<&str>, value: &str) {
+    let id = id.map(|id| Attribute::of(WSU, "Id", id));
+    let attributes = id.as_slice();
+    if property.is_reference() {
+        w.open(WSA, property.local(), attributes);
+        w.leaf(WSA, "Address", &[], value);
+        w.close();
+    } else {
+        w.leaf(WSA, property.local(), attributes, value);
+    }
+}
+
+/// The octets of the header block of a property: canonical, on its own.
+#[must_use]
+pub fn block(property: Property, id: Option<&str>, value: &str) -> Vec<u8> {
+    let mut w = Writer::new();
+    write(&mut w, property, id, value);
+    w.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::soap::xml::Document;
+
+    fn read(blocks: &str) -> Result<Addressing<'static>, Rejected> {
+        let xml = format!("<h xmlns:a='{}'>{blocks}</h>", WSA.uri);
+        let document = Document::parse(xml.as_bytes()).unwrap();
+        let blocks: Vec<_> = document.root().children().collect();
+        Addressing::read(&blocks).map(|a| {
+            let own = |uri: Option<Cow<'_, str>>| uri.map(|u| Cow::Owned(u.into_owned()));
+            Addressing {
+                to: own(a.to),
+                action: own(a.action),
+                message_id: own(a.message_id),
+                relates_to: own(a.relates_to),
+                reply_to: own(a.reply_to),
+                fault_to: own(a.fault_to),
+            }
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let octets: Vec<u8> = Property::ALL
+            .iter()
+            .flat_map(|p| block(*p, Some("x"), &format!("urn:{}", p.local())))
+            .collect();
+        let got = read(&String::from_utf8(octets).unwrap()).unwrap();
+        assert_eq!(got.to.as_deref(), Some("urn:To"));
+        assert_eq!(got.action.as_deref(), Some("urn:Action"));
+        assert_eq!(got.message_id.as_deref(), Some("urn:MessageID"));
+        assert_eq!(got.relates_to.as_deref(), Some("urn:RelatesTo"));
+        assert_eq!(got.reply_to.as_deref(), Some("urn:ReplyTo"));
+        assert_eq!(got.fault_to.as_deref(), Some("urn:FaultTo"));
+    }
+
+    #[test]
+    fn a_uri_stands_without_its_white_space() {
+        let got = read(
+            "<a:To>\n urn:x </a:To><a:ReplyTo><a:Metadata/><a:Address> urn:y</a:Address></a:ReplyTo>",
+        );
+        let got = got.unwrap();
+        assert_eq!(got.to.as_deref(), Some("urn:x"));
+        assert_eq!(got.reply_to.as_deref(), Some("urn:y"));
+    }
+
+    #[test]
+    fn a_property_stands_once() {
+        for p in Property::ALL {
+            let twice = [block(p, None, "u"), block(p, None, "u")].concat();
+            assert_eq!(
+                read(&String::from_utf8(twice).unwrap()),
+                Err(Rejected::Schema)
+            );
+        }
+        // Core §3.2: any number of other relations.
+        let other = "<a:RelatesTo RelationshipType='urn:r'>urn:x</a:RelatesTo>";
+        let reply = format!("<a:RelatesTo RelationshipType='{REPLY}'>urn:y</a:RelatesTo>");
+        let got = read(&format!("{other}{reply}{other}")).unwrap();
+        assert_eq!(got.relates_to.as_deref(), Some("urn:y"));
+    }
+
+    #[test]
+    fn a_property_without_its_uri_is_refused() {
+        for bad in [
+            "<a:To/>",
+            "<a:To> </a:To>",
+            "<a:To><a:Address>urn:x</a:Address></a:To>",
+            "<a:ReplyTo>urn:x</a:ReplyTo>",
+            "<a:ReplyTo><Address>urn:x</Address></a:ReplyTo>",
+            "<a:FaultTo><a:Address/></a:FaultTo>",
+        ] {
+            assert_eq!(read(bad), Err(Rejected::Schema), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_uri_is_bounded() {
+        let of = |n: usize| read(&format!("<a:To>{}</a:To>", "x".repeat(n)));
+        assert!(of(URI_BYTES).is_ok());
+        assert_eq!(of(URI_BYTES + 1), Err(Rejected::TooLarge));
+    }
+
+    #[test]
+    fn other_elements_are_not_looked_at() {
+        let got = read("<a:From><a:Address>x</a:Address></a:From><To>x</To><a:Other/>").unwrap();
+        assert_eq!(got, Addressing::default());
+    }
+}

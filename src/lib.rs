@@ -12,9 +12,11 @@ pub mod limits;
 pub mod types;
 
 // Floor 1: what is on the wire, and what is on disk.
+pub mod log;
 pub mod soap;
 
 // Floor 2: protocols as pure machines.
+pub mod pbft;
 pub mod rm;
 
 // Floor 5: the world.

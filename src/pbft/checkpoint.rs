@@ -1,0 +1,290 @@
+//! Checkpoints (TOCS 2002 §4.4): votes on the state after each K-th batch, the certificate that
+//! makes one stable and moves the watermarks, and what follows when the votes do not meet (R19).
+//!
+//! Decided here: which votes are kept, when a checkpoint is stable, when this replica has diverged,
+//! is behind, or the group stalls, and what lies so low that it is dropped.
+
+use std::collections::BTreeMap;
+
+use super::messages::{Message, SignedCheckpoint};
+use super::quorum::Votes;
+use super::{Agreement, Mode, Output, To, signatures};
+use crate::error::{Ignored, Refused, Rejected};
+use crate::log::Record;
+use crate::types::{Digest, Instant, Now, ReplicaId, Seqno};
+
+#[derive(Debug, Default)]
+struct Count {
+    votes: Votes,
+    signed: Vec<SignedCheckpoint>,
+}
+
+/// Votes above the stable checkpoint, and the stable one.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    stable: Seqno,
+    certificate: Vec<SignedCheckpoint>,
+    /// Invariant: all above `stable`, of each replica at most as many as fit in the window.
+    counts: BTreeMap<Seqno, Count>,
+    /// Digests of the latest stable checkpoints, for votes of ours that come later.
+    settled: BTreeMap<Seqno, Digest>,
+    /// When own votes without certificate have waited too long.
+    stall_at: Option<Instant>,
+    stalled: bool,
+}
+
+impl Checkpoints {
+    pub(super) fn stable(&self) -> Seqno {
+        self.stable
+    }
+
+    pub(super) fn certificate(&self) -> &[SignedCheckpoint] {
+        &self.certificate
+    }
+
+    pub(super) fn stall_at(&self) -> Option<Instant> {
+        self.stall_at
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    pub(super) fn votes(&self) -> usize {
+        self.counts.values().map(|count| count.signed.len()).sum()
+    }
+
+    /// A replica's votes above the stable checkpoint, rising.
+    pub(super) fn of(&self, replica: ReplicaId) -> impl Iterator<Item = &SignedCheckpoint> {
+        let signed = self.counts.values().flat_map(|count| &count.signed);
+        signed.filter(move |vote| vote.replica == replica)
+    }
+
+    fn add(&mut self, vote: SignedCheckpoint, most: usize) -> Result<(), Refused> {
+        let (seqno, from) = (vote.seqno, vote.replica);
+        let count = self.counts.entry(seqno).or_default();
+        count.votes.add(from, vote.digest)?;
+        count.signed.push(vote);
+        if self.of(from).count() > most {
+            let lowest = self.of(from).next().map(|vote| vote.seqno);
+            self.remove(from, lowest);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, replica: ReplicaId, seqno: Option<Seqno>) {
+        let Some(seqno) = seqno else {
+            return;
+        };
+        if let Some(count) = self.counts.get_mut(&seqno) {
+            count.votes.remove(replica);
+            count.signed.retain(|vote| vote.replica != replica);
+            if count.signed.is_empty() {
+                self.counts.remove(&seqno);
+            }
+        }
+    }
+}
+
+impl Agreement {
+    /// Takes a vote of another; whoever signed it said it, whoever passed it on.
+    pub(super) fn take_checkpoint(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        vote: SignedCheckpoint,
+    ) -> Result<(), Refused> {
+        if from != vote.replica {
+            return Err(Rejected::UnknownKey.into());
+        }
+        if !self.is_checkpoint(vote.seqno) {
+            return Err(Rejected::BadNumber.into());
+        }
+        if from == self.config.me {
+            // It comes back in a certificate; it was counted when it was made.
+            return Err(Ignored::Duplicate.into());
+        }
+        self.peers.reached(from, vote.seqno);
+        if vote.seqno <= self.stable() {
+            return Err(Ignored::Old.into());
+        }
+        let seqno = vote.seqno;
+        self.checkpoints.add(vote, self.votes_kept())?;
+        self.try_stable(now, seqno);
+        Ok(())
+    }
+
+    /// Correct replicas' votes above a stable checkpoint fit in the window; one more for a laggard
+    /// that hears of two generations at once.
+    fn votes_kept(&self) -> usize {
+        let kept = self.config.window / self.config.checkpoint_interval + 2;
+        usize::try_from(kept).unwrap_or(usize::MAX)
+    }
+
+    /// Own vote.
+    pub(super) fn vote_checkpoint(&mut self, now: Now, vote: SignedCheckpoint) {
+        let (seqno, digest) = (vote.seqno, vote.digest);
+        if seqno <= self.stable() {
+            // Others were faster; theirs stands.
+            if let Some(theirs) = self.checkpoints.settled.get(&seqno).copied()
+                && theirs != digest
+            {
+                self.diverge(seqno, digest, theirs);
+            }
+            return;
+        }
+        if self
+            .checkpoints
+            .add(vote.clone(), self.votes_kept())
+            .is_err()
+        {
+            return;
+        }
+        let record = Record::CheckpointVote { seqno, digest };
+        self.out.push_back(Output::Persist(record));
+        self.send(To::All, Message::Checkpoint(vote));
+        let late = now.instant + self.config.stall_timeout;
+        self.checkpoints.stall_at.get_or_insert(late);
+        self.try_stable(now, seqno);
+    }
+
+    fn try_stable(&mut self, now: Now, seqno: Seqno) {
+        let count = self.checkpoints.counts.get(&seqno);
+        let agreed = count.and_then(|count| count.votes.any_certificate(self.thresholds));
+        if let Some(agreed) = agreed {
+            self.make_stable(now, seqno, agreed.digest());
+        }
+    }
+
+    /// 2f + 1 agree on the state after `seqno`: the low watermark moves there.
+    fn make_stable(&mut self, now: Now, seqno: Seqno, digest: Digest) {
+        let mine = self.own_vote(seqno);
+        let table = &mut self.checkpoints;
+        let above = table.counts.split_off(&seqno.next());
+        let count = std::mem::replace(&mut table.counts, above).remove(&seqno);
+        let mut certificate = count.map(|count| count.signed).unwrap_or_default();
+        certificate.retain(|vote| vote.digest == digest);
+        table.stable = seqno;
+        table.certificate = certificate.clone();
+        table.settled.insert(seqno, digest);
+        let kept = 3 * self.config.window / self.config.checkpoint_interval;
+        while u64::try_from(self.checkpoints.settled.len()).unwrap_or(u64::MAX) > kept {
+            self.checkpoints.settled.pop_first();
+        }
+        self.out.push_back(Output::Persist(Record::Stable {
+            seqno,
+            digest,
+            certificate: signatures(&certificate),
+        }));
+        self.out.push_back(Output::Stable {
+            seqno,
+            digest,
+            certificate,
+        });
+        self.resume(now, seqno);
+        if let Some(mine) = mine.filter(|mine| *mine != digest) {
+            self.diverge(seqno, mine, digest);
+        }
+        self.fall_behind();
+        self.truncate();
+        self.peers.progress();
+        let missed = self.peers.take_heard() > self.delivered;
+        if missed || self.delivered < seqno {
+            self.peers.hurry(now.instant);
+        }
+    }
+
+    fn own_vote(&self, seqno: Seqno) -> Option<Digest> {
+        let count = self.checkpoints.counts.get(&seqno)?;
+        count.votes.of(self.config.me)
+    }
+
+    fn resume(&mut self, now: Now, seqno: Seqno) {
+        let waits = self.checkpoints.of(self.config.me).next().is_some();
+        let late = now.instant + self.config.stall_timeout;
+        self.checkpoints.stall_at = waits.then_some(late);
+        if std::mem::take(&mut self.checkpoints.stalled) {
+            self.out.push_back(Output::Resumed { seqno });
+        }
+    }
+
+    /// R19: no certificate for an own vote within T.
+    pub(super) fn tick_stall(&mut self, now: Now) {
+        if self.checkpoints.stall_at.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        self.checkpoints.stall_at = None;
+        let waits = self.checkpoints.of(self.config.me).next();
+        if let Some(seqno) = waits.map(|vote| vote.seqno)
+            && !std::mem::replace(&mut self.checkpoints.stalled, true)
+        {
+            self.out.push_back(Output::Stalled { seqno });
+        }
+    }
+
+    /// R19: this replica's state is wrong. It orders on and truncates by the others' certificates.
+    fn diverge(&mut self, seqno: Seqno, mine: Digest, theirs: Digest) {
+        if self.mode != Mode::Whole {
+            return;
+        }
+        self.mode = Mode::Diverged;
+        self.out.push_back(Output::Diverged {
+            seqno,
+            mine,
+            theirs,
+        });
+        self.drop_own_votes();
+        self.note_executed(self.delivered);
+        self.advance();
+    }
+
+    /// Votes of a state that proved wrong or old wait for nothing.
+    fn drop_own_votes(&mut self) {
+        let me = self.config.me;
+        let own: Vec<_> = self.checkpoints.of(me).map(|vote| vote.seqno).collect();
+        for seqno in own {
+            self.checkpoints.remove(me, Some(seqno));
+        }
+        self.checkpoints.stall_at = None;
+    }
+
+    /// Peers keep batches and bodies for one window below the stable checkpoint. Whoever lacks more
+    /// cannot be helped by them: it orders on from the stable checkpoint without a state.
+    fn fall_behind(&mut self) {
+        let stable = self.stable();
+        if self.delivered.0 >= stable.0.saturating_sub(self.config.window) {
+            return;
+        }
+        if self.mode != Mode::Behind {
+            self.mode = Mode::Behind;
+            self.out.push_back(Output::Behind {
+                delivered: self.delivered,
+                stable,
+            });
+        }
+        self.drop_own_votes();
+        let waiting = self.pool.clear_waiting();
+        self.release(waiting);
+        self.drop_slots(stable);
+        self.delivered = stable;
+        self.executed = stable;
+        self.advance();
+    }
+
+    /// Drops the slots that neither a laggard nor this replica needs any more.
+    pub(super) fn truncate(&mut self) {
+        let floor = self.floor();
+        self.drop_slots(floor);
+    }
+
+    fn drop_slots(&mut self, floor: Seqno) {
+        let mut gone = Vec::new();
+        while let Some((seqno, slot)) = self.slots.pop_through(floor) {
+            self.fetches.stop(seqno);
+            let bundles = slot.accepted.map(|accepted| accepted.batch.bundles);
+            let bundles = bundles.into_iter().flatten().chain(slot.replaced);
+            gone.extend(bundles.filter(|d| self.pool.passed(d, seqno)));
+        }
+        self.release(gone);
+    }
+}

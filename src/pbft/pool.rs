@@ -1,0 +1,328 @@
+//! The bundles whose bodies the caller holds: those that wait for a batch, those in open slots, and
+//! those kept until the watermarks pass them (R1's bounds, R7's timers).
+//!
+//! A bundle is *pooled* until it is executed (it counts against its client), *pending* until it is
+//! delivered (R7 times the oldest: after delivery only the service can be slow, which no other
+//! primary would cure), *waiting* until a slot names it. Batches are drawn client by client in
+//! turn, so that one client's flood does not hold up the others.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use super::{BundleHead, Taken};
+use crate::error::{Ignored, Refused};
+use crate::limits;
+use crate::types::{ClientId, Digest, Instant, Micros, Now, Seqno, Time};
+
+#[derive(Debug)]
+struct Entry {
+    client: ClientId,
+    bytes: usize,
+    arrived: Now,
+    /// Order of arrival; unique.
+    number: u64,
+    /// The highest slot that names it.
+    slot: Option<Seqno>,
+    pooled: bool,
+    pending: bool,
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    bundles: usize,
+    bytes: usize,
+}
+
+/// The bundles held, by digest.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    entries: BTreeMap<Digest, Entry>,
+    arrivals: u64,
+    /// Pooled bundles of each client. Invariant: no empty usage.
+    usage: BTreeMap<ClientId, Usage>,
+    /// In order of arrival.
+    pending: BTreeMap<u64, Digest>,
+    /// Waiting bundles of each client, in order of arrival. Invariant: no empty queue.
+    queues: BTreeMap<ClientId, BTreeMap<u64, Digest>>,
+    /// All waiting bundles, in order of arrival.
+    waiting: BTreeMap<u64, Digest>,
+    waiting_bytes: usize,
+    /// Who gave to a batch last.
+    turn: Option<ClientId>,
+    /// The pending bundle that is timed, and until when. Invariant: armed when any is pending.
+    timed: Option<(u64, Instant)>,
+    /// When to send a bundle to the primary, in order of time; stale entries are skipped.
+    forwards: VecDeque<(Instant, u64)>,
+}
+
+impl Pool {
+    /// Takes a bundle; `slot` is the highest slot that waits for it.
+    pub(super) fn admit(
+        &mut self,
+        now: Now,
+        head: BundleHead,
+        slot: Option<Seqno>,
+    ) -> Result<Taken, Refused> {
+        if self.entries.contains_key(&head.digest) {
+            return Ok(Taken::Known);
+        }
+        if slot.is_none() && !self.has_room(&head) {
+            return Err(Ignored::Full.into());
+        }
+        self.arrivals += 1;
+        let number = self.arrivals;
+        let usage = self.usage.entry(head.client).or_default();
+        usage.bundles += 1;
+        usage.bytes += head.bytes;
+        self.pending.insert(number, head.digest);
+        let entry = Entry {
+            client: head.client,
+            bytes: head.bytes,
+            arrived: now,
+            number,
+            slot,
+            pooled: true,
+            pending: true,
+        };
+        self.entries.insert(head.digest, entry);
+        if slot.is_none() {
+            self.queue(head.digest);
+        }
+        Ok(Taken::New)
+    }
+
+    fn has_room(&self, head: &BundleHead) -> bool {
+        self.usage.get(&head.client).is_none_or(|used| {
+            used.bundles < limits::POOL_BUNDLES
+                && used.bytes.saturating_add(head.bytes) <= limits::POOL_BYTES
+        })
+    }
+
+    fn queue(&mut self, digest: Digest) {
+        let Some(entry) = self.entries.get(&digest) else {
+            return;
+        };
+        self.waiting.insert(entry.number, digest);
+        self.waiting_bytes += entry.bytes;
+        let queue = self.queues.entry(entry.client).or_default();
+        queue.insert(entry.number, digest);
+    }
+
+    fn unqueue(&mut self, digest: &Digest) {
+        let Some(entry) = self.entries.get(digest) else {
+            return;
+        };
+        if self.waiting.remove(&entry.number).is_none() {
+            return;
+        }
+        self.waiting_bytes -= entry.bytes;
+        if let Some(queue) = self.queues.get_mut(&entry.client) {
+            queue.remove(&entry.number);
+            if queue.is_empty() {
+                self.queues.remove(&entry.client);
+            }
+        }
+    }
+
+    /// A slot names it.
+    pub(super) fn ordered(&mut self, digest: &Digest, seqno: Seqno) {
+        self.unqueue(digest);
+        if let Some(entry) = self.entries.get_mut(digest) {
+            entry.slot = entry.slot.max(Some(seqno));
+        }
+    }
+
+    /// The slot names it no longer: another batch was decided there.
+    pub(super) fn unordered(&mut self, digest: &Digest, seqno: Seqno) {
+        if let Some(entry) = self.entries.get_mut(digest)
+            && entry.slot == Some(seqno)
+            && entry.pending
+        {
+            entry.slot = None;
+            self.queue(*digest);
+        }
+    }
+
+    /// It is in a delivered batch: its timer stops.
+    pub(super) fn delivered(&mut self, digest: &Digest) {
+        if let Some(entry) = self.entries.get_mut(digest)
+            && entry.pending
+        {
+            entry.pending = false;
+            self.pending.remove(&entry.number);
+        }
+    }
+
+    /// It is executed, or need not be: its client has room again.
+    pub(super) fn executed(&mut self, digest: &Digest) {
+        self.unqueue(digest);
+        self.delivered(digest);
+        let Some(entry) = self.entries.get_mut(digest) else {
+            return;
+        };
+        if !std::mem::take(&mut entry.pooled) {
+            return;
+        }
+        if let Some(used) = self.usage.get_mut(&entry.client) {
+            used.bundles -= 1;
+            used.bytes -= entry.bytes;
+            if used.bundles == 0 {
+                self.usage.remove(&entry.client);
+            }
+        }
+    }
+
+    /// It need not be executed any more. Whether its body is no longer needed.
+    pub(super) fn forget(&mut self, digest: &Digest) -> bool {
+        self.executed(digest);
+        let free = |entry: &Entry| entry.slot.is_none();
+        self.entries.get(digest).is_some_and(free) && self.entries.remove(digest).is_some()
+    }
+
+    /// Slot `seqno` is gone. Whether the body is no longer needed.
+    pub(super) fn passed(&mut self, digest: &Digest, seqno: Seqno) -> bool {
+        let over = |entry: &Entry| entry.slot.is_some_and(|slot| slot <= seqno);
+        if !self.entries.get(digest).is_some_and(over) {
+            return false;
+        }
+        self.executed(digest);
+        self.entries.remove(digest).is_some()
+    }
+
+    /// Drops everything that waits.
+    pub(super) fn clear_waiting(&mut self) -> Vec<Digest> {
+        let waiting: Vec<_> = self.waiting.values().copied().collect();
+        waiting.into_iter().filter(|d| self.forget(d)).collect()
+    }
+
+    /// The bundles of the next batch, client by client; at least one if any waits.
+    pub(super) fn draw(&mut self, count: usize, bytes: usize) -> Vec<Digest> {
+        let mut drawn = Vec::new();
+        let mut size = 0usize;
+        while drawn.len() < count {
+            let Some((client, digest)) = self.next_in_turn() else {
+                break;
+            };
+            let more = self.entries.get(&digest).map_or(0, |entry| entry.bytes);
+            if !drawn.is_empty() && size.saturating_add(more) > bytes {
+                break;
+            }
+            size = size.saturating_add(more);
+            self.turn = Some(client);
+            self.unqueue(&digest);
+            drawn.push(digest);
+        }
+        drawn
+    }
+
+    fn next_in_turn(&self) -> Option<(ClientId, Digest)> {
+        let after = self.turn.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut later = self.queues.range((after, Bound::Unbounded));
+        let (client, queue) = later.next().or_else(|| self.queues.first_key_value())?;
+        let (_, digest) = queue.first_key_value()?;
+        Some((*client, *digest))
+    }
+
+    /// Times the oldest pending bundle, if it is not the one that is timed (R7).
+    pub(super) fn arm(&mut self, now: Instant, timeout: Micros) {
+        if let Some((number, _)) = self.timed
+            && !self.pending.contains_key(&number)
+        {
+            self.timed = None;
+        }
+        if self.timed.is_none()
+            && let Some((number, _)) = self.pending.first_key_value()
+        {
+            self.timed = Some((*number, now + timeout));
+        }
+        while let Some((_, number)) = self.forwards.front()
+            && !self.waiting.contains_key(number)
+        {
+            self.forwards.pop_front();
+        }
+    }
+
+    /// The timed bundle, if its time is over; it is timed anew.
+    pub(super) fn overdue(&mut self, now: Instant, timeout: Micros) -> Option<Digest> {
+        let (number, at) = self.timed?;
+        let digest = *self.pending.get(&number)?;
+        if at > now {
+            return None;
+        }
+        self.timed = Some((number, now + timeout));
+        Some(digest)
+    }
+
+    /// Sends the bundle that came last to the primary at `at`, if it still waits then.
+    pub(super) fn forward_at(&mut self, digest: &Digest, at: Instant) {
+        if let Some(entry) = self.entries.get(digest) {
+            self.forwards.push_back((at, entry.number));
+        }
+    }
+
+    /// The next bundle to send to the primary now.
+    pub(super) fn forward(&mut self, now: Instant) -> Option<Digest> {
+        while let Some((at, number)) = self.forwards.front().copied()
+            && at <= now
+        {
+            self.forwards.pop_front();
+            if let Some(digest) = self.waiting.get(&number) {
+                return Some(*digest);
+            }
+        }
+        None
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let timed = self.timed.map(|(_, at)| at);
+        let forward = self.forwards.front().map(|(at, _)| *at);
+        timed.into_iter().chain(forward).min()
+    }
+
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.entries.contains_key(digest)
+    }
+
+    /// Octets of a body that is held.
+    pub(super) fn bytes(&self, digest: &Digest) -> Option<usize> {
+        self.entries.get(digest).map(|entry| entry.bytes)
+    }
+
+    /// When a body came, on the wall clock.
+    pub(super) fn arrived(&self, digest: &Digest) -> Option<Time> {
+        self.entries.get(digest).map(|entry| entry.arrived.wall)
+    }
+
+    /// When the bundle that waits longest came.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        let (_, digest) = self.waiting.first_key_value()?;
+        self.entries.get(digest).map(|entry| entry.arrived.instant)
+    }
+
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.waiting.len(), self.waiting_bytes)
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(super) fn pooled(&self) -> usize {
+        self.usage.values().map(|used| used.bundles).sum()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn invariants(&self) {
+        let count = |keep: fn(&Entry) -> bool| self.entries.values().filter(|e| keep(e)).count();
+        assert_eq!(count(|e| e.pooled), self.pooled());
+        assert_eq!(count(|e| e.pending), self.pending.len());
+        assert_eq!(count(|e| e.pending && e.slot.is_none()), self.waiting.len());
+        let queued: usize = self.queues.values().map(BTreeMap::len).sum();
+        assert_eq!(queued, self.waiting.len());
+        assert_eq!(self.timed.is_some(), !self.pending.is_empty());
+        assert!(self.waiting.is_empty() || self.waiting_bytes > 0 || self.len() > 0);
+    }
+}

@@ -1,0 +1,205 @@
+//! The table of slots: what is known about each Seqno between the floor and the high watermark.
+//!
+//! A slot holds one accepted batch, the bodies it still misses, votes (one of a kind per replica),
+//! what this replica said, and what peers claim was decided. It decides nothing; `normal`,
+//! `status` and `checkpoint` do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::messages::{Batch, Has};
+use super::quorum::Votes;
+use crate::error::{Ignored, Refused, Rejected};
+use crate::types::{Digest, ReplicaId, Seqno, View};
+
+/// A batch accepted under a number.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) view: View,
+    pub(super) batch: Batch,
+    pub(super) digest: Digest,
+    /// Bundles whose bodies are not held yet.
+    pub(super) missing: BTreeSet<Digest>,
+}
+
+/// The digest of a batch that some peers say was decided. The batch itself comes again with the
+/// statement that makes f + 1.
+#[derive(Debug)]
+struct Claim {
+    digest: Digest,
+    by: Vec<ReplicaId>,
+}
+
+/// What is known about one Seqno.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) accepted: Option<Accepted>,
+    /// The primary's pre-prepare counts as its vote.
+    pub(super) prepares: Votes,
+    pub(super) commits: Votes,
+    /// The digest this replica sent a prepare (or, as primary, a pre-prepare) for.
+    pub(super) said_prepare: Option<Digest>,
+    /// The digest this replica sent a commit for: it is prepared.
+    pub(super) said_commit: Option<Digest>,
+    /// Committed-local, or believed on f + 1 equal statements.
+    pub(super) committed: bool,
+    /// Bundles of a batch that stood here before another was decided.
+    pub(super) replaced: Vec<Digest>,
+    claims: Vec<Claim>,
+}
+
+impl Slot {
+    /// Committed, with all bodies held.
+    pub(super) fn is_ready(&self) -> bool {
+        let whole = |accepted: &Accepted| accepted.missing.is_empty();
+        self.committed && self.accepted.as_ref().is_some_and(whole)
+    }
+
+    /// How far it is, for a status message.
+    pub(super) fn has(&self) -> Option<Has> {
+        self.accepted.as_ref()?;
+        Some(if self.committed {
+            Has::Committed
+        } else if self.said_commit.is_some() {
+            Has::Prepared
+        } else {
+            Has::PrePrepare
+        })
+    }
+
+    /// Notes that `from` says that this batch was decided. Whether `weak` replicas now say so.
+    pub(super) fn claim(
+        &mut self,
+        from: ReplicaId,
+        digest: Digest,
+        weak: usize,
+    ) -> Result<bool, Refused> {
+        if let Some(earlier) = self.claims.iter().find(|claim| claim.by.contains(&from)) {
+            return Err(if earlier.digest == digest {
+                Ignored::Duplicate.into()
+            } else {
+                Rejected::Equivocated.into()
+            });
+        }
+        match self.claims.iter_mut().find(|claim| claim.digest == digest) {
+            Some(claim) => {
+                claim.by.push(from);
+                Ok(claim.by.len() >= weak)
+            }
+            None => {
+                self.claims.push(Claim {
+                    digest,
+                    by: vec![from],
+                });
+                Ok(weak <= 1)
+            }
+        }
+    }
+
+    /// The claims have done their work.
+    pub(super) fn drop_claims(&mut self) {
+        self.claims = Vec::new();
+    }
+}
+
+/// All slots, and which of them wait for which body.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: BTreeMap<Seqno, Slot>,
+    /// Invariant: exactly the `missing` of all slots, turned round.
+    wanted: BTreeMap<Digest, BTreeSet<Seqno>>,
+}
+
+impl Slots {
+    pub(super) fn get(&self, seqno: Seqno) -> Option<&Slot> {
+        self.slots.get(&seqno)
+    }
+
+    pub(super) fn get_mut(&mut self, seqno: Seqno) -> Option<&mut Slot> {
+        self.slots.get_mut(&seqno)
+    }
+
+    /// The slot, made if it is not there; the caller has checked the watermarks.
+    pub(super) fn open(&mut self, seqno: Seqno) -> &mut Slot {
+        self.slots.entry(seqno).or_default()
+    }
+
+    pub(super) fn accepted(&self, seqno: Seqno) -> Option<&Accepted> {
+        self.slots.get(&seqno)?.accepted.as_ref()
+    }
+
+    /// The batch's bundles; none if nothing is accepted.
+    pub(super) fn bundles(&self, seqno: Seqno) -> &[Digest] {
+        self.accepted(seqno)
+            .map_or(&[], |accepted| &accepted.batch.bundles)
+    }
+
+    /// Puts a batch into a slot, in place of what was there.
+    pub(super) fn accept(&mut self, seqno: Seqno, accepted: Accepted) {
+        self.unwant(seqno);
+        for digest in &accepted.missing {
+            self.wanted.entry(*digest).or_default().insert(seqno);
+        }
+        self.open(seqno).accepted = Some(accepted);
+    }
+
+    fn unwant(&mut self, seqno: Seqno) {
+        let Some(accepted) = self.slots.get(&seqno).and_then(|s| s.accepted.as_ref()) else {
+            return;
+        };
+        for digest in &accepted.missing {
+            if let Some(seqnos) = self.wanted.get_mut(digest) {
+                seqnos.remove(&seqno);
+                if seqnos.is_empty() {
+                    self.wanted.remove(digest);
+                }
+            }
+        }
+    }
+
+    /// The highest slot that waits for a body.
+    pub(super) fn wanting(&self, digest: &Digest) -> Option<Seqno> {
+        self.wanted.get(digest)?.last().copied()
+    }
+
+    /// A body is held now. The slots that waited for it.
+    pub(super) fn found(&mut self, digest: &Digest) -> BTreeSet<Seqno> {
+        let seqnos = self.wanted.remove(digest).unwrap_or_default();
+        for seqno in &seqnos {
+            if let Some(slot) = self.slots.get_mut(seqno)
+                && let Some(accepted) = &mut slot.accepted
+            {
+                accepted.missing.remove(digest);
+            }
+        }
+        seqnos
+    }
+
+    /// Takes out the lowest slot, if it is at or below `floor`.
+    pub(super) fn pop_through(&mut self, floor: Seqno) -> Option<(Seqno, Slot)> {
+        let seqno = *self.slots.first_key_value()?.0;
+        if seqno > floor {
+            return None;
+        }
+        self.unwant(seqno);
+        self.slots.pop_first()
+    }
+
+    /// The highest slot of which anything is known.
+    pub(super) fn last(&self) -> Seqno {
+        let last = self.slots.last_key_value();
+        last.map_or(Seqno::default(), |(seqno, _)| *seqno)
+    }
+
+    /// The slots above `seqno`, rising.
+    pub(super) fn above(&self, seqno: Seqno) -> impl Iterator<Item = (Seqno, &Slot)> {
+        self.slots.range(seqno.next()..).map(|(s, slot)| (*s, slot))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn claims(&self) -> usize {
+        self.slots.values().map(|slot| slot.claims.len()).sum()
+    }
+}

@@ -1,0 +1,340 @@
+//! Status messages (TOCS 2002 §6.1.1): who asks for what is missing, when, and what it is sent.
+//!
+//! A replica asks when nothing moved for a while although something is outstanding: at itself
+//! (open slots, bundles, own checkpoint votes) or, more and more seldom, at a peer of which nothing
+//! is heard. An idle group that is level says nothing. A laggard is sent what this replica itself
+//! said, the stable checkpoint's certificate, and `Decided` for what is delivered here; f + 1 equal
+//! ones are believed (R9: votes are MAC'd, so none can be passed on).
+
+use super::messages::{Batch, Has, Message, Open, STATUS_OPEN, Status};
+use super::slots::Slots;
+use super::{Agreement, To};
+use crate::error::{Ignored, Refused};
+use crate::types::{Instant, Micros, Now, Quorums, ReplicaId, Seqno};
+
+/// Own needs are repeated at most this many times the interval apart, as a power of two.
+const OWN_BACKOFF: u32 = 3;
+/// The same for a peer that may lag, or may be dead.
+const PEER_BACKOFF: u32 = 6;
+
+/// Why to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Urgency {
+    /// A peer lags, is silent, or says that it is ahead.
+    Peer,
+    /// Something is outstanding here.
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Peer {
+    /// It has, as far as heard, everything up to here.
+    reached: Seqno,
+    /// Its word on its stable checkpoint.
+    stable: Seqno,
+    /// When it was helped last.
+    helped: Option<Instant>,
+}
+
+/// What is known of the others, and when to ask them.
+#[derive(Debug)]
+pub(super) struct Peers {
+    peers: Vec<Peer>,
+    status_at: Option<Instant>,
+    urgency: Option<Urgency>,
+    rounds: u32,
+    /// Ask even if nothing seems outstanding.
+    hurried: bool,
+    /// The highest number heard of above the high watermark since that moved.
+    heard: Seqno,
+}
+
+impl Peers {
+    pub(super) fn new(quorums: Quorums) -> Self {
+        Self {
+            peers: vec![Peer::default(); quorums.n()],
+            status_at: None,
+            urgency: None,
+            rounds: 0,
+            hurried: false,
+            heard: Seqno::default(),
+        }
+    }
+
+    pub(super) fn status_at(&self) -> Option<Instant> {
+        self.status_at
+    }
+
+    /// A number above the high watermark was heard of.
+    pub(super) fn heard_above(&mut self, seqno: Seqno) {
+        self.heard = self.heard.max(seqno);
+    }
+
+    pub(super) fn take_heard(&mut self) -> Seqno {
+        std::mem::take(&mut self.heard)
+    }
+
+    /// A peer is known to have everything up to `seqno`.
+    pub(super) fn reached(&mut self, peer: ReplicaId, seqno: Seqno) {
+        if let Some(peer) = self.peers.get_mut(peer.index()) {
+            peer.reached = peer.reached.max(seqno);
+        }
+    }
+
+    /// A commit came: its sender knows of all slots that it committed without a gap, and will ask
+    /// for itself.
+    pub(super) fn committed(&mut self, from: ReplicaId, slots: &Slots) {
+        let Some(peer) = self.peers.get_mut(from.index()) else {
+            return;
+        };
+        let said = |seqno| slots.get(seqno).and_then(|slot| slot.commits.of(from));
+        while said(peer.reached.next()).is_some() {
+            peer.reached = peer.reached.next();
+        }
+    }
+
+    /// Something moved: the next question is an interval away again.
+    pub(super) fn progress(&mut self) {
+        if !self.hurried {
+            self.status_at = None;
+        }
+        self.rounds = 0;
+    }
+
+    /// Ask at the next tick, which is due now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.status_at = Some(now);
+        self.hurried = true;
+    }
+
+    fn arm(&mut self, now: Instant, urgency: Option<Urgency>, interval: Micros) {
+        if self.hurried {
+            return;
+        }
+        if urgency.is_none() {
+            self.progress();
+        } else if self.status_at.is_none() || urgency > self.urgency {
+            let at = now + interval;
+            self.status_at = Some(self.status_at.map_or(at, |earlier| earlier.min(at)));
+            self.rounds = 0;
+        }
+        self.urgency = urgency;
+    }
+
+    /// Whether it is time to ask; the next time is then further away.
+    fn due(&mut self, now: Instant, interval: Micros) -> bool {
+        if self.status_at.is_none_or(|at| at > now) {
+            return false;
+        }
+        self.hurried = false;
+        let most = match self.urgency {
+            Some(Urgency::Peer) => PEER_BACKOFF,
+            _ => OWN_BACKOFF,
+        };
+        let factor = 1u64 << self.rounds.min(most);
+        self.rounds = self.rounds.saturating_add(1);
+        self.status_at = Some(now + Micros(interval.0.saturating_mul(factor).max(1)));
+        true
+    }
+
+    /// Whether `peer` may be helped again; a correct one does not ask more often.
+    fn may_help(&mut self, peer: ReplicaId, now: Instant, interval: Micros) -> bool {
+        let Some(peer) = self.peers.get_mut(peer.index()) else {
+            return false;
+        };
+        if (peer.helped).is_some_and(|at| now < at + Micros(interval.0 / 4)) {
+            return false;
+        }
+        peer.helped = Some(now);
+        true
+    }
+}
+
+impl Agreement {
+    pub(super) fn arm_status(&mut self, now: Now) {
+        let urgency = self.urgency();
+        let interval = self.config.status_interval;
+        self.peers.arm(now.instant, urgency, interval);
+    }
+
+    pub(super) fn tick_status(&mut self, now: Now) {
+        if self.peers.due(now.instant, self.config.status_interval) {
+            let status = self.status(true);
+            self.send(To::All, Message::Status(status));
+        }
+    }
+
+    fn urgency(&self) -> Option<Urgency> {
+        let me = self.config.me;
+        let (delivered, stable) = (self.delivered, self.stable());
+        let next = self.slots.get(delivered.next());
+        // What is ready and not delivered waits for the service here, for no peer.
+        let is_ready = next.is_some_and(|slot| slot.is_ready());
+        let open = self.slots.last() > delivered || self.pool.is_pending();
+        let voted = self.checkpoints.of(me).next().is_some();
+        if (open && !is_ready) || voted || delivered < stable {
+            return Some(Urgency::Own);
+        }
+        let uneven = |(index, peer): (usize, &Peer)| {
+            index != me.index() && (peer.reached != delivered || peer.stable > stable)
+        };
+        let any = self.peers.peers.iter().enumerate().any(uneven);
+        any.then_some(Urgency::Peer)
+    }
+
+    /// Where this replica stands.
+    fn status(&self, asks: bool) -> Status {
+        let above = self.slots.above(self.delivered);
+        let open = above.filter_map(|(seqno, slot)| {
+            Some(Open {
+                seqno,
+                has: slot.has()?,
+            })
+        });
+        Status {
+            view: self.view,
+            delivered: self.delivered,
+            stable: self.stable(),
+            asks,
+            open: open.take(STATUS_OPEN).collect(),
+        }
+    }
+
+    pub(super) fn take_status(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        status: &Status,
+    ) -> Result<(), Refused> {
+        if status.view != self.view {
+            return Err(Ignored::OtherView.into());
+        }
+        if let Some(peer) = self.peers.peers.get_mut(from.index()) {
+            // Its own word: it may also lower what its commits made us believe.
+            peer.reached = status.delivered;
+            peer.stable = status.stable;
+        }
+        let interval = self.config.status_interval;
+        if !self.peers.may_help(from, now.instant, interval) {
+            return Err(Ignored::Duplicate.into());
+        }
+        if status.asks {
+            let answer = self.status(false);
+            self.send(To::One(from), Message::Status(answer));
+        }
+        self.help(from, status);
+        Ok(())
+    }
+
+    fn help(&mut self, to: ReplicaId, status: &Status) {
+        let mut votes = Vec::new();
+        if status.stable < self.stable() {
+            votes.extend_from_slice(self.checkpoints.certificate());
+        }
+        let own = self.checkpoints.of(self.config.me);
+        votes.extend(own.filter(|vote| vote.seqno > status.stable).cloned());
+        for vote in votes {
+            self.send(To::One(to), Message::Checkpoint(vote));
+        }
+        // Nothing said of a slot beyond a full list means nothing.
+        let full = status.open.len() >= STATUS_OPEN;
+        let listed = status.open.last().filter(|_| full).map(|open| open.seqno);
+        let end = listed.unwrap_or(self.slots.last());
+        let far = Seqno(status.delivered.0.saturating_add(self.config.window));
+        let above = self.slots.above(status.delivered).map(|(seqno, _)| seqno);
+        let seqnos: Vec<_> = above.take_while(|s| *s <= end && *s <= far).collect();
+        for seqno in seqnos {
+            let found = status.open.binary_search_by_key(&seqno, |open| open.seqno);
+            let has = found.ok().and_then(|at| status.open.get(at)).map(|o| o.has);
+            self.resend(to, seqno, has);
+        }
+    }
+
+    /// Sends what this replica said of a slot, and that it is decided if it is.
+    fn resend(&mut self, to: ReplicaId, seqno: Seqno, has: Option<Has>) {
+        let is_primary = self.is_primary();
+        let Some(slot) = self.slots.get(seqno) else {
+            return;
+        };
+        let Some(accepted) = &slot.accepted else {
+            return;
+        };
+        let view = accepted.view;
+        let mut messages = Vec::new();
+        if seqno > self.checkpoints.stable() {
+            if has.is_none() && is_primary && slot.said_prepare.is_some() {
+                messages.push(Message::PrePrepare {
+                    view,
+                    seqno,
+                    batch: accepted.batch.clone(),
+                });
+            }
+            if has <= Some(Has::PrePrepare) && !is_primary {
+                messages.extend(slot.said_prepare.map(|digest| Message::Prepare {
+                    view,
+                    seqno,
+                    digest,
+                }));
+            }
+            if has <= Some(Has::Prepared) {
+                messages.extend(slot.said_commit.map(|digest| Message::Commit {
+                    view,
+                    seqno,
+                    digest,
+                }));
+            }
+        }
+        if seqno <= self.delivered && has != Some(Has::Committed) {
+            let batch = accepted.batch.clone();
+            messages.push(Message::Decided { seqno, batch });
+        }
+        for message in messages {
+            self.send(To::One(to), message);
+        }
+    }
+
+    /// A peer says that a batch is committed there. f + 1 equal statements hold a correct one.
+    pub(super) fn take_decided(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        seqno: Seqno,
+        batch: Batch,
+    ) -> Result<(), Refused> {
+        if seqno <= self.delivered {
+            return Err(Ignored::Old.into());
+        }
+        if seqno.0 > self.delivered.0.saturating_add(self.config.window) {
+            return Err(Ignored::Early.into());
+        }
+        let digest = batch.digest();
+        let weak = self.config.quorums.weak();
+        let slot = self.slots.open(seqno);
+        if slot.committed {
+            return Err(Ignored::Duplicate.into());
+        }
+        if !slot.claim(from, digest, weak)? {
+            return Ok(());
+        }
+        slot.drop_claims();
+        let replaced = slot.accepted.as_ref().filter(|a| a.digest != digest);
+        let same = slot.accepted.is_some() && replaced.is_none();
+        let replaced = replaced.map(|accepted| accepted.batch.bundles.clone());
+        slot.committed = true;
+        let replaced = replaced.unwrap_or_default();
+        slot.replaced.extend_from_slice(&replaced);
+        for bundle in replaced {
+            self.pool.unordered(&bundle, seqno);
+        }
+        if !same {
+            self.accept(now, seqno, batch, digest);
+        }
+        if let Some(missing) = self.slots.accepted(seqno).map(|a| !a.missing.is_empty())
+            && missing
+        {
+            self.fetches.start(seqno, now.instant, from);
+        }
+        self.step(seqno);
+        Ok(())
+    }
+}

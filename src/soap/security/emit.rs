@@ -19,6 +19,14 @@ pub struct DetachedSignature {
 }
 
 impl DetachedSignature {
+    /// Any octets as a signature, for tests that forge.
+    #[cfg(test)]
+    pub(super) fn of(id: &str, octets: Vec<u8>) -> Self {
+        Self {
+            part: Part::new(id, octets),
+        }
+    }
+
     /// The canonical octets of the ds:Signature.
     #[must_use]
     pub fn octets(&self) -> &[u8] {

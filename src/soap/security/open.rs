@@ -59,12 +59,13 @@ fn security<'d, 'a>(blocks: &[Element<'d, 'a>]) -> Result<Element<'d, 'a>, Rejec
     if found.next().is_some() || security.has_text() {
         return Err(Rejected::Schema);
     }
-    let understood = |ns: &str| ns == SOAP12.uri || ns == SOAP11.uri;
     // A role or actor would make it somebody else's.
-    match security
-        .attributes()
-        .all(|a| a.local == "mustUnderstand" && understood(a.ns))
-    {
+    let for_us = security.attributes().all(|a| {
+        a.local == "mustUnderstand"
+            && (a.ns == SOAP12.uri || a.ns == SOAP11.uri)
+            && matches!(a.value, "true" | "1")
+    });
+    match for_us {
         true => Ok(security),
         false => Err(Rejected::Schema),
     }

@@ -33,10 +33,11 @@ pub trait Machine: 'static {
 pub trait World<M: Machine>: Sized + 'static {
     /// Begins one effect; must not wait. Its completion goes to [`Driver::input`].
     fn carry_out(&self, driver: &Rc<Driver<M, Self>>, output: M::Output);
+    /// All effects of one input have begun.
+    fn drained(&self, _driver: &Rc<Driver<M, Self>>) {}
 }
 
 /// A machine, its world and its timer.
-#[derive(Debug)]
 pub struct Driver<M: Machine, W> {
     machine: RefCell<M>,
     world: W,
@@ -105,6 +106,7 @@ impl<M: Machine, W: World<M>> Driver<M, W> {
             let Some(output) = next else { break };
             self.world.carry_out(self, output);
         }
+        self.world.drained(self);
     }
 
     async fn keep_time(self: Rc<Self>) {

@@ -9,5 +9,7 @@ pub mod driver;
 pub mod http;
 pub mod init;
 pub mod keys;
+pub mod process;
 pub mod record;
 pub mod report;
+pub mod supervise;

@@ -31,7 +31,7 @@ pub fn log_to_stderr() {
 pub struct Report {
     tally: RefCell<Tally>,
     lines: RefCell<BTreeMap<(String, String), Line>>,
-    pub(super) disagreed: RefCell<BTreeMap<u16, u64>>,
+    disagreed: RefCell<BTreeMap<u16, u64>>,
     /// Calls handed to the wrapped service, or answered to users.
     pub calls: Cell<u64>,
     /// Envelopes sent as requests to replicas.
@@ -113,6 +113,26 @@ impl Report {
     pub fn response_sent(&self, octets: usize) {
         self.responses_sent.set(self.responses_sent.get() + 1);
         self.octets_sent.set(self.octets_sent.get() + octets as u64);
+    }
+
+    /// Counts a POST that failed, and logs it now and then.
+    pub fn post_failed(&self, peer: &str, why: &str) {
+        self.posts_failed.set(self.posts_failed.get() + 1);
+        if let Some(kept_back) = self.due(peer, "POST failed") {
+            tracing::warn!(peer, why, kept_back, "POST failed");
+        }
+    }
+
+    /// Envelopes sent so far, requests and responses.
+    #[must_use]
+    pub fn envelopes(&self) -> u64 {
+        self.requests_sent.get() + self.responses_sent.get()
+    }
+
+    /// How many replies of each replica were outvoted.
+    #[must_use]
+    pub fn disagreements(&self) -> BTreeMap<u16, u64> {
+        self.disagreed.borrow().clone()
     }
 
     /// What was not taken so far.

@@ -49,6 +49,8 @@ pub struct Service {
 /// All that a gateway or native client is told.
 #[derive(Debug)]
 pub struct ClientProcess {
+    /// Where this was read.
+    pub file: PathBuf,
     /// The group.
     pub group: Group,
     /// Its keys; they belong to the group file's entry.
@@ -183,6 +185,7 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .transpose()
     };
     Ok(ClientProcess {
+        file: path.to_owned(),
         identity,
         listen: listening(&file.listen)?,
         admin: listening(&file.admin)?,

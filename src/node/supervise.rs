@@ -1,0 +1,51 @@
+//! A wrapped service that its replica starts and ends (R21).
+//!
+//! It is not started again when it ends: its state is gone with it, and a service with another
+//! state than the others' would only lie.
+
+use std::os::fd::AsFd;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The service's processes; ended when this is dropped.
+#[derive(Debug)]
+pub struct Child {
+    group: Option<Pid>,
+}
+
+impl Child {
+    /// Starts a command through `sh -c`, in a process group of its own, its output on our stderr.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(command: &str) -> std::io::Result<Self> {
+        let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
+        let mut child = tokio::process::Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(stderr))
+            .process_group(0)
+            .spawn()?;
+        let group = child
+            .id()
+            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        tracing::info!(command, "started the service");
+        tokio::task::spawn_local(async move {
+            match child.wait().await {
+                Ok(status) => tracing::error!(%status, "the service ended"),
+                Err(error) => tracing::error!(%error, "the service cannot be watched"),
+            }
+        });
+        Ok(Self { group })
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(group) = self.group {
+            // It may have ended by itself.
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
+}

@@ -19,5 +19,8 @@ pub mod soap;
 pub mod pbft;
 pub mod rm;
 
+// Floor 4: what is executed.
+pub mod app;
+
 // Floor 5: the world.
 pub mod node;

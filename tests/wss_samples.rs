@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bft_ws::crypto::{Identity, PairKey, Principal, VerifyingKey, pair_key, sha256};
 use bft_ws::soap::c14n::PrefixList;
+use bft_ws::soap::envelope::Envelope;
 use bft_ws::soap::namespaces::{BFT, SOAP12, WSA, WSRM, WSU};
 use bft_ws::soap::security::{self, Keys, Part, detached, ids, seal};
 use bft_ws::soap::xml::Document;
@@ -152,10 +153,8 @@ fn acknowledgement(pair: &Pair) -> Vec<u8> {
 
 fn verified(octets: &[u8], keys: &Pair) -> Vec<Digest> {
     let document = Document::parse(octets).unwrap();
-    let header = document.root().child(SOAP12, "Header").unwrap();
-    let blocks: Vec<_> = header.children().collect();
-    let body = document.root().child(SOAP12, "Body").unwrap();
-    let opened = security::open(&blocks, body, keys).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let opened = security::open(&envelope, keys).unwrap();
     opened
         .signed()
         .iter()

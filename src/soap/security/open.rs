@@ -8,20 +8,21 @@ use super::{DETACHED, Keys, Opened, Part, SignedPart};
 use crate::crypto::{Authentic, Principal, Verified, sha256};
 use crate::error::{Refused, Rejected};
 use crate::soap::c14n::{PrefixList, exclusive};
+use crate::soap::envelope::Envelope;
 use crate::soap::namespaces::{SOAP11, SOAP12, WSSE, WSU};
 use crate::soap::xml::{Document, Element};
 
-/// Verifies an envelope, given as its header blocks and its Body.
+/// Verifies an envelope.
 ///
 /// # Errors
 /// [`Rejected::Unsigned`] where the one MAC is missing or leaves out a header block, the Body or
 /// another signature, or covers something else; [`Rejected::UnknownKey`]; `BadSignature`; `Schema`
 /// for a wsse:Security, a signature or ids in any other form than ours; `TooLarge`.
 pub fn open<'d, 'a>(
-    blocks: &[Element<'d, 'a>],
-    body: Element<'d, 'a>,
+    envelope: &Envelope<'d, 'a>,
     keys: &dyn Keys,
 ) -> Result<Opened<'d, 'a>, Refused> {
+    let (blocks, body) = (&envelope.blocks, envelope.body);
     let (mac, detached) = signatures(security(blocks)?)?;
     let KeyName::Pair(urn) = &mac.key else {
         return Err(Rejected::Unsigned.into());

@@ -7,6 +7,7 @@ use super::*;
 use crate::crypto::{Identity, pair_key};
 use crate::error::{Refused, Rejected};
 use crate::soap::c14n::exclusive;
+use crate::soap::envelope::Envelope;
 use crate::soap::namespaces::{DS, SOAP12, WSA, WSSE, WSU};
 use crate::soap::xml::Document;
 use crate::types::{Digest, ReplicaId};
@@ -91,22 +92,16 @@ fn sealed(ring: &Ring) -> String {
     String::from_utf8(octets).unwrap()
 }
 
-type Halves<'d, 'a> = (Vec<Element<'d, 'a>>, Element<'d, 'a>);
-
-fn halves<'d, 'a>(document: &'d Document<'a>) -> Option<Halves<'d, 'a>> {
-    let header = document.root().child(SOAP12, "Header")?;
-    Some((
-        header.children().collect(),
-        document.root().child(SOAP12, "Body")?,
-    ))
-}
-
 /// The envelope with its MAC made anew over whatever its SignedInfo now says: what a peer that
 /// holds the pair key can send.
 fn resealed(octets: &str, ring: &Ring) -> String {
     let document = Document::parse(octets.as_bytes()).unwrap();
-    let (blocks, _) = halves(&document).unwrap();
-    let security = blocks.iter().find(|b| b.is(WSSE, "Security")).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let security = envelope
+        .blocks
+        .iter()
+        .find(|b| b.is(WSSE, "Security"))
+        .unwrap();
     let mac = security.children().last().unwrap();
     let (info, value) = (
         mac.child(DS, "SignedInfo"),
@@ -139,8 +134,8 @@ fn refused(octets: &str, ring: &Ring) -> Rejected {
 /// What `open` says of an envelope: who sent it, and digest and signer of each signed part.
 fn opened(octets: &str, ring: &Ring) -> Result<(Principal, Vec<(Digest, Principal)>), Refused> {
     let document = Document::parse(octets.as_bytes())?;
-    let (blocks, body) = halves(&document).ok_or(Rejected::Schema)?;
-    let opened = open(&blocks, body, ring)?;
+    let envelope = Envelope::read(&document)?;
+    let opened = open(&envelope, ring)?;
     let signed = opened.signed().iter();
     let signed = signed.map(|part| (part.part().digest(), part.signer()));
     Ok((opened.from(), signed.collect()))
@@ -194,16 +189,20 @@ fn wrapping_the_signed_body_elsewhere_proves_nothing() {
     let (front, tail) = head.rsplit_once("</soap:Header>").unwrap();
     for id in ["wsu:Id=\"body\"", "wsu:Id=\"other\"", "wsu:Id=\"to\"", ""] {
         let bad = format!(
-            "<soap:Body xmlns:wsu=\"{}\" {id}><evil/></soap:Body>",
+            "<soap:Body xmlns:wsu=\"{}\" {id}><evil xmlns=\"urn:x\"/></soap:Body>",
             WSU.uri
         );
         let end = "</soap:Envelope>";
         // The signed Body in a header block of its own, in Security, and inside the new Body.
-        let block = format!("{front}<w>{old_body}</w></soap:Header>{tail}{bad}{end}");
+        let block =
+            format!("{front}<w xmlns=\"urn:x\">{old_body}</w></soap:Header>{tail}{bad}{end}");
         let (open, close) = front.rsplit_once("</wsse:Security>").unwrap();
         let token =
             format!("{open}{old_body}</wsse:Security>{close}</soap:Header>{tail}{bad}{end}");
-        let nested = bad.replace("<evil/>", &format!("<evil/>{old_body}"));
+        let nested = bad.replace(
+            "<evil xmlns=\"urn:x\"/>",
+            &format!("<evil xmlns=\"urn:x\"/>{old_body}"),
+        );
         let inner = format!("{head}{nested}{end}");
         for forged in [block, token, inner] {
             assert!(opened(&forged, &ring).is_err(), "{forged}");
@@ -216,8 +215,11 @@ fn every_header_block_must_be_covered() {
     let ring = Ring::new();
     let good = sealed(&ring);
     for block in [
-        "<x/>".to_owned(),
-        format!("<x xmlns:wsu=\"{}\" wsu:Id=\"x\"/>", WSU.uri),
+        "<x xmlns=\"urn:x\"/>".to_owned(),
+        format!(
+            "<x xmlns=\"urn:x\" xmlns:wsu=\"{}\" wsu:Id=\"x\"/>",
+            WSU.uri
+        ),
     ] {
         let more = good.replacen("<soap:Header>", &format!("<soap:Header>{block}"), 1);
         assert_eq!(refused(&more, &ring), Rejected::Unsigned);
@@ -452,9 +454,9 @@ fn r9_a_checkpoint_is_signed_on_its_own_and_known_by_its_place() {
     let two = "<b:Checkpoint wsu:Id=\"cp-2-0\">x</b:Checkpoint>";
     let octets = checkpoints(&ring, &format!("{one}{two}"), &["cp-1-0", "cp-2-0"]);
     let document = Document::parse(octets.as_bytes()).unwrap();
-    let (blocks, body) = halves(&document).unwrap();
-    let opened = open(&blocks, body, &ring).unwrap();
-    let agreement = body.children().next().unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let opened = open(&envelope, &ring).unwrap();
+    let agreement = envelope.body.children().next().unwrap();
     let replica = Principal::Replica(ReplicaId(0));
     for element in agreement.children() {
         let part = opened.signed_element(element).unwrap();
@@ -463,7 +465,7 @@ fn r9_a_checkpoint_is_signed_on_its_own_and_known_by_its_place() {
         assert_eq!(alone.part(), part.part());
         assert_eq!(alone.signer(), replica);
     }
-    assert!(opened.signed_element(body).is_none());
+    assert!(opened.signed_element(envelope.body).is_none());
 }
 
 #[test]
@@ -519,9 +521,9 @@ fn r10_a_prefix_bound_outside_the_signed_octets_is_not_content() {
     let ring = Ring::new();
     let literal = |octets: &str| {
         let document = Document::parse(octets.as_bytes()).unwrap();
-        let (blocks, body) = halves(&document).unwrap();
-        let opened = open(&blocks, body, &ring).unwrap();
-        let part = opened.signed_element(body).unwrap();
+        let envelope = Envelope::read(&document).unwrap();
+        let opened = open(&envelope, &ring).unwrap();
+        let part = opened.signed_element(envelope.body).unwrap();
         assert_eq!(part.part().digest(), bundle().digest());
         assert_eq!(part.part().octets(), bundle().octets());
         part.content().is_some()
@@ -616,8 +618,12 @@ fn other_prefixes_white_space_and_prefix_lists_are_taken_too() {
     let foreign = format!("{before}{foreign}{after}")
         .replace("</dsig:SignatureValue>", "&#xD;\n</dsig:SignatureValue>");
     let document = Document::parse(foreign.as_bytes()).unwrap();
-    let (blocks, _) = halves(&document).unwrap();
-    let mac = blocks.iter().find_map(|b| b.children().last()).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let mac = envelope
+        .blocks
+        .iter()
+        .find_map(|b| b.children().last())
+        .unwrap();
     let mut info = Vec::new();
     exclusive(
         mac.child(DS, "SignedInfo").unwrap(),

@@ -5,18 +5,21 @@
 //! no envelope, no socket and no clock: the caller hands in the time and carries what `poll` gives.
 //! Two uses share them: client legs (R5: in order, acknowledged when executed, the POST stays open)
 //! and replica legs (R6: as they come, acknowledged on receipt, the POST is answered at once).
-//! `header` reads and writes the elements of WS-RM 1.2 §3, `version` holds what differs between
+//! `header` and `content` read and write the elements of WS-RM 1.2 §3, `version` holds what differs between
 //! versions of the protocol, `fault` the faults of §4.
 
 use std::fmt;
 
+pub mod content;
 pub mod destination;
 #[cfg(test)]
 mod exchange_tests;
 pub mod fault;
+pub mod header;
 mod pace;
 pub mod ranges;
 pub mod source;
+pub mod version;
 
 /// WS-RM's number of a message in its sequence: 1 to 2^63 - 1 (WS-RM 1.2 §3.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,4 +12,6 @@ pub mod keys;
 pub mod process;
 pub mod record;
 pub mod report;
+pub mod service;
+pub mod soap_http;
 pub mod supervise;

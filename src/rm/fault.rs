@@ -1,13 +1,17 @@
 //! The faults of WS-RM 1.2 §4, by name, with who is to blame and the reason to print.
 //!
-//! Machines return a [`RmFault`]; how it looks on the wire (a SOAP 1.2 Fault, or the SequenceFault
-//! header of §4 for SOAP 1.1) is decided where headers are written.
+//! Machines return a [`RmFault`]; [`RmFault::soap`] makes a SOAP Fault of it and [`RmFault::read`]
+//! finds it in one. The SequenceFault header that SOAP 1.1 wants beside it is `header`'s.
 
 use std::fmt;
 
+use super::MessageNumber;
+use super::version::{self, Version};
 use crate::error::{Ignored, Refused, Rejected};
+use crate::soap::fault::{Code as SoapCode, Fault, ReadFault};
+use crate::soap::writer::Writer;
 
-/// Which fault (WS-RM 1.2 §4.1 to §4.8).
+/// Which fault (WS-RM 1.2 §4.2 to §4.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
     /// The sequence was ended by an error that cannot be mended.
@@ -100,6 +104,44 @@ impl RmFault {
         }
     }
 
+    /// The fault as SOAP has it, with the subcode of §4 and the sequence in its Detail. For a
+    /// SOAP 1.1 answer to a header block take the subcode off and send a SequenceFault block.
+    #[must_use]
+    pub fn soap(&self, version: &Version) -> Fault {
+        let whose = match self.code {
+            // It is we who end it, or who have no room.
+            Code::SequenceTerminated | Code::CreateSequenceRefused => SoapCode::Receiver,
+            _ => SoapCode::Sender,
+        };
+        let fault = Fault::new(whose, self.code.reason()).subcode(version.ns, self.code.local());
+        match &self.identifier {
+            None => fault,
+            Some(identifier) => fault.detail(self.detail(version, identifier)),
+        }
+    }
+
+    fn detail(&self, version: &Version, identifier: &str) -> Vec<u8> {
+        let mut w = Writer::with_capacity(256);
+        w.leaf(version.ns, "Identifier", &[], identifier);
+        if self.code == Code::MessageNumberRollover {
+            let most = MessageNumber::MAX.to_string();
+            w.leaf(version.ns, "MaxMessageNumber", &[], &most);
+        }
+        w.finish()
+    }
+
+    /// The fault of WS-RM that a SOAP Fault tells of; `None` if it is no such fault. Only the QName
+    /// decides, as peers disagree on everything else; a Detail that cannot be read is left out.
+    #[must_use]
+    pub fn read(fault: &ReadFault<'_, '_>) -> Option<Self> {
+        let (uri, local) = fault.subcode.as_ref()?;
+        let version = version::by_namespace(uri)?;
+        let code = Code::from_local(local)?;
+        let told = fault.detail.and_then(|d| d.child(version.ns, "Identifier"));
+        let identifier = told.and_then(|e| super::header::identifier(&e.text()).ok());
+        Some(Self { code, identifier })
+    }
+
     /// The reason under which the message that caused it is counted.
     #[must_use]
     pub fn refused(&self) -> Refused {
@@ -150,5 +192,40 @@ impl From<Rejected> for Refusal {
 impl From<Ignored> for Refusal {
     fn from(reason: Ignored) -> Self {
         Self::Refused(reason.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rm::version::V200702;
+    use crate::soap::envelope::Version as Soap;
+    use crate::soap::xml::Document;
+
+    #[test]
+    fn section_4_every_fault_is_found_again_in_its_soap_form() {
+        for code in Code::ALL {
+            assert_eq!(Code::from_local(code.local()), Some(code));
+            for identifier in [None, Some("urn:uuid:1".to_owned())] {
+                let fault = RmFault { code, identifier };
+                for soap in [Soap::V11, Soap::V12] {
+                    let octets = fault.soap(&V200702).write(soap);
+                    let document = Document::parse(&octets).unwrap();
+                    let read = ReadFault::read(document.root()).unwrap();
+                    assert_eq!(RmFault::read(&read), Some(fault.clone()));
+                    assert_eq!(read.reason, code.reason());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_of_another_vocabulary_is_none_of_ours() {
+        let other = Fault::new(SoapCode::Sender, "no").write(Soap::V12);
+        let document = Document::parse(&other).unwrap();
+        assert_eq!(
+            RmFault::read(&ReadFault::read(document.root()).unwrap()),
+            None
+        );
     }
 }

@@ -69,7 +69,7 @@ impl Headers {
     ///
     /// # Errors
     /// A block that does not follow the schema or is over a bound, or the fault
-    /// MessageNumberRollover (§4.6) or InvalidAcknowledgement (§4.5).
+    /// MessageNumberRollover (§4.5) or InvalidAcknowledgement (§4.4).
     pub fn read<'d, 'a: 'd>(
         blocks: impl IntoIterator<Item = Element<'d, 'a>>,
     ) -> Result<Self, Refusal> {
@@ -128,7 +128,7 @@ impl Sequence {
         let text = fields.one(version.ns, "MessageNumber")?.text();
         match number(&text)? {
             Some(number) => Ok(Self { identifier, number }),
-            // §4.6.
+            // §4.5.
             None => Err(RmFault::about(Code::MessageNumberRollover, &identifier).into()),
         }
     }
@@ -171,7 +171,7 @@ impl Acknowledgement {
                     if spans > limits::ACK_RANGES {
                         return Err(Rejected::TooLarge.into());
                     }
-                    // §4.5.
+                    // §4.4.
                     if !ranges.insert_range(lower, upper) {
                         let fault = RmFault::about(Code::InvalidAcknowledgement, &identifier);
                         return Err(fault.into());

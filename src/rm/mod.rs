@@ -28,7 +28,7 @@ pub struct MessageNumber(u64);
 impl MessageNumber {
     /// The number of the first message of every sequence.
     pub const FIRST: Self = Self(1);
-    /// The highest number there is; beyond it stands the fault MessageNumberRollover (§4.6).
+    /// The highest number there is; beyond it stands the fault MessageNumberRollover (§4.5).
     pub const MAX: Self = Self(i64::MAX as u64);
 
     /// The number, unless it is 0 or above [`Self::MAX`].

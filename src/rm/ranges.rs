@@ -33,7 +33,7 @@ impl Ranges {
     }
 
     /// Adds all numbers from `lower` to `upper`; `false`, and nothing is added, if they are upside
-    /// down (WS-RM 1.2 §4.5 calls that an invalid acknowledgement).
+    /// down (WS-RM 1.2 §4.4 calls that an invalid acknowledgement).
     #[must_use]
     pub fn insert_range(&mut self, lower: MessageNumber, upper: MessageNumber) -> bool {
         let right = lower <= upper;

@@ -1,7 +1,7 @@
 //! What differs between versions of WS-ReliableMessaging: one row of a table each.
 //!
 //! Nothing outside asks which version it is; it asks the row. 1.1 and 1.2 share the namespace and
-//! every element, so they share a row (WS-RM 1.2 §1.3).
+//! every element, so they share a row.
 
 use crate::soap::namespaces::{Ns, WSRM};
 

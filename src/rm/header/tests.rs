@@ -257,7 +257,7 @@ fn section_3_9_a_nack_says_nothing_that_we_need() {
 }
 
 #[test]
-fn section_4_6_a_number_above_the_highest_is_a_rollover() {
+fn section_4_5_a_number_above_the_highest_is_a_rollover() {
     for number in [
         "9223372036854775808",
         "18446744073709551616",
@@ -270,7 +270,7 @@ fn section_4_6_a_number_above_the_highest_is_a_rollover() {
 }
 
 #[test]
-fn section_4_5_a_range_upside_down_is_an_invalid_acknowledgement() {
+fn section_4_4_a_range_upside_down_is_an_invalid_acknowledgement() {
     let inside = "<AcknowledgementRange Lower='3' Upper='2'/>";
     let fault = RmFault::about(Code::InvalidAcknowledgement, ID);
     assert_eq!(fault.refused(), Rejected::BadAcknowledgement.into());

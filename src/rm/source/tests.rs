@@ -136,7 +136,7 @@ fn r8_a_message_is_settled_when_acknowledged_and_answered() {
 }
 
 #[test]
-fn section_4_5_acknowledging_what_was_never_given_out_is_rejected() {
+fn section_4_4_acknowledging_what_was_never_given_out_is_rejected() {
     let mut source = opened(Settings::REPLICA_LEG);
     push(&mut source, 2);
     let bad = Err(Rejected::BadAcknowledgement.into());

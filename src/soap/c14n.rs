@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::namespaces::Ns;
 use super::xml::{Element, Node};
 use crate::limits::{XML_NAME_BYTES, XML_NAMESPACES};
 
@@ -97,14 +98,27 @@ impl std::fmt::Display for PrefixList {
 
 /// Appends the canonical form of an element, as apex of its whole subtree.
 pub fn exclusive(apex: Element<'_, '_>, inclusive: &PrefixList, out: &mut Vec<u8>) {
+    exclusive_inside(apex, inclusive, &[], out);
+}
+
+/// Appends what an element becomes in the canonical form of an ancestor that has these
+/// namespaces declared on the way. Returns how many nodes it is, as `Document::nodes` counts.
+pub(super) fn exclusive_inside(
+    element: Element<'_, '_>,
+    inclusive: &PrefixList,
+    declared: &[Ns],
+    out: &mut Vec<u8>,
+) -> usize {
     let mut canonicalizer = Canonicalizer {
         inclusive,
-        rendered: Vec::new(),
+        rendered: declared.iter().map(|ns| (ns.prefix, ns.uri)).collect(),
         fresh: Vec::new(),
         attributes: Vec::new(),
+        nodes: 0,
         out,
     };
-    canonicalizer.element(apex, true);
+    canonicalizer.element(element, true);
+    canonicalizer.nodes
 }
 
 type Binding<'d> = (&'d str, &'d str);
@@ -117,6 +131,7 @@ struct Canonicalizer<'d, 'o> {
     fresh: Vec<Binding<'d>>,
     /// Scratch: the attributes of the element at hand.
     attributes: Vec<super::xml::Attribute<'d>>,
+    nodes: usize,
     out: &'o mut Vec<u8>,
 }
 
@@ -129,9 +144,13 @@ impl<'d> Canonicalizer<'d, '_> {
         self.namespaces(element, apex);
         self.attributes(element);
         self.out.push(b'>');
+        self.nodes += 1 + self.attributes.len() + self.rendered.len() - outside;
         for node in element.nodes() {
             match node {
-                Node::Text(text) => escape_text(text, self.out),
+                Node::Text(text) => {
+                    self.nodes += 1;
+                    escape_text(text, self.out);
+                }
                 Node::Element(child) => self.element(child, false),
             }
         }

@@ -9,6 +9,8 @@ pub mod c14n;
 pub mod envelope;
 pub mod fault;
 pub mod namespaces;
+pub mod normal;
+pub mod payload;
 pub mod security;
 pub mod writer;
 pub mod xml;

@@ -14,6 +14,7 @@ mod tests;
 use std::borrow::Cow;
 use std::fmt;
 
+pub(super) use self::lex::{continues_name, starts_name};
 use crate::error::{Refused, Rejected};
 use crate::limits;
 
@@ -432,6 +433,12 @@ impl<'d, 'a> Element<'d, 'a> {
             Node::Text(text) => !text.bytes().all(lex::is_space),
             Node::Element(_) => false,
         })
+    }
+
+    /// The document element that it stands under.
+    #[must_use]
+    pub fn root(self) -> Self {
+        self.doc.root()
     }
 
     /// The octets from its start tag to its end tag as they were received.

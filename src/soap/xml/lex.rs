@@ -71,7 +71,7 @@ pub(super) fn plain_name(name: &str) -> Result<(), Refusal> {
 }
 
 /// NameStartChar without the colon: XML 1.0 §2.3.
-fn starts_name(c: char) -> bool {
+pub(in crate::soap) fn starts_name(c: char) -> bool {
     match c {
         'A'..='Z' | 'a'..='z' | '_' => true,
         '\0'..='\u{7f}' => false,
@@ -89,7 +89,7 @@ fn starts_name(c: char) -> bool {
 }
 
 /// NameChar without the colon: XML 1.0 §2.3.
-fn continues_name(c: char) -> bool {
+pub(in crate::soap) fn continues_name(c: char) -> bool {
     matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' | '\u{b7}')
         || matches!(c, '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
         || starts_name(c)

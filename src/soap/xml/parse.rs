@@ -16,6 +16,7 @@ use super::lex::{self, Attributes, Refusal};
 use super::{
     AttributeData, Bounds, Declaration, Document, ElementData, NodeData, NsId, Range, XmlError,
 };
+use crate::limits::URI_BYTES;
 use crate::soap::namespaces::{XML, XMLNS};
 
 const BOM: &str = "\u{feff}";
@@ -292,6 +293,9 @@ impl<'a, 'b> Parser<'a, 'b> {
         }
         if uri.is_empty() && !prefix.is_empty() {
             return Err((Malformed, "a prefix bound to nothing"));
+        }
+        if uri.len() > URI_BYTES {
+            return Err((TooLarge, "a namespace name is too long"));
         }
         if self.scope.len() >= self.bounds.namespaces {
             return Err((TooLarge, "too many namespaces in scope"));

@@ -352,6 +352,13 @@ fn too_long_names_are_refused() {
 }
 
 #[test]
+fn too_long_namespace_names_are_refused() {
+    let of = |n: usize| format!("<a xmlns='{}'/>", "u".repeat(n));
+    taken(&of(limits::URI_BYTES));
+    assert_eq!(kind(&of(limits::URI_BYTES + 1)), XmlErrorKind::TooLarge);
+}
+
+#[test]
 fn many_namespaces_cost_no_more_than_their_octets() {
     // Would take hours if names were interned by looking through all of them.
     let many: String = (0..100_000).map(|i| format!("<a xmlns='u{i}'/>")).collect();

@@ -103,7 +103,7 @@ fn r6_and_r9_agreement() {
         "<b:PrePrepare view='0' seqno='1' time='1'><b:Digest>$D</b:Digest></b:PrePrepare>\
          <b:Prepare view='0' seqno='1'>$D</b:Prepare><b:Commit view='0' seqno='1'>$D</b:Commit>\
          <b:Status view='0' delivered='0' stable='0' asks='true'>\
-         <b:Lack seqno='1' need='prepares'/></b:Status>\
+         <b:Open has='pre-prepare' seqno='1'/></b:Status>\
          <b:Fetch><b:Digest>$D</b:Digest></b:Fetch><b:Decided seqno='1' time='1'/>\
          <b:Body><b:Signature>AA==</b:Signature><b:Octets>AA==</b:Octets></b:Body>",
     ));

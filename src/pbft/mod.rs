@@ -30,6 +30,7 @@ mod status;
 use std::collections::VecDeque;
 
 pub use messages::{Batch, BundleHead, Has, Message, Open, SignedCheckpoint, Status};
+pub use messages::{SIGNATURE_BYTES, STATUS_OPEN};
 pub use quorum::{Certificate, Plant};
 
 use crate::crypto::{Authentic, Principal};

@@ -1,0 +1,466 @@
+//! Single replicas against hand-made messages: what a faulty peer may try.
+
+use super::cluster::{by, client, digest, from_client, head};
+use crate::crypto::{Authentic, Principal};
+use crate::error::{Ignored, Refused, Rejected};
+use crate::log::Record;
+use crate::pbft::*;
+use crate::types::*;
+
+const NOW: Now = Now {
+    instant: Instant(1_000),
+    wall: Time(1_000_000_000),
+};
+
+fn replica(me: u16) -> Agreement {
+    let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(me));
+    config.checkpoint_interval = 8;
+    config.window = 16;
+    Agreement::new(config)
+}
+
+fn outputs(agreement: &mut Agreement) -> Vec<Output> {
+    agreement.invariants();
+    std::iter::from_fn(|| agreement.poll()).collect()
+}
+
+fn later(span: Micros) -> Now {
+    Now {
+        instant: NOW.instant + span,
+        wall: NOW.wall + span,
+    }
+}
+
+fn batch_at(time: Time, bundles: &[u64]) -> Batch {
+    Batch {
+        time,
+        bundles: bundles.iter().map(|b| digest(*b)).collect(),
+    }
+}
+
+fn batch(bundles: &[u64]) -> Batch {
+    batch_at(NOW.wall, bundles)
+}
+
+fn pre_prepare(seqno: u64, batch: Batch) -> Message {
+    Message::PrePrepare {
+        view: View(0),
+        seqno: Seqno(seqno),
+        batch,
+    }
+}
+
+fn prepare(seqno: u64, batch: &Batch) -> Message {
+    Message::Prepare {
+        view: View(0),
+        seqno: Seqno(seqno),
+        digest: batch.digest(),
+    }
+}
+
+fn commit(seqno: u64, batch: &Batch) -> Message {
+    Message::Commit {
+        view: View(0),
+        seqno: Seqno(seqno),
+        digest: batch.digest(),
+    }
+}
+
+fn checkpoint(seqno: u64, state: u64, replica: u16) -> Message {
+    Message::Checkpoint(SignedCheckpoint {
+        seqno: Seqno(seqno),
+        digest: digest(state),
+        replica: ReplicaId(replica),
+        signature: vec![0; 64],
+    })
+}
+
+fn said(outputs: &[Output], name: &str) -> usize {
+    let is = |o: &&Output| matches!(o, Output::Send { message, .. } if message.name() == name);
+    outputs.iter().filter(is).count()
+}
+
+#[test]
+fn tocs_4_3_a_backup_prepares_commits_and_delivers_at_each_quorum() {
+    let mut backup = replica(1);
+    backup.bundle(NOW, from_client(head(1))).unwrap();
+    let batch = batch(&[1]);
+    backup
+        .message(NOW, by(0, pre_prepare(1, batch.clone())))
+        .unwrap();
+    let out = outputs(&mut backup);
+    assert!(matches!(out[0], Output::Persist(Record::PrePrepare { .. })));
+    assert!(matches!(out[1], Output::Send { to: To::All, .. }));
+    assert_eq!((out.len(), said(&out, "Prepare")), (2, 1));
+    backup.message(NOW, by(2, prepare(1, &batch))).unwrap();
+    let out = outputs(&mut backup);
+    assert!(matches!(out[0], Output::Persist(Record::Prepared { .. })));
+    assert_eq!((out.len(), said(&out, "Commit")), (2, 1));
+    backup.message(NOW, by(0, commit(1, &batch))).unwrap();
+    assert_eq!(outputs(&mut backup), []);
+    backup.message(NOW, by(2, commit(1, &batch))).unwrap();
+    let out = outputs(&mut backup);
+    assert!(matches!(&out[..], [Output::Deliver(d)] if d.bundles == batch.bundles));
+}
+
+#[test]
+fn tocs_4_3_votes_that_overtake_the_pre_prepare_count() {
+    let mut backup = replica(1);
+    let batch = batch(&[1]);
+    for peer in [2, 3] {
+        backup.message(NOW, by(peer, prepare(1, &batch))).unwrap();
+        backup.message(NOW, by(peer, commit(1, &batch))).unwrap();
+    }
+    backup.message(NOW, by(0, pre_prepare(1, batch))).unwrap();
+    assert_eq!(outputs(&mut backup), [], "it lacks the body");
+    backup.bundle(NOW, from_client(head(1))).unwrap();
+    let out = outputs(&mut backup);
+    assert_eq!((said(&out, "Prepare"), said(&out, "Commit")), (1, 1));
+    assert!(matches!(out.last(), Some(Output::Deliver(_))));
+}
+
+#[test]
+fn r7_a_missing_body_is_fetched_from_the_primary_and_then_from_others_in_turn() {
+    let mut backup = replica(1);
+    backup
+        .message(NOW, by(0, pre_prepare(1, batch(&[1, 2]))))
+        .unwrap();
+    assert_eq!(outputs(&mut backup), []);
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        let due = backup.fetches.deadline().unwrap();
+        backup.tick(later(due - NOW.instant));
+        for output in outputs(&mut backup) {
+            if let Output::Send {
+                to: To::One(to),
+                message: Message::Fetch(digests),
+            } = output
+            {
+                assert_eq!(digests.len(), 2);
+                asked.push(to.0);
+            }
+        }
+    }
+    assert_eq!(asked, [0, 2, 3, 0]);
+}
+
+#[test]
+fn r7_a_fetch_is_answered_with_what_is_held_and_no_more_than_a_bound() {
+    let mut replica = replica(1);
+    let big = BundleHead {
+        bytes: 8 << 20,
+        ..head(1)
+    };
+    replica.bundle(NOW, from_client(big)).unwrap();
+    let fetch = || by(2, Message::Fetch(vec![digest(1), digest(9)]));
+    for _ in 0..4 {
+        replica.message(NOW, fetch()).unwrap();
+        let provided = Output::Provide {
+            to: ReplicaId(2),
+            digest: digest(1),
+        };
+        assert_eq!(outputs(&mut replica), [provided]);
+    }
+    assert_eq!(replica.message(NOW, fetch()), Err(Ignored::Full.into()));
+    assert_eq!(replica.message(later(Micros::seconds(1)), fetch()), Ok(()));
+}
+
+#[test]
+fn a_primary_that_equivocates_is_named_and_the_first_proposal_stands() {
+    let mut backup = replica(1);
+    for number in [1, 2] {
+        backup.bundle(NOW, from_client(head(number))).unwrap();
+    }
+    backup
+        .message(NOW, by(0, pre_prepare(1, batch(&[1]))))
+        .unwrap();
+    let second = || by(0, pre_prepare(1, batch(&[2])));
+    assert_eq!(
+        backup.message(NOW, second()),
+        Err(Rejected::Equivocated.into())
+    );
+    let same = by(0, pre_prepare(1, batch(&[1])));
+    assert_eq!(backup.message(NOW, same), Err(Ignored::Duplicate.into()));
+    assert_eq!(said(&outputs(&mut backup), "Prepare"), 1);
+}
+
+#[test]
+fn a_backup_misled_by_an_equivocating_primary_adopts_what_f_plus_1_say_was_decided() {
+    let mut backup = replica(1);
+    for number in [1, 2] {
+        backup.bundle(NOW, from_client(head(number))).unwrap();
+    }
+    backup
+        .message(NOW, by(0, pre_prepare(1, batch(&[1]))))
+        .unwrap();
+    outputs(&mut backup);
+    let decided = |bundles: &[u64]| Message::Decided {
+        seqno: Seqno(1),
+        batch: batch(bundles),
+    };
+    backup.message(NOW, by(2, decided(&[2]))).unwrap();
+    let again = backup.message(NOW, by(2, decided(&[2])));
+    assert_eq!(again, Err(Ignored::Duplicate.into()));
+    let other = backup.message(NOW, by(2, decided(&[1])));
+    assert_eq!(other, Err(Rejected::Equivocated.into()));
+    assert_eq!(outputs(&mut backup), [], "one statement may be a lie");
+    backup.message(NOW, by(3, decided(&[2]))).unwrap();
+    let out = outputs(&mut backup);
+    assert!(matches!(&out[..], [Output::Deliver(d)] if d.bundles == [digest(2)]));
+    // The other bundle waits again.
+    assert_eq!(backup.pool.waiting().0, 1);
+}
+
+#[test]
+fn messages_that_no_correct_replica_sends_are_rejected_by_name() {
+    let one = batch(&[1]);
+    let status = |open: Vec<Open>| {
+        Message::Status(Status {
+            view: View(0),
+            delivered: Seqno(3),
+            stable: Seqno(0),
+            asks: true,
+            open,
+        })
+    };
+    let low = Open {
+        seqno: Seqno(2),
+        has: Has::Prepared,
+    };
+    let cases: [(u16, Message, Refused); 11] = [
+        (2, pre_prepare(1, one.clone()), Rejected::NotPrimary.into()),
+        (0, prepare(1, &one), Rejected::NotPrimary.into()),
+        (0, pre_prepare(1, batch(&[])), Rejected::BadBatch.into()),
+        (0, pre_prepare(1, batch(&[4, 4])), Rejected::BadBatch.into()),
+        (0, pre_prepare(17, one.clone()), Ignored::Early.into()),
+        (2, prepare(0, &one), Ignored::Old.into()),
+        (2, commit(u64::MAX, &one), Ignored::Early.into()),
+        (2, checkpoint(7, 1, 2), Rejected::BadNumber.into()),
+        (2, checkpoint(8, 1, 3), Rejected::UnknownKey.into()),
+        (2, status(vec![low]), Rejected::BadNumber.into()),
+        (7, prepare(1, &one), Rejected::UnknownPeer.into()),
+    ];
+    let mut backup = replica(1);
+    for (from, message, refused) in cases {
+        let result = backup.message(NOW, by(from, message.clone()));
+        assert_eq!(result, Err(refused), "{message:?}");
+        assert_eq!(outputs(&mut backup), []);
+    }
+    let client = Authentic::in_test(prepare(1, &one), Principal::Client(client(1)));
+    assert_eq!(
+        backup.message(NOW, client),
+        Err(Rejected::UnknownKey.into())
+    );
+    let other = Message::Commit {
+        view: View(4),
+        seqno: Seqno(1),
+        digest: digest(1),
+    };
+    assert_eq!(
+        backup.message(NOW, by(2, other)),
+        Err(Ignored::OtherView.into())
+    );
+}
+
+#[test]
+fn numbers_at_the_end_of_their_range_break_nothing() {
+    let mut backup = replica(1);
+    let most = Seqno(u64::MAX);
+    let status = Message::Status(Status {
+        view: View(0),
+        delivered: most,
+        stable: most,
+        asks: true,
+        open: Vec::new(),
+    });
+    backup.message(NOW, by(2, status)).unwrap();
+    for seqno in [0, 8, u64::MAX, u64::MAX - 7] {
+        let _ = backup.message(NOW, by(2, checkpoint(seqno, 1, 2)));
+        let _ = backup.message(NOW, by(2, pre_prepare(seqno, batch(&[1]))));
+        let decided = Message::Decided {
+            seqno: Seqno(seqno),
+            batch: batch_at(Time(u64::MAX), &[1]),
+        };
+        let _ = backup.message(NOW, by(2, decided.clone()));
+        let _ = backup.message(NOW, by(3, decided));
+    }
+    for step in 0..50 {
+        backup.tick(later(Micros::seconds(step)));
+        outputs(&mut backup);
+    }
+}
+
+#[test]
+fn r16_a_backup_accepts_times_within_the_window_of_its_clock() {
+    let window = crate::limits::CLOCK_WINDOW;
+    let propose = |at: Time| {
+        let mut backup = replica(1);
+        backup.bundle(NOW, from_client(head(1))).unwrap();
+        backup.message(NOW, by(0, pre_prepare(1, batch_at(at, &[1]))))
+    };
+    let past = Time(NOW.wall.0 - window.0);
+    assert_eq!(propose(past), Ok(()));
+    assert_eq!(propose(Time(past.0 - 1)), Err(Ignored::Old.into()));
+    assert_eq!(propose(NOW.wall + window), Ok(()));
+    assert_eq!(
+        propose(NOW.wall + window + Micros(1)),
+        Err(Rejected::BadTime.into())
+    );
+    assert_eq!(propose(Time(u64::MAX)), Err(Rejected::BadTime.into()));
+}
+
+#[test]
+fn r16_a_proposal_delayed_on_its_way_is_accepted_with_its_bundle_or_with_f_plus_1_prepares() {
+    let hour = later(Micros::seconds(3_600));
+    let late = batch(&[1]);
+    let mut backup = replica(1);
+    backup.bundle(NOW, from_client(head(1))).unwrap();
+    assert_eq!(
+        backup.message(hour, by(0, pre_prepare(1, late.clone()))),
+        Ok(())
+    );
+
+    let mut backup = replica(1);
+    let propose = || by(0, pre_prepare(1, late.clone()));
+    assert_eq!(backup.message(hour, propose()), Err(Ignored::Old.into()));
+    backup.message(hour, by(2, prepare(1, &late))).unwrap();
+    assert_eq!(backup.message(hour, propose()), Err(Ignored::Old.into()));
+    backup.message(hour, by(3, prepare(1, &late))).unwrap();
+    assert_eq!(backup.message(hour, propose()), Ok(()));
+}
+
+#[test]
+fn r16_the_time_at_execution_rises_whatever_was_carried() {
+    let mut backup = replica(1);
+    let mut times = Vec::new();
+    let carried = [5, 3, 3].map(|t| Time(NOW.wall.0 + t));
+    for (seqno, time) in (1..).zip(carried) {
+        backup.bundle(NOW, from_client(head(seqno))).unwrap();
+        let batch = batch_at(time, &[seqno]);
+        backup
+            .message(NOW, by(0, pre_prepare(seqno, batch.clone())))
+            .unwrap();
+        backup.message(NOW, by(2, prepare(seqno, &batch))).unwrap();
+        for peer in [0, 2] {
+            backup
+                .message(NOW, by(peer, commit(seqno, &batch)))
+                .unwrap();
+        }
+        for output in outputs(&mut backup) {
+            if let Output::Deliver(delivery) = output {
+                times.push(delivery.time.0 - NOW.wall.0);
+            }
+        }
+    }
+    assert_eq!(times, [5, 6, 7]);
+}
+
+#[test]
+fn r1_a_client_over_its_bound_is_told_but_what_a_slot_wants_is_taken() {
+    let mut backup = replica(1);
+    let of_one = |number: u64| {
+        from_client(BundleHead {
+            client: client(1),
+            ..head(number)
+        })
+    };
+    let most = crate::limits::POOL_BUNDLES as u64;
+    for number in 0..most {
+        assert_eq!(backup.bundle(NOW, of_one(number)), Ok(Taken::New));
+    }
+    assert_eq!(backup.bundle(NOW, of_one(0)), Ok(Taken::Known));
+    assert_eq!(backup.bundle(NOW, of_one(most)), Err(Ignored::Full.into()));
+    backup
+        .message(NOW, by(0, pre_prepare(1, batch(&[most]))))
+        .unwrap();
+    assert_eq!(backup.bundle(NOW, of_one(most)), Ok(Taken::New));
+    outputs(&mut backup);
+    backup.forget(NOW, &[digest(0), digest(1), digest(most)]);
+    let released = outputs(&mut backup);
+    assert!(
+        matches!(&released[..], [Output::Release { bundles, .. }] if *bundles == [digest(0), digest(1)]),
+        "an open slot keeps its body"
+    );
+    assert_eq!(backup.bundle(NOW, of_one(most + 1)), Ok(Taken::New));
+    let forged = Authentic::in_test(head(1), Principal::Client(client(2)));
+    assert_eq!(backup.bundle(NOW, forged), Err(Rejected::UnknownKey.into()));
+}
+
+#[test]
+fn a_batch_is_drawn_client_by_client() {
+    let mut primary = replica(0);
+    // Two batches fill the pipeline; what comes then waits.
+    for number in [100, 101] {
+        primary.bundle(NOW, from_client(head(number))).unwrap();
+    }
+    for number in [3, 6, 9, 12, 1, 2] {
+        primary.bundle(NOW, from_client(head(number))).unwrap();
+    }
+    assert_eq!(said(&outputs(&mut primary), "PrePrepare"), 2);
+    let due = primary.deadline().unwrap();
+    assert_eq!(due, NOW.instant + Micros::millis(1));
+    primary.tick(later(due - NOW.instant));
+    let out = outputs(&mut primary);
+    let batch = out.iter().find_map(|o| match o {
+        Output::Send {
+            message: Message::PrePrepare { batch, .. },
+            ..
+        } => Some(batch),
+        _ => None,
+    });
+    let bundles = &batch.unwrap().bundles;
+    assert_eq!(bundles.len(), 6);
+    let place = |number| bundles.iter().position(|d| *d == digest(number)).unwrap();
+    assert!(place(1) < 3 && place(2) < 3 && place(3) < 3);
+    assert!(place(3) < place(6) && place(6) < place(9) && place(9) < place(12));
+}
+
+#[test]
+fn tocs_4_4_the_primary_stops_at_the_high_watermark() {
+    let mut primary = replica(0);
+    for number in 0..40 {
+        let at = later(Micros::millis(2 * number));
+        primary.bundle(at, from_client(head(number))).unwrap();
+        primary.tick(later(Micros::millis(2 * number + 1)));
+    }
+    let out = outputs(&mut primary);
+    assert_eq!(said(&out, "PrePrepare"), 16);
+    for peer in [1, 2, 3] {
+        let _ = primary.message(later(Micros::seconds(1)), by(peer, checkpoint(8, 1, peer)));
+    }
+    let out = outputs(&mut primary);
+    assert_eq!(primary.stable(), Seqno(8));
+    assert!(said(&out, "PrePrepare") >= 1);
+}
+
+#[test]
+fn tocs_4_4_a_checkpoint_needs_2f_plus_1_equal_votes() {
+    let mut backup = replica(1);
+    for (peer, state) in [(0, 1), (2, 2), (3, 1)] {
+        backup
+            .message(NOW, by(peer, checkpoint(8, state, peer)))
+            .unwrap();
+    }
+    let second = backup.message(NOW, by(2, checkpoint(8, 1, 2)));
+    assert_eq!(second, Err(Rejected::Equivocated.into()));
+    assert_eq!(backup.stable(), Seqno(0));
+    // One peer may claim what it likes: its votes stay bounded.
+    for seqno in 2..100 {
+        let _ = backup.message(NOW, by(3, checkpoint(8 * seqno, 1, 3)));
+    }
+    assert!(backup.sizes().votes <= 6);
+}
+
+#[test]
+fn fabric_1119_a_pre_prepare_above_a_late_watermark_is_asked_for_at_once() {
+    let mut backup = replica(1);
+    let early = by(0, pre_prepare(17, batch(&[1])));
+    assert_eq!(backup.message(NOW, early), Err(Ignored::Early.into()));
+    for peer in [0, 2, 3] {
+        let _ = backup.message(NOW, by(peer, checkpoint(8, 1, peer)));
+    }
+    assert_eq!(backup.deadline(), Some(NOW.instant));
+    outputs(&mut backup);
+    backup.tick(NOW);
+    assert_eq!(said(&outputs(&mut backup), "Status"), 1);
+}

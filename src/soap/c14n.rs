@@ -281,3 +281,6 @@ fn escape(text: &str, out: &mut Vec<u8>, replaced: impl Fn(u8) -> Option<&'stati
     }
     out.extend_from_slice(octets.get(done..).unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests;

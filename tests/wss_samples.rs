@@ -98,14 +98,14 @@ fn body(content: &str, prefixes: &str) -> Part {
 }
 
 /// A client's bundle: prefixes in content, a default namespace, octets that need escapes.
-fn bundle(pair: &Pair) -> Vec<u8> {
+fn bundle_body(pair: &Pair) -> Part {
     let group = sha256(b"genesis").hex();
     let client = pair.gateway.certificate().client_id().0.hex();
     let uuid = "urn:uuid:00000000-0000-4000-8000-00000000000";
     let content = format!(
         "<b:Bundle xmlns:b=\"{}\" client=\"{client}\" group=\"{group}\" \
          groupSequence=\"{uuid}1\" number=\"7\">\
-         <b:Released generation=\"1\" sequence=\"{uuid}2\" upTo=\"5\"></b:Released>\
+         <b:Released sequence=\"{uuid}2\" upTo=\"5\"></b:Released>\
          <b:Call action=\"urn:x/add\" number=\"6\" sequence=\"{uuid}2\" soap=\"1.1\">\
          <b:Payload><add xmlns=\"urn:x\" xmlns:xsd=\"http://www.w3.org/2001/XMLSchema\" \
          xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" a=\"&#xA;&quot;&lt;>\">\
@@ -113,12 +113,16 @@ fn bundle(pair: &Pair) -> Vec<u8> {
          </b:Call></b:Bundle>",
         BFT.uri
     );
-    let body = body(&content, "#default xsd xsi");
+    body(&content, "#default xsd xsi")
+}
+
+fn bundle(pair: &Pair) -> Vec<u8> {
+    let body = bundle_body(pair);
     let signature = detached(&body, &pair.gateway).unwrap();
     seal(&headers("Bundle"), &body, &[&signature], &pair.key)
 }
 
-/// What a replica says to another, two checkpoints signed on their own within it.
+/// What a replica says to another: two checkpoints signed on their own, a forwarded bundle.
 fn agreement(pair: &Pair) -> Vec<u8> {
     let mut content = format!("<b:Agreement xmlns:b=\"{}\">", BFT.uri);
     let mut signatures = Vec::new();
@@ -132,7 +136,14 @@ fn agreement(pair: &Pair) -> Vec<u8> {
         signatures.push(detached(&Part::new(id, alone.into_bytes()), &pair.replica).unwrap());
         content += &format!("<b:Checkpoint {rest}</b:Checkpoint>");
     }
-    content += "</b:Agreement>";
+    let bundle = bundle_body(pair);
+    let signature = detached(&bundle, &pair.gateway).unwrap();
+    security::verify_detached(bundle.octets(), signature.octets(), pair).unwrap();
+    content += &format!(
+        "<b:Body><b:Signature>{}</b:Signature><b:Octets>{}</b:Octets></b:Body></b:Agreement>",
+        BASE64.encode(signature.octets()),
+        BASE64.encode(bundle.octets())
+    );
     let signatures: Vec<_> = signatures.iter().collect();
     seal(
         &headers("Agreement"),

@@ -12,6 +12,7 @@ import requests
 from lxml import etree
 from peers import connect
 from zeep.exceptions import Error, Fault
+from zeep.helpers import serialize_object
 
 
 def main():
@@ -29,7 +30,8 @@ def main():
     try:
         service = connect(args.wsdl, args.soap, args.timeout)
         for _ in range(args.repeat):
-            answer["result"] = service[args.operation](*map(number, args.argument))
+            result = service[args.operation](*map(number, args.argument))
+            answer["result"] = serialize_object(result, dict)
     except Fault as fault:
         code = 1
         answer["fault"] = {

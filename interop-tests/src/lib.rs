@@ -1,5 +1,7 @@
-//! What the tests with foreign SOAP stacks need besides those stacks: a proxy that loses messages.
+//! What the tests with foreign SOAP stacks need besides those stacks: processes that end with the
+//! test that started them, and a proxy that loses messages.
 //!
 //! `setup` installs the Python peers, `python/` holds the services and clients written on them.
 
+pub mod process;
 pub mod proxy;

@@ -14,4 +14,5 @@ pub mod record;
 pub mod report;
 pub mod service;
 pub mod soap_http;
+pub mod status;
 pub mod supervise;

@@ -1,1 +1,66 @@
-fn main() {}
+//! The command line of bft-ws: what is typed and what is printed. What is done is the library's.
+
+mod members;
+mod output;
+
+use std::process::ExitCode;
+
+use bft_ws::node::process::RunError;
+use bft_ws::node::{report, service};
+use clap::{Parser, Subcommand};
+use output::Exit;
+
+/// A SOAP service that answers correctly, or not at all, while some of its replicas crash or lie.
+#[derive(Parser)]
+#[command(
+    name = "bftws",
+    version,
+    after_help = "\
+Wrap a service that runs four times, and call it through the gateway:
+  bftws init --replicas 4 --out group \\
+      --service-url http://127.0.0.1:9000/ --service-url http://127.0.0.1:9001/ \\
+      --service-url http://127.0.0.1:9002/ --service-url http://127.0.0.1:9003/
+  for i in 0 1 2 3; do bftws replica --config group/replica-$i.toml & done
+  bftws gateway --config group/gateway.toml &
+  curl http://127.0.0.1:7400/?wsdl
+
+Exit codes: 0 done and right, 1 a fault or a failed check, 2 bad configuration or usage,
+3 nothing could be sent (no replica reached), 4 outcome unknown."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the keys of a group and the files of all its members
+    Init(members::Init),
+    /// Show how all processes of a group are
+    Status(members::Status),
+    /// Run a plain SOAP service to be wrapped; it can be told to lie, to dawdle or to crash
+    #[command(after_help = "\
+The first line on stdout is JSON and says where; SIGTERM or Ctrl-C ends it.
+Example: bftws service counter --port 9000   then: curl http://127.0.0.1:9000/counter?wsdl")]
+    Service(service::ServiceOptions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    report::log_to_stderr();
+    let done = match cli.command {
+        Command::Init(options) => members::make(options),
+        Command::Status(options) => members::show(&options),
+        Command::Service(options) => service::run(options).map(|()| Exit::Right),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("bftws: {error}");
+            match error {
+                RunError::System(_) => Exit::Failed.into(),
+                _ => Exit::Usage.into(),
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The commands about a group and its processes: init, replica, gateway, status.
+
+use std::path::PathBuf;
+
+use bft_ws::node::config::{self, Agreement};
+use bft_ws::node::init::{BASE_PORT, InitError, Plan, init};
+use bft_ws::node::process::{self, RunError};
+use bft_ws::node::status;
+use clap::Args;
+use serde_json::json;
+
+use crate::output::{self, Exit};
+
+/// Options of `bftws init`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  One service for all four replicas (for a try; a service each is what helps):
+    bftws init --replicas 4 --out group --service-url http://127.0.0.1:9000/calc
+  A service started by each replica, on a port of its own:
+    bftws init --replicas 4 --out group --service-command 'python3 calc.py --port {port}'
+
+Ports: the gateway at P, replicas from P+1, services started by replicas from P+201; status pages
+at P+100 and from P+101. Keys are readable by you only; give each machine its own *.key, its own
+file, group.toml, and, if it is a replica, group-secret.key.")]
+pub struct Init {
+    /// How many replicas: 4 endure one faulty, 7 two, 10 three, ...
+    #[arg(long, value_name = "N")]
+    replicas: u16,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Where the wrapped service takes calls: once for all replicas, or once per replica in order.
+    /// {port} and {id} stand for each replica's own
+    #[arg(long, value_name = "URL")]
+    service_url: Vec<String>,
+    /// Command by which each replica starts its service; {port} and {id} stand for its own
+    #[arg(long, value_name = "CMD")]
+    service_command: Option<String>,
+    /// First port
+    #[arg(long, value_name = "P", default_value_t = BASE_PORT)]
+    base_port: u16,
+    /// Native clients to enrol beside the gateway
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    clients: u16,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `bftws status`.
+#[derive(Args)]
+#[command(after_help = "Example: bftws status --config group/group.toml")]
+pub struct Status {
+    /// Any file of the group
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes a group's files.
+pub fn make(options: Init) -> Result<Exit, RunError> {
+    let plan = Plan {
+        replicas: options.replicas,
+        out: options.out,
+        service_urls: options.service_url,
+        service_command: options.service_command,
+        base_port: options.base_port,
+        clients: options.clients,
+        agreement: Agreement::default(),
+    };
+    let made = init(&plan).map_err(|error| match error {
+        InitError::File(path, why) if why.kind() != std::io::ErrorKind::AlreadyExists => {
+            RunError::System(std::io::Error::other(format!("{}: {why}", path.display())))
+        }
+        other => RunError::Unsound(other.to_string()),
+    })?;
+    if options.json {
+        output::json(&json!({
+            "schema": 1,
+            "group": made.id.hex(),
+            "files": made.files,
+            "gateway": made.gateway,
+        }));
+    } else {
+        let out = plan.out.display();
+        output::line(format_args!("group {}", made.id));
+        output::line(format_args!("wrote {} files to {out}", made.files.len()));
+        output::line(format_args!(
+            "next:  bftws replica --config {out}/replica-0.toml   (each)"
+        ));
+        output::line(format_args!(
+            "       bftws gateway --config {out}/gateway.toml"
+        ));
+        output::line(format_args!("then:  users call {}", made.gateway));
+    }
+    Ok(Exit::Right)
+}
+
+/// Shows how a group is.
+pub fn show(options: &Status) -> Result<Exit, RunError> {
+    let group = config::load_status(&options.config)?;
+    let shown = process::run(async { Ok::<_, RunError>(status::collect(&group).await) })?;
+    let up = output::members(&shown).any(|member| member["up"] == true);
+    if options.json {
+        output::json(&shown);
+    } else {
+        output::status(&shown);
+    }
+    Ok(if up { Exit::Right } else { Exit::Unreached })
+}

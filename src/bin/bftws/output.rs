@@ -1,0 +1,100 @@
+//! What is printed, and the codes with which the program ends.
+
+use std::fmt::Arguments;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+/// How the program ends; the codes are fixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done and right.
+    Right = 0,
+    /// A fault, or a failed check.
+    Failed = 1,
+    /// Bad configuration or usage.
+    Usage = 2,
+    /// Nothing could be sent.
+    Unreached = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Prints one line on stdout; a reader who has left is no error.
+pub fn line(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints one JSON object on stdout.
+pub fn json(value: &Value) {
+    line(format_args!("{value}"));
+}
+
+/// All members in a status, replicas first.
+pub fn members(status: &Value) -> impl Iterator<Item = &Value> {
+    let of = |kind: &str| {
+        status[kind]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default()
+    };
+    of("replicas").iter().chain(of("gateways"))
+}
+
+/// Prints a status for people.
+pub fn status(status: &Value) {
+    line(format_args!(
+        "{:<10} {:<5} {:>6} {:>8} {:>10} {:>10} {:>9} {:>8} {:>8}  remarks",
+        "member", "up", "view", "primary", "executed", "stable", "calls", "rejected", "rss MiB"
+    ));
+    for member in members(status) {
+        let name = match &member["id"] {
+            Value::String(name) => name.clone(),
+            id => format!("replica {id}"),
+        };
+        if member["up"] != true {
+            let why = member["why"].as_str().unwrap_or_default();
+            line(format_args!("{name:<10} DOWN  {why}"));
+            continue;
+        }
+        let number = |key: &str| match &member[key] {
+            Value::Number(number) => number.to_string(),
+            _ => "-".to_owned(),
+        };
+        let rejected = member["rejected"].as_object();
+        let rejected: u64 = rejected.map_or(0, |all| all.values().filter_map(Value::as_u64).sum());
+        let resident = member["rss_bytes"].as_u64().unwrap_or(0) >> 20;
+        line(format_args!(
+            "{name:<10} {:<5} {:>6} {:>8} {:>10} {:>10} {:>9} {rejected:>8} {resident:>8}  {}",
+            "yes",
+            number("view"),
+            number("primary"),
+            number("executed"),
+            number("stable"),
+            number("calls"),
+            remarks(member),
+        ));
+    }
+}
+
+fn remarks(member: &Value) -> String {
+    let mut remarks = Vec::new();
+    if let Some(why) = member["diverged"].as_str() {
+        remarks.push(format!("DIVERGED: {why}"));
+    }
+    if member["stalled"] == true {
+        remarks.push("STALLED".to_owned());
+    }
+    if member["service_up"] == false {
+        remarks.push("service cannot be reached".to_owned());
+    }
+    for (replica, count) in member["disagreed"].as_object().into_iter().flatten() {
+        remarks.push(format!("replica {replica} outvoted {count} times"));
+    }
+    remarks.join("; ")
+}

@@ -15,13 +15,16 @@
 //!    ([`is_checkpoint`](Agreement::is_checkpoint)), take the state's digest, report `executed`,
 //!    and hand in the signed vote. After `Diverged` or `Behind` drop what is delivered and not
 //!    executed; no further `Deliver` comes.
-//! 5. Keep a body from the moment `bundle` took it until a `Release` names it.
+//! 5. Keep a body from the moment `bundle` took it until a `Release` names it. A body that
+//!    admission would refuse is handed in all the same when [`wants`](Agreement::wants) says that
+//!    an open slot waits for it.
 
 pub mod messages;
 pub mod quorum;
 
 mod checkpoint;
 mod fetch;
+mod io;
 mod normal;
 mod pool;
 mod slots;
@@ -29,6 +32,7 @@ mod status;
 
 use std::collections::VecDeque;
 
+pub use io::{Config, Delivery, Mode, Output, Sizes, Taken, To};
 pub use messages::{Batch, BundleHead, Has, Message, Open, SignedCheckpoint, Status};
 pub use messages::{SIGNATURE_BYTES, STATUS_OPEN};
 pub use quorum::{Certificate, Plant};
@@ -36,205 +40,13 @@ pub use quorum::{Certificate, Plant};
 use crate::crypto::{Authentic, Principal};
 use crate::error::{Refused, Rejected};
 use crate::limits;
-use crate::log::Record;
-use crate::types::{Digest, Instant, Micros, Now, Quorums, ReplicaId, Seqno, Time, View};
+use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, Time, View};
 
 use checkpoint::Checkpoints;
 use fetch::Fetches;
 use pool::Pool;
 use slots::Slots;
 use status::Peers;
-
-/// Numbers that agreement turns on. Those of the first block must be equal at all replicas.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Size of the group.
-    pub quorums: Quorums,
-    /// K.
-    pub checkpoint_interval: u64,
-    /// L; at least 2 K.
-    pub window: u64,
-    /// w of R16.
-    pub clock_window: Micros,
-
-    /// This replica.
-    pub me: ReplicaId,
-    /// Most bundles of a batch that this primary makes.
-    pub batch_count: usize,
-    /// Most octets of bodies in a batch that this primary makes (one bundle always fits).
-    pub batch_bytes: usize,
-    /// How long a bundle waits for its batch to fill while the pipeline is full.
-    pub batch_delay: Micros,
-    /// Batches proposed and not yet delivered before the primary waits to fill a batch.
-    pub pipeline: usize,
-    /// A bundle that is not ordered in this time is `Overdue` (R7).
-    pub request_timeout: Micros,
-    /// When nothing moved for this long and something is outstanding, peers are asked.
-    pub status_interval: Micros,
-    /// How long a missing body may take to come by itself before it is fetched.
-    pub fetch_delay: Micros,
-    /// T of R19: how long an own checkpoint vote may wait for its certificate.
-    pub stall_timeout: Micros,
-    /// A bug put in on purpose: only the simulator's self-test sets it.
-    pub plant: Option<Plant>,
-}
-
-impl Config {
-    /// The bounds of `limits` and times that suit one machine or one site.
-    #[must_use]
-    pub fn new(quorums: Quorums, me: ReplicaId) -> Self {
-        Self {
-            quorums,
-            checkpoint_interval: limits::CHECKPOINT_INTERVAL,
-            window: limits::WINDOW,
-            clock_window: limits::CLOCK_WINDOW,
-            me,
-            batch_count: limits::BATCH_BUNDLES,
-            batch_bytes: limits::BATCH_BYTES,
-            batch_delay: Micros::millis(1),
-            pipeline: 2,
-            request_timeout: Micros::seconds(2),
-            status_interval: Micros::millis(100),
-            fetch_delay: Micros::millis(3),
-            stall_timeout: Micros::seconds(10),
-            plant: None,
-        }
-    }
-}
-
-/// A batch in its place in the order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Its place.
-    pub seqno: Seqno,
-    /// The view in which it was decided here.
-    pub view: View,
-    /// max(carried, previous + 1): the virtual time of its execution (R16).
-    pub time: Time,
-    /// The batch's digest.
-    pub digest: Digest,
-    /// Its bundles; all bodies are held.
-    pub bundles: Vec<Digest>,
-}
-
-/// Who gets a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    /// All replicas but this one.
-    All,
-    /// One other replica.
-    One(ReplicaId),
-}
-
-/// What agreement wants done, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Append this before anything that follows is sent (R17).
-    Persist(Record),
-    /// Send a message.
-    Send {
-        /// To whom.
-        to: To,
-        /// What.
-        message: Message,
-    },
-    /// Execute a batch, after those delivered before it.
-    Deliver(Delivery),
-    /// Send the body of a bundle to a peer that asked for it.
-    Provide {
-        /// To whom.
-        to: ReplicaId,
-        /// Which.
-        digest: Digest,
-    },
-    /// Send the body of a bundle to the primary, which does not seem to have it (R7).
-    Forward {
-        /// Which.
-        digest: Digest,
-    },
-    /// The oldest bundle is not ordered in time (R7); repeated at most once per time-out.
-    Overdue {
-        /// Which.
-        digest: Digest,
-    },
-    /// Bodies that are no longer needed.
-    Release {
-        /// Slots at or below it are gone.
-        below: Seqno,
-        /// Which bodies.
-        bundles: Vec<Digest>,
-    },
-    /// A checkpoint became stable: the low watermark moved.
-    Stable {
-        /// After which batch.
-        seqno: Seqno,
-        /// Of the state.
-        digest: Digest,
-        /// At least 2f + 1 equal votes.
-        certificate: Vec<SignedCheckpoint>,
-    },
-    /// Own checkpoint differs from 2f + 1 equal ones (R19). Said once.
-    Diverged {
-        /// After which batch.
-        seqno: Seqno,
-        /// Own digest of the state.
-        mine: Digest,
-        /// That of 2f + 1 others.
-        theirs: Digest,
-    },
-    /// No certificate for an own checkpoint within T (R19): admit nothing.
-    Stalled {
-        /// After which batch.
-        seqno: Seqno,
-    },
-    /// A certificate formed again: admit.
-    Resumed {
-        /// After which batch.
-        seqno: Seqno,
-    },
-    /// Peers no longer hold what this replica lacks. Said once; it goes on ordering only.
-    Behind {
-        /// All batches up to it were ordered here.
-        delivered: Seqno,
-        /// The stable checkpoint that passed it.
-        stable: Seqno,
-    },
-}
-
-/// Whether `bundle` took a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It was unknown: keep its body until `Release`.
-    New,
-    /// It is held already.
-    Known,
-}
-
-/// What a replica can still do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// It orders, delivers and votes on checkpoints.
-    Whole,
-    /// Its state is wrong (R19): it orders only.
-    Diverged,
-    /// Its state is too old: it orders only.
-    Behind,
-}
-
-/// How much is held; every number is bounded by `limits` and the window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Sizes {
-    /// Slots, those kept for laggards included; at most 3 L.
-    pub slots: usize,
-    /// Bundles whose bodies the caller keeps.
-    pub bundles: usize,
-    /// Bundles not executed yet; at most `POOL_BUNDLES` a client, and those of open slots.
-    pub pooled: usize,
-    /// Checkpoint votes; at most `L / K + 2` a replica.
-    pub votes: usize,
-    /// Batches claimed decided by peers; at most n L.
-    pub claims: usize,
-}
 
 /// The agreement part of one replica; see the head of this file for how to drive it.
 #[derive(Debug)]

@@ -66,6 +66,8 @@ pub(super) struct Cluster {
     /// Percent of packets lost, and of those sent twice.
     pub(super) loss: u64,
     pub(super) double: u64,
+    /// Whose messages are changed on their way out, each receiver's differently.
+    pub(super) liar: Option<usize>,
     pub(super) sent: BTreeMap<&'static str, u64>,
     net: BTreeMap<(Instant, u64), (usize, Packet)>,
     packets: u64,
@@ -107,6 +109,7 @@ impl Cluster {
             },
             loss: 0,
             double: 0,
+            liar: None,
             sent: BTreeMap::new(),
             net: BTreeMap::new(),
             packets: 0,
@@ -125,11 +128,83 @@ impl Cluster {
         if self.nodes[from].down || self.draw(100) < self.loss {
             return;
         }
+        let packet = match packet {
+            Packet::Message(signer, message) if self.liar == Some(from) => {
+                Packet::Message(signer, self.lie(from, to, message))
+            }
+            honest => honest,
+        };
         let copies = 1 + u64::from(self.draw(100) < self.double);
         for _ in 0..copies {
             let at = self.now.instant + Micros(50 + self.draw(400));
             self.packets += 1;
             self.net.insert((at, self.packets), (to, packet.clone()));
+        }
+    }
+
+    /// Half of the time the liar says something else: to replicas of even number a batch without
+    /// its first bundle or of another time, votes to match, and wild status messages.
+    fn lie(&mut self, from: usize, to: usize, message: Message) -> Message {
+        let other = |mut batch: Batch| {
+            batch.time = Time(batch.time.0 + 1);
+            if batch.bundles.len() > 1 {
+                batch.bundles.remove(0);
+            }
+            batch
+        };
+        if self.draw(2) == 0 && !matches!(message, Message::PrePrepare { .. }) {
+            return message;
+        }
+        let mine = &self.nodes[from].agreement;
+        let voted = |seqno| {
+            mine.slots
+                .accepted(seqno)
+                .map(|a| other(a.batch.clone()).digest())
+        };
+        match message {
+            Message::PrePrepare { view, seqno, batch } if to % 2 == 0 => {
+                let batch = other(batch);
+                Message::PrePrepare { view, seqno, batch }
+            }
+            Message::Prepare {
+                view,
+                seqno,
+                digest,
+            } if to % 2 == 0 => {
+                let digest = voted(seqno).unwrap_or(digest);
+                Message::Prepare {
+                    view,
+                    seqno,
+                    digest,
+                }
+            }
+            Message::Commit {
+                view,
+                seqno,
+                digest,
+            } if to % 2 == 0 => {
+                let digest = voted(seqno).unwrap_or(digest);
+                Message::Commit {
+                    view,
+                    seqno,
+                    digest,
+                }
+            }
+            Message::Decided { seqno, batch } => {
+                let batch = other(batch);
+                Message::Decided { seqno, batch }
+            }
+            Message::Checkpoint(mut vote) if vote.replica.index() == from => {
+                vote.digest = digest(vote.seqno.0 + to as u64);
+                Message::Checkpoint(vote)
+            }
+            Message::Status(mut status) => {
+                status.delivered = Seqno(self.draw(200));
+                status.stable = Seqno(self.draw(200));
+                status.open.retain(|open| open.seqno > status.delivered);
+                Message::Status(status)
+            }
+            rest => rest,
         }
     }
 

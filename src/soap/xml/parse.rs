@@ -20,6 +20,8 @@ use crate::limits::URI_BYTES;
 use crate::soap::namespaces::{XML, XMLNS};
 
 const BOM: &str = "\u{feff}";
+/// Namespaces of a document that are looked through one by one.
+const FEW: usize = 16;
 
 pub(super) fn parse<'a>(octets: &'a [u8], bounds: &Bounds) -> Result<Document<'a>, XmlError> {
     let refused = |at, (kind, what): Refusal| XmlError { kind, at, what };
@@ -64,6 +66,7 @@ fn broken(text: &str, from: usize) -> Refusal {
 struct Parser<'a, 'b> {
     bounds: &'b Bounds,
     document: Document<'a>,
+    /// The namespaces behind the first few, which are found faster by looking at them all.
     interned: BTreeMap<Cow<'a, str>, NsId>,
     open: Vec<Open>,
     scope: Vec<Declaration<'a>>,
@@ -319,12 +322,19 @@ impl<'a, 'b> Parser<'a, 'b> {
     }
 
     fn intern(&mut self, uri: Cow<'a, str>) -> NsId {
+        let known = &self.document.namespaces;
+        let first = known.iter().take(FEW).position(|one| *one == uri);
+        if let Some(at) = first {
+            return NsId(index(at));
+        }
         if let Some(id) = self.interned.get(&uri) {
             return *id;
         }
-        let id = NsId(index(self.document.namespaces.len()));
-        self.document.namespaces.push(uri.clone());
-        self.interned.insert(uri, id);
+        let id = NsId(index(known.len()));
+        if known.len() >= FEW {
+            self.interned.insert(uri.clone(), id);
+        }
+        self.document.namespaces.push(uri);
         id
     }
 

@@ -97,6 +97,14 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+
     /// Asks it to end (SIGTERM) and waits; gives its exit status and what else it had printed.
     ///
     /// # Errors

@@ -91,7 +91,18 @@ fn r11_to_r14_replies() {
     refuses(&reply(&replies.replace("gap", "maybe")));
     refuses(&reply(digest).replace("replica='2'", "replica='31'"));
     refuses(&reply(&digest.replace(">$D<", ">47DEQpj8<")));
-    accepts("<b:Waiting replica='2' view='0' bundle='$D' reason='no-primary'/>");
+    for reason in [
+        "no-primary",
+        "no-quorum",
+        "executing",
+        "stalled",
+        "diverged",
+        "full",
+    ] {
+        accepts(&format!(
+            "<b:Waiting replica='2' view='0' bundle='$D' reason='{reason}'/>"
+        ));
+    }
     refuses("<b:Waiting replica='2' view='0' bundle='$D' reason='tired'/>");
 }
 

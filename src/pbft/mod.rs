@@ -57,6 +57,8 @@ pub struct Agreement {
     mode: Mode,
     /// As primary: the last number proposed.
     proposed: Seqno,
+    /// As primary: it heard of too few peers lately to propose anything.
+    lonely: bool,
     /// Invariant: `executed <= delivered`; all batches up to it are committed here, in order.
     delivered: Seqno,
     /// The last virtual time given out (R16).
@@ -81,6 +83,7 @@ impl Agreement {
             view: View::default(),
             mode: Mode::Whole,
             proposed: Seqno::default(),
+            lonely: false,
             delivered: Seqno::default(),
             time: Time::default(),
             executed: Seqno::default(),
@@ -143,6 +146,9 @@ impl Agreement {
             return Err(Rejected::Misdirected.into());
         }
         message.check()?;
+        if !matches!(message, Message::Checkpoint(_)) {
+            self.peers.heard_from(from, now.instant);
+        }
         let result = self.take_message(now, from, message);
         self.settle(now);
         result

@@ -52,13 +52,26 @@ impl Agreement {
         }
     }
 
+    /// A proposal into the void grows old, and backups that come (back) later must refuse its time
+    /// (R16), which would block its slot until a view change. So before it proposes, the primary
+    /// has heard from 2f others lately, and asks them where they stand if it has not.
+    fn is_lonely(&mut self, now: Instant) -> bool {
+        let others = self.config.quorums.certificate() - 1;
+        let lately = Micros(self.config.clock_window.0 / 2);
+        self.lonely = self.may_propose() && !self.peers.in_touch(others, now, lately);
+        if self.lonely {
+            self.peers.ask(now, self.config.status_interval);
+        }
+        self.lonely
+    }
+
     /// The primary proposes what waits: at once while the pipeline has room, else when a batch is
     /// full or its oldest bundle waited long enough; never above the high watermark.
     pub(super) fn propose(&mut self, now: Now) {
-        if !self.is_primary() {
+        if !self.is_primary() || self.is_lonely(now.instant) {
             return;
         }
-        while self.may_propose() && (self.batch_is_due(now.instant)) {
+        while self.may_propose() && self.batch_is_due(now.instant) {
             let seqno = self.next_proposal();
             let batch = Batch {
                 time: self.next_time(now.wall, seqno),
@@ -96,7 +109,7 @@ impl Agreement {
     }
 
     pub(super) fn batch_deadline(&self) -> Option<Instant> {
-        let waits = self.is_primary() && self.may_propose();
+        let waits = self.is_primary() && self.may_propose() && !self.lonely;
         let since = if waits { self.pool.waits_since() } else { None };
         since.map(|at| at + self.config.batch_delay)
     }

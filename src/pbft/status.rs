@@ -34,6 +34,8 @@ struct Peer {
     stable: Seqno,
     /// When it was helped last.
     helped: Option<Instant>,
+    /// When anything came from it last.
+    heard: Option<Instant>,
 }
 
 /// What is known of the others, and when to ask them.
@@ -43,6 +45,8 @@ pub(super) struct Peers {
     status_at: Option<Instant>,
     urgency: Option<Urgency>,
     rounds: u32,
+    /// When this replica asked last.
+    asked: Option<Instant>,
     /// Ask even if nothing seems outstanding.
     hurried: bool,
     /// The highest number heard of above the high watermark since that moved.
@@ -56,6 +60,7 @@ impl Peers {
             status_at: None,
             urgency: None,
             rounds: 0,
+            asked: None,
             hurried: false,
             heard: Seqno::default(),
         }
@@ -107,6 +112,26 @@ impl Peers {
         self.hurried = true;
     }
 
+    /// Something came from a peer itself.
+    pub(super) fn heard_from(&mut self, peer: ReplicaId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(peer.index()) {
+            peer.heard = Some(now);
+        }
+    }
+
+    /// Whether `count` peers were heard in the last `span`.
+    pub(super) fn in_touch(&self, count: usize, now: Instant, span: Micros) -> bool {
+        let lately = |peer: &&Peer| peer.heard.is_some_and(|at| now <= at + span);
+        self.peers.iter().filter(lately).count() >= count
+    }
+
+    /// Asks at once, unless that was done an interval ago or less.
+    pub(super) fn ask(&mut self, now: Instant, interval: Micros) {
+        if self.asked.is_none_or(|at| now > at + interval) {
+            self.hurry(now);
+        }
+    }
+
     fn arm(&mut self, now: Instant, urgency: Option<Urgency>, interval: Micros) {
         if self.hurried {
             return;
@@ -127,6 +152,7 @@ impl Peers {
             return false;
         }
         self.hurried = false;
+        self.asked = Some(now);
         let most = match self.urgency {
             Some(Urgency::Peer) => PEER_BACKOFF,
             _ => OWN_BACKOFF,

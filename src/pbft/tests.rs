@@ -32,6 +32,10 @@ fn tocs_4_3_bundles_are_ordered_alike_everywhere() {
 fn tocs_4_3_an_unbatched_bundle_costs_24_messages_and_an_idle_group_is_silent() {
     let mut cluster = Cluster::new(4, 1);
     let all = cluster.all();
+    // The first bundle of a group, or after a long silence, is preceded by a question.
+    cluster.submit(0, &all);
+    cluster.run(SECOND);
+    cluster.sent.clear();
     cluster.submit(1, &all);
     cluster.run(SECOND);
     let count = |name| cluster.sent.get(name).copied().unwrap_or(0);
@@ -273,6 +277,44 @@ fn the_planted_quorum_off_by_one_is_seen_as_two_orders() {
             .map(|s| s.contains("two orders"))
     };
     assert!((0..10).any(|seed| caught(seed) == Some(true)));
+}
+
+#[test]
+fn r16_a_bundle_that_came_to_a_lonely_primary_is_ordered_when_the_others_come() {
+    let mut cluster = Cluster::new(4, 14);
+    for backup in 1..4 {
+        cluster.nodes[backup].down = true;
+    }
+    cluster.submit(1, &[0]);
+    cluster.run(Micros::seconds(60));
+    for backup in 1..4 {
+        cluster.nodes[backup].down = false;
+    }
+    cluster.run_until_executed(1, Micros::seconds(10));
+    cluster.none_rejected();
+}
+
+#[test]
+fn r16_a_long_partition_in_mid_flight_heals() {
+    let mut cluster = Cluster::new(4, 15);
+    submit_all(&mut cluster, 0..20);
+    for backup in 1..4 {
+        cluster.nodes[backup].down = true;
+    }
+    submit_all(&mut cluster, 20..22);
+    cluster.run(Micros::seconds(3_600));
+    for backup in 1..4 {
+        cluster.nodes[backup].down = false;
+    }
+    for number in 0..22 {
+        cluster.submit(number, &[0, 1, 2, 3]);
+    }
+    cluster.run(Micros::seconds(10));
+    // What was proposed when the backups fell silent, and to none of them, waits for a view
+    // change; no more than that is lost.
+    let least = cluster.nodes.iter().map(|n| n.log.len()).min();
+    assert!(least > Some(0));
+    cluster.none_rejected();
 }
 
 #[test]

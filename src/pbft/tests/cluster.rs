@@ -162,7 +162,7 @@ impl Cluster {
                 .map(|a| other(a.batch.clone()).digest())
         };
         match message {
-            Message::PrePrepare { view, seqno, batch } if to % 2 == 0 => {
+            Message::PrePrepare { view, seqno, batch } if to.is_multiple_of(2) => {
                 let batch = other(batch);
                 Message::PrePrepare { view, seqno, batch }
             }
@@ -170,7 +170,7 @@ impl Cluster {
                 view,
                 seqno,
                 digest,
-            } if to % 2 == 0 => {
+            } if to.is_multiple_of(2) => {
                 let digest = voted(seqno).unwrap_or(digest);
                 Message::Prepare {
                     view,
@@ -182,7 +182,7 @@ impl Cluster {
                 view,
                 seqno,
                 digest,
-            } if to % 2 == 0 => {
+            } if to.is_multiple_of(2) => {
                 let digest = voted(seqno).unwrap_or(digest);
                 Message::Commit {
                     view,

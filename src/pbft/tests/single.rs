@@ -19,6 +19,17 @@ fn replica(me: u16) -> Agreement {
     Agreement::new(config)
 }
 
+/// A primary that heard from its backups just now.
+fn primary() -> Agreement {
+    let mut primary = replica(0);
+    for peer in [1, 2] {
+        primary
+            .message(NOW, by(peer, Message::Fetch(Vec::new())))
+            .unwrap();
+    }
+    primary
+}
+
 fn outputs(agreement: &mut Agreement) -> Vec<Output> {
     agreement.invariants();
     std::iter::from_fn(|| agreement.poll()).collect()
@@ -388,7 +399,7 @@ fn r1_a_client_over_its_bound_is_told_but_what_a_slot_wants_is_taken() {
 
 #[test]
 fn a_batch_is_drawn_client_by_client() {
-    let mut primary = replica(0);
+    let mut primary = primary();
     // Two batches fill the pipeline; what comes then waits.
     for number in [100, 101] {
         primary.bundle(NOW, from_client(head(number))).unwrap();
@@ -417,7 +428,7 @@ fn a_batch_is_drawn_client_by_client() {
 
 #[test]
 fn tocs_4_4_the_primary_stops_at_the_high_watermark() {
-    let mut primary = replica(0);
+    let mut primary = primary();
     for number in 0..40 {
         let at = later(Micros::millis(2 * number));
         primary.bundle(at, from_client(head(number))).unwrap();

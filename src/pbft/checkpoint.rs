@@ -63,13 +63,35 @@ impl Checkpoints {
     fn add(&mut self, vote: SignedCheckpoint, most: usize) -> Result<(), Refused> {
         let (seqno, from) = (vote.seqno, vote.replica);
         let count = self.counts.entry(seqno).or_default();
-        count.votes.add(from, vote.digest)?;
+        let added = count.votes.add(from, vote.digest);
+        if added == Err(Rejected::Equivocated.into()) {
+            // The latest word counts, once: a liar that told us something else than the others
+            // must not keep us from the certificate that they pass on.
+            count.votes.remove(from);
+            count.signed.retain(|vote| vote.replica != from);
+            count.votes.add(from, vote.digest)?;
+            count.signed.push(vote);
+            return added;
+        }
+        added?;
         count.signed.push(vote);
         if self.of(from).count() > most {
             let lowest = self.of(from).next().map(|vote| vote.seqno);
             self.remove(from, lowest);
         }
         Ok(())
+    }
+
+    /// Adds a late vote for the stable checkpoint to its certificate, so that every correct replica
+    /// can pass on at least its own. Whether it was new.
+    fn add_late(&mut self, vote: &SignedCheckpoint) -> bool {
+        let same = self.settled.get(&vote.seqno) == Some(&vote.digest);
+        let mut by = self.certificate.iter().map(|vote| vote.replica);
+        let new = vote.seqno == self.stable && same && !by.any(|id| id == vote.replica);
+        if new {
+            self.certificate.push(vote.clone());
+        }
+        new
     }
 
     fn remove(&mut self, replica: ReplicaId, seqno: Option<Seqno>) {
@@ -106,12 +128,17 @@ impl Agreement {
         }
         self.peers.reached(from, vote.seqno);
         if vote.seqno <= self.stable() {
-            return Err(Ignored::Old.into());
+            let new = self.checkpoints.add_late(&vote);
+            return if new {
+                Ok(())
+            } else {
+                Err(Ignored::Old.into())
+            };
         }
         let seqno = vote.seqno;
-        self.checkpoints.add(vote, self.votes_kept())?;
+        let added = self.checkpoints.add(vote, self.votes_kept());
         self.try_stable(now, seqno);
-        Ok(())
+        added
     }
 
     /// Correct replicas' votes above a stable checkpoint fit in the window; one more for a laggard
@@ -130,6 +157,8 @@ impl Agreement {
                 && theirs != digest
             {
                 self.diverge(seqno, digest, theirs);
+            } else if self.checkpoints.add_late(&vote) {
+                self.say_vote(vote);
             }
             return;
         }
@@ -140,12 +169,17 @@ impl Agreement {
         {
             return;
         }
-        let record = Record::CheckpointVote { seqno, digest };
-        self.out.push_back(Output::Persist(record));
-        self.send(To::All, Message::Checkpoint(vote));
+        self.say_vote(vote);
         let late = now.instant + self.config.stall_timeout;
         self.checkpoints.stall_at.get_or_insert(late);
         self.try_stable(now, seqno);
+    }
+
+    fn say_vote(&mut self, vote: SignedCheckpoint) {
+        let (seqno, digest) = (vote.seqno, vote.digest);
+        let record = Record::CheckpointVote { seqno, digest };
+        self.out.push_back(Output::Persist(record));
+        self.send(To::All, Message::Checkpoint(vote));
     }
 
     fn try_stable(&mut self, now: Now, seqno: Seqno) {

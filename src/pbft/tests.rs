@@ -236,7 +236,7 @@ fn a_slow_service_holds_up_nobody_else_and_its_backlog_is_bounded() {
 
 #[test]
 fn a_lying_backup_stops_nothing() {
-    for seed in 0..8 {
+    for seed in (0..8).chain([242]) {
         let n = if seed % 4 == 0 { 7 } else { 4 };
         let mut cluster = Cluster::new(n, seed);
         cluster.liar = Some(1 + seed as usize % 3);

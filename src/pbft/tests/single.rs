@@ -452,9 +452,11 @@ fn tocs_4_4_a_checkpoint_needs_2f_plus_1_equal_votes() {
             .message(NOW, by(peer, checkpoint(8, state, peer)))
             .unwrap();
     }
+    assert_eq!(backup.stable(), Seqno(0));
+    // The liar is named, yet what it signed for the others counts.
     let second = backup.message(NOW, by(2, checkpoint(8, 1, 2)));
     assert_eq!(second, Err(Rejected::Equivocated.into()));
-    assert_eq!(backup.stable(), Seqno(0));
+    assert_eq!(backup.stable(), Seqno(8));
     // One peer may claim what it likes: its votes stay bounded.
     for seqno in 2..100 {
         let _ = backup.message(NOW, by(3, checkpoint(8 * seqno, 1, 3)));

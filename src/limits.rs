@@ -27,6 +27,10 @@ pub const XML_NAME_BYTES: usize = 1 << 10;
 pub const URI_BYTES: usize = 2 << 10;
 /// Header blocks of one envelope.
 pub const HEADER_BLOCKS: usize = 64;
+/// References of one signature: what Apache Santuario takes, whose secure validation WSS4J has on.
+pub const REFERENCES: usize = 30;
+/// Signatures of one envelope beside its MAC; the rest of `REFERENCES` is for headers and Body.
+pub const DETACHED_SIGNATURES: usize = 16;
 
 /// Acknowledgement ranges in one SequenceAcknowledgement.
 pub const ACK_RANGES: usize = 256;

@@ -50,11 +50,6 @@ pub mod ids {
     pub const WANT_FULL: &str = "full";
 }
 
-/// References of one signature: what Apache Santuario takes, whose secure validation WSS4J has on.
-pub const REFERENCES: usize = 30;
-/// Detached signatures of one envelope; the rest of [`REFERENCES`] is for headers and Body.
-pub const DETACHED: usize = 16;
-
 pub(crate) const HMAC_SHA256: &str = "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256";
 pub(crate) const ED25519: &str = "http://www.w3.org/2021/04/xmldsig-more#eddsa-ed25519";
 pub(crate) const SHA256: &str = "http://www.w3.org/2001/04/xmlenc#sha256";

@@ -6,8 +6,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{BASE64_BINARY, DETACHED, ED25519, HMAC_SHA256, Part, REFERENCES, SHA256, THUMBPRINT};
+use super::{BASE64_BINARY, ED25519, HMAC_SHA256, Part, SHA256, THUMBPRINT};
 use crate::crypto::{Identity, KeyError, PairKey};
+use crate::limits::{DETACHED_SIGNATURES, REFERENCES};
 use crate::soap::c14n::PrefixList;
 use crate::soap::namespaces::{DS, EC, SOAP12, WSSE};
 use crate::types::Digest;
@@ -75,7 +76,7 @@ pub fn detached(part: &Part, signer: &Identity) -> Result<DetachedSignature, Key
 /// peers hashes it once.
 ///
 /// # Panics
-/// When more than [`DETACHED`] signatures or [`REFERENCES`] parts are handed in.
+/// When more than [`DETACHED_SIGNATURES`] signatures or [`REFERENCES`] parts are handed in.
 #[must_use]
 pub fn seal(
     headers: &[Part],
@@ -84,7 +85,7 @@ pub fn seal(
     pair: &PairKey,
 ) -> Vec<u8> {
     assert!(
-        signatures.len() <= DETACHED,
+        signatures.len() <= DETACHED_SIGNATURES,
         "more signatures than an envelope takes"
     );
     assert!(
@@ -99,7 +100,8 @@ pub fn seal(
     let info = SignedInfo::over(HMAC_SHA256, &targets);
     let mac = pair.mac(info.octets());
 
-    let content: usize = targets.iter().map(|t| t.part.octets().len()).sum();
+    let blocks: usize = headers.iter().map(|block| block.octets().len()).sum();
+    let content = blocks + body.octets().len() + signatures.len() * (2 << 10);
     let mut out = Vec::with_capacity(content + info.octets().len() + 1024);
     push(
         &mut out,
@@ -141,29 +143,31 @@ pub fn seal(
 }
 
 /// What one Reference says.
-struct Target<'p> {
-    part: &'p Part,
-    digest: Digest,
+pub(super) struct Target<'p> {
+    pub(super) id: &'p str,
+    pub(super) prefixes: &'p PrefixList,
+    pub(super) digest: Digest,
 }
 
 impl<'p> Target<'p> {
     fn of(part: &'p Part) -> Self {
         Self {
-            part,
+            id: part.id(),
+            prefixes: part.prefixes(),
             digest: part.digest(),
         }
     }
 }
 
 /// Canonical ds:SignedInfo, as apex: the octets that are signed.
-struct SignedInfo(Vec<u8>);
+pub(super) struct SignedInfo(Vec<u8>);
 
 /// The start tag as apex declares the prefix; inside ds:Signature it does not.
 const APEX: &str = "<ds:SignedInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\">";
 const EMBEDDED: &str = "<ds:SignedInfo>";
 
 impl SignedInfo {
-    fn over(algorithm: &str, targets: &[Target<'_>]) -> Self {
+    pub(super) fn over(algorithm: &str, targets: &[Target<'_>]) -> Self {
         let mut out = Vec::with_capacity(256 + 420 * targets.len());
         push(
             &mut out,
@@ -177,12 +181,7 @@ impl SignedInfo {
             ],
         );
         for target in targets {
-            reference(
-                &mut out,
-                target.part.id(),
-                target.part.prefixes(),
-                &target.digest,
-            );
+            reference(&mut out, target);
         }
         push(&mut out, &["</ds:SignedInfo>"]);
         Self(out)
@@ -192,13 +191,27 @@ impl SignedInfo {
         &self.0
     }
 
+    pub(super) fn into_octets(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// Whether `source` is this very SignedInfo as [`SignedInfo::embed`] writes it.
+    pub(super) fn is_embedded_as(&self, source: &str) -> bool {
+        source.strip_prefix(EMBEDDED).map(str::as_bytes) == self.0.get(APEX.len()..)
+    }
+
     fn embed(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(EMBEDDED.as_bytes());
         out.extend_from_slice(self.0.get(APEX.len()..).unwrap_or_default());
     }
 }
 
-fn reference(out: &mut Vec<u8>, id: &str, prefixes: &PrefixList, digest: &Digest) {
+fn reference(out: &mut Vec<u8>, target: &Target<'_>) {
+    let Target {
+        id,
+        prefixes,
+        digest,
+    } = target;
     push(
         out,
         &[

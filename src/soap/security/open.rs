@@ -4,9 +4,10 @@
 //! envelope only after the pair key has vouched for the list of digests.
 
 use super::read::{KeyName, Reference, Signature};
-use super::{DETACHED, Keys, Opened, Part, SignedPart};
+use super::{Keys, Opened, Part, SignedPart};
 use crate::crypto::{Authentic, Principal, Verified, sha256};
 use crate::error::{Refused, Rejected};
+use crate::limits::DETACHED_SIGNATURES;
 use crate::soap::c14n::{PrefixList, exclusive};
 use crate::soap::envelope::Envelope;
 use crate::soap::namespaces::{SOAP11, SOAP12, WSSE, WSU};
@@ -28,8 +29,7 @@ pub fn open<'d, 'a>(
         return Err(Rejected::Unsigned.into());
     };
     let (pair, from) = keys.pair(urn).ok_or(Rejected::UnknownKey)?;
-    let mut scratch = Vec::with_capacity(8 << 10);
-    exclusive(mac.info, &mac.prefixes, &mut scratch);
+    let mut scratch = mac.signed_octets();
     let proof = pair
         .verify(&scratch, &mac.value)
         .ok_or(Rejected::BadSignature)?;
@@ -79,7 +79,7 @@ fn signatures<'d, 'a>(security: Element<'d, 'a>) -> Result<Signatures<'d, 'a>, R
     let mut mac = None;
     let mut detached = Vec::new();
     for child in security.children() {
-        if detached.len() + usize::from(mac.is_some()) > DETACHED {
+        if detached.len() + usize::from(mac.is_some()) > DETACHED_SIGNATURES {
             return Err(Rejected::TooLarge);
         }
         let signature = Signature::read(child)?;
@@ -247,8 +247,7 @@ fn signed_by(
         return Err(Rejected::UnknownKey);
     };
     let (key, signer) = keys.signer(thumbprint).ok_or(Rejected::UnknownKey)?;
-    let mut info = Vec::with_capacity(1 << 10);
-    exclusive(signature.info, &signature.prefixes, &mut info);
+    let info = signature.signed_octets();
     let proof = key
         .verify(&info, &signature.value)
         .ok_or(Rejected::BadSignature)?;

@@ -6,10 +6,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{BASE64_BINARY, ED25519, HMAC_SHA256, REFERENCES, SHA256, THUMBPRINT};
+use super::emit::{SignedInfo, Target};
+use super::{BASE64_BINARY, ED25519, HMAC_SHA256, SHA256, THUMBPRINT};
 use crate::error::Rejected;
-use crate::limits::URI_BYTES;
-use crate::soap::c14n::PrefixList;
+use crate::limits::{REFERENCES, URI_BYTES};
+use crate::soap::c14n::{PrefixList, exclusive};
 use crate::soap::namespaces::{DS, EC, WSSE};
 use crate::soap::xml::Element;
 use crate::types::Digest;
@@ -39,6 +40,7 @@ pub(super) struct Signature<'d, 'a> {
     /// Its `Id`, by which another signature refers to it.
     pub(super) id: Option<&'d str>,
     pub(super) info: Element<'d, 'a>,
+    algorithm: &'static str,
     /// The PrefixList of its CanonicalizationMethod.
     pub(super) prefixes: PrefixList,
     /// At least one.
@@ -66,7 +68,12 @@ impl<'d, 'a> Signature<'d, 'a> {
             _ => return Err(Rejected::BadSignature),
         };
         let id = element.attribute("", "Id");
+        let algorithm = match key {
+            KeyName::Pair(_) => HMAC_SHA256,
+            KeyName::Certificate(_) => ED25519,
+        };
         Ok(Self {
+            algorithm,
             element,
             id,
             info,
@@ -75,6 +82,36 @@ impl<'d, 'a> Signature<'d, 'a> {
             value: octets,
             key,
         })
+    }
+}
+
+impl Signature<'_, '_> {
+    /// The octets that are signed: its SignedInfo in canonical form.
+    ///
+    /// Ours is recognized by writing what was read once more. Where the source is that text, its
+    /// canonical form is the text that was signed: `ds` stands for XML Signature in all of it
+    /// (`named` saw it on the start tag, and nothing inside declares it anew), `ec` is declared
+    /// inside, and a value that would need an escape could not stand there as it is.
+    pub(super) fn signed_octets(&self) -> Vec<u8> {
+        if self.prefixes.is_empty() {
+            let targets = self.references.iter().map(|r| Target {
+                id: r.id,
+                prefixes: &r.prefixes,
+                digest: r.digest,
+            });
+            let ours = SignedInfo::over(self.algorithm, &targets.collect::<Vec<_>>());
+            if ours.is_embedded_as(self.info.source()) {
+                return ours.into_octets();
+            }
+        }
+        self.canonical_octets()
+    }
+
+    /// The same by canonicalizing, whoever wrote it.
+    pub(super) fn canonical_octets(&self) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(self.info.source().len() + 64);
+        exclusive(self.info, &self.prefixes, &mut octets);
+        octets
     }
 }
 

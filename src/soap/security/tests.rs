@@ -639,3 +639,39 @@ fn other_prefixes_white_space_and_prefix_lists_are_taken_too() {
     let made = BASE64.encode(ring.pair.mac(&info));
     assert!(opened(&foreign.replace(&value, &made), &ring).is_ok());
 }
+
+#[test]
+fn r10_what_we_emit_is_known_as_canonical_without_canonicalizing() {
+    let ring = Ring::new();
+    let good = sealed(&ring);
+    let document = Document::parse(good.as_bytes()).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let security = envelope.block(WSSE, "Security").unwrap();
+    for element in security.children() {
+        let signature = read::Signature::read(element).unwrap();
+        assert_eq!(signature.signed_octets(), signature.canonical_octets());
+    }
+    // Whatever is written otherwise is canonicalized, and then gives the same or is refused.
+    for (what, with) in [
+        ("<ds:SignedInfo>", "<ds:SignedInfo >"),
+        ("<ds:Transforms>", "<!-- x --><ds:Transforms>"),
+        ("PrefixList=\"#default q\"", "PrefixList='#default q'"),
+        ("</ds:DigestValue>", "</ds:DigestValue >"),
+        ("<ds:SignedInfo>", "<ds:SignedInfo xmlns:ec=\"urn:x\">"),
+        ("URI=\"#body\"", "URI=\"&#35;body\""),
+    ] {
+        assert!(opened(&edited(&good, what, with), &ring).is_ok(), "{with}");
+    }
+    let spaced = edited(
+        &good,
+        "PrefixList=\"#default q\"",
+        "PrefixList=\"#default  q\"",
+    );
+    assert_eq!(refused(&spaced, &ring), Rejected::BadSignature);
+    let rebound = edited(
+        &good,
+        "<ds:SignedInfo>",
+        "<ds:SignedInfo xmlns:ds=\"urn:x\">",
+    );
+    assert_eq!(refused(&rebound, &ring), Rejected::Schema);
+}

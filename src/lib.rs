@@ -19,8 +19,13 @@ pub mod soap;
 pub mod pbft;
 pub mod rm;
 
-// Floor 4: what is executed.
+// Floor 3: what is replicated beside the application; our own elements.
+pub mod state;
+pub mod wire;
+
+// Floor 4: the parts of BFT-WS; what is executed.
 pub mod app;
+pub mod endpoint;
 
 // Floor 5: the world.
 pub mod node;

@@ -64,6 +64,12 @@ pub const REPLICAS: u16 = 31;
 pub const POOL_BUNDLES: usize = 1_024;
 /// Octets that one client has waiting in a replica's pool.
 pub const POOL_BYTES: usize = 64 << 20;
+/// Bodies of one client's bundles that a replica keeps, ordered ones until a stable checkpoint
+/// passes them included.
+pub const STORED_BODIES: usize = 128 << 10;
+/// Octets of those bodies.
+pub const STORED_BODY_BYTES: usize = 512 << 20;
+
 /// Bundles of one batch.
 pub const BATCH_BUNDLES: usize = 256;
 /// Octets of the bodies of one batch.

@@ -178,7 +178,7 @@ impl<P> Source<P> {
 
     /// What to transmit now, given `room` free connections; it counts as open until `ended`.
     pub fn poll(&mut self, now: Instant, room: usize) -> Option<Transmit<'_, P>> {
-        if room == 0 || self.silent(now) {
+        if room == 0 || self.is_silent(now) {
             return None;
         }
         let exchange = match self.state {
@@ -211,8 +211,9 @@ impl<P> Source<P> {
         })
     }
 
-    /// Whether the peer seems dead and no probe is due.
-    fn silent(&self, now: Instant) -> bool {
+    /// Whether the peer seems dead and no probe is due: nothing fresh should be pushed.
+    #[must_use]
+    pub fn is_silent(&self, now: Instant) -> bool {
         self.pace
             .probe()
             .is_some_and(|from| now < from || !self.open.is_empty())

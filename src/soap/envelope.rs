@@ -242,6 +242,14 @@ fn flag(block: Element<'_, '_>, version: Version, name: &str) -> Option<bool> {
     }
 }
 
+/// Writes an envelope around header blocks that stand one after the other, perhaps none, and the
+/// content of the Body, all in canonical form with every prefix they use declared inside.
+#[must_use]
+pub fn of(version: Version, header: &[u8], body: &[u8]) -> Vec<u8> {
+    let blocks: &[&[u8]] = if header.is_empty() { &[] } else { &[header] };
+    write(version, blocks, body)
+}
+
 /// Writes an envelope around header blocks and the content of the Body, all in canonical form
 /// with every prefix they use declared inside. No Header if there are no blocks.
 #[must_use]

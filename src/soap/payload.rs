@@ -29,6 +29,15 @@ pub struct Packed {
     pub nodes: usize,
 }
 
+impl Packed {
+    /// Another element behind this one.
+    pub fn join(&mut self, other: Self) {
+        self.octets.extend_from_slice(&other.octets);
+        self.prefixes.extend(&other.prefixes);
+        self.nodes += other.nodes;
+    }
+}
+
 /// Packs an element of a user's envelope or a service's reply: all that is in scope comes along,
 /// but for the envelope's own prefix where the element does not use it.
 #[must_use]

@@ -19,7 +19,6 @@ use super::xml::Element;
 use crate::crypto::{Authentic, PairKey, Principal, Verified, VerifyingKey, sha256};
 use crate::types::Digest;
 
-pub use crate::limits::DETACHED_SIGNATURES as DETACHED;
 pub use emit::{DetachedSignature, detached, seal};
 pub use open::{Detached, open, verify_detached};
 

@@ -1,0 +1,559 @@
+//! The client machine: a user's calls in, voted answers out.
+//!
+//! Assembled from `out_handler` (freeze, bundle, sign, address), `multicast_sender` (n legs),
+//! `in_handler` (parse, verify) and `voter`. Drive it as `endpoint::io` says. It trusts no single
+//! replica: an answer leaves it only after f + 1 equal authentic replies, or as the fault "outcome
+//! unknown" that says who answered what (R14).
+
+mod answers;
+mod calls;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::crypto::{KeyError, Principal};
+use crate::error::{Ignored, Refused, Rejected};
+use crate::limits;
+use crate::rm::content::Content;
+use crate::rm::source::Ending;
+use crate::rm::version::Operation;
+use crate::soap::xml::Document;
+use crate::types::{ClientId, GroupNumber, Instant, Micros, Now, ReplicaId};
+use crate::wire;
+use crate::wire::leg::Leg;
+use crate::wire::reply::{BundleReply, Waiting};
+
+use super::config::{ClientConfig, Plant};
+use super::ids::Ids;
+use super::in_handler::{self, Incoming};
+use super::io::{CallToken, ClientInput, ClientOutput, Event, PostId};
+use super::keys::KeyTable;
+use super::multicast_sender::{MulticastSender, Sending, What};
+use super::out_handler::{self, Outgoing};
+use super::timing::ClientTimes;
+use super::voter::{Ballot, Counted};
+
+use calls::{Calls, Waiting as WaitingCall};
+
+/// A bundle that is not decided, or not answered by all replicas yet.
+#[derive(Debug)]
+struct OpenBundle {
+    ballot: Ballot,
+    /// The calls that wait for it, in the order of its items; empty once they are answered.
+    calls: Vec<WaitingCall>,
+    since: Instant,
+    /// When to ask for the replies in full (R12).
+    ask_full: Option<Instant>,
+    times: ClientTimes,
+    /// When the envelope to each replica left.
+    posted: BTreeMap<ReplicaId, u64>,
+}
+
+/// A question for the WSDL.
+#[derive(Debug)]
+struct Description {
+    token: CallToken,
+    answers: BTreeMap<ReplicaId, Option<Vec<u8>>>,
+    deadline: Instant,
+}
+
+/// A client of the group.
+#[derive(Debug)]
+pub struct Client {
+    config: ClientConfig,
+    id: ClientId,
+    keys: KeyTable,
+    ids: Ids,
+    sender: MulticastSender,
+    calls: Calls,
+    open: BTreeMap<GroupNumber, OpenBundle>,
+    descriptions: Vec<Description>,
+    /// POSTs that ask for the WSDL.
+    asking: BTreeMap<PostId, (ReplicaId, CallToken)>,
+    out: VecDeque<ClientOutput>,
+    closing: Closing,
+}
+
+/// How far a shutdown is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    No,
+    Asked,
+    /// The legs are being ended; no longer than until then.
+    Until(Instant),
+    Drained,
+}
+
+/// Bundles that are decided but lack the word of some replicas are remembered up to this many, so
+/// that a late lie is noticed too.
+const REMEMBERED: usize = 1_024;
+
+impl Client {
+    /// A client in its first moment.
+    ///
+    /// # Errors
+    /// A name or key of the group file that cannot be used.
+    pub fn new(config: ClientConfig, now: Now) -> Result<Self, KeyError> {
+        let keys = KeyTable::of_client(&config.group, &config.identity)?;
+        let mut ids = Ids::new(config.rng_seed);
+        let sender = MulticastSender::new(config.group.quorums.n(), &mut ids);
+        let calls = Calls::new(ids.uuid(), config.incarnation, now);
+        Ok(Self {
+            id: config.identity.certificate().client_id(),
+            keys,
+            ids,
+            sender,
+            calls,
+            open: BTreeMap::new(),
+            descriptions: Vec::new(),
+            asking: BTreeMap::new(),
+            out: VecDeque::new(),
+            closing: Closing::No,
+            config,
+        })
+    }
+
+    /// Takes one input. Drain [`Client::poll`] afterwards.
+    pub fn handle(&mut self, now: Now, input: ClientInput) {
+        let at = now.instant;
+        match input {
+            ClientInput::Call { token, call } => self.take_call(at, token, call),
+            ClientInput::Describe(token) => self.describe(at, token),
+            ClientInput::Response { post, octets } => self.response(at, post, &octets),
+            ClientInput::Failed(post) => self.failed(at, post),
+            ClientInput::Tick => {}
+            ClientInput::Shutdown if self.closing == Closing::No => self.closing = Closing::Asked,
+            ClientInput::Shutdown => {}
+        }
+        self.expire(at);
+        self.bundle(at);
+        self.drain(at);
+        self.transmit(at);
+    }
+
+    /// The next thing to do; `None` when all is said.
+    pub fn poll(&mut self) -> Option<ClientOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to hand in `Tick` at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let calls = self
+            .open
+            .values()
+            .filter(|o| !o.calls.is_empty())
+            .map(|open| {
+                let due = open.since + self.config.call_timeout;
+                open.ask_full.map_or(due, |ask| ask.min(due))
+            });
+        let described = self.descriptions.iter().map(|d| d.deadline);
+        let waiting = self
+            .calls
+            .oldest()
+            .map(|since| since + self.config.call_timeout);
+        let closing = match self.closing {
+            Closing::Until(at) => Some(at),
+            _ => None,
+        };
+        [
+            self.sender.deadline(),
+            calls.min(),
+            described.min(),
+            waiting,
+            closing,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// This client's id: the digest of its public key.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        self.id
+    }
+
+    /// Call sequences that this client uses, for `status`.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.calls.sequences()
+    }
+
+    /// Every pair key, for `--record`.
+    #[must_use]
+    pub fn keys(&self) -> &KeyTable {
+        &self.keys
+    }
+
+    fn stopwatch(&self) -> u64 {
+        self.config.stopwatch.map_or(0, |read| read())
+    }
+
+    fn needed(&self) -> usize {
+        let quorums = self.config.group.quorums;
+        match self.config.plant {
+            Some(Plant::ReplyVoteAtF) => quorums.f(),
+            _ => quorums.weak(),
+        }
+    }
+
+    // Sending.
+
+    /// Freezes what waits into bundles while few enough are undecided.
+    fn bundle(&mut self, now: Instant) {
+        while !self.calls.is_empty() && self.undecided() < self.config.pipeline {
+            let times = ClientTimes::default();
+            let number = self.sender.next();
+            let before = self.stopwatch();
+            let taken =
+                self.calls
+                    .freeze(&self.config, self.id, self.sender.group_sequence(), number);
+            let Some((body, calls)) = taken else {
+                return;
+            };
+            let composed = self.stopwatch();
+            let Ok(frozen) = out_handler::sign(number, body, &self.config.identity, &mut self.ids)
+            else {
+                // The library failed to sign: nothing was sent, and the calls are told.
+                self.refuse_all(calls, "the bundle could not be signed");
+                return;
+            };
+            let signing = self.stopwatch().saturating_sub(composed);
+            let received = calls
+                .iter()
+                .map(|c| c.received_ns)
+                .filter(|ns| *ns > 0)
+                .min();
+            let times = ClientTimes {
+                received: received.unwrap_or(before),
+                signing,
+                ..times
+            };
+            let open = OpenBundle {
+                ballot: Ballot::new(frozen.digest(), self.needed()),
+                calls,
+                since: now,
+                ask_full: None,
+                times,
+                posted: BTreeMap::new(),
+            };
+            self.open.insert(number, open);
+            self.sender.push(Rc::new(frozen), &mut self.ids);
+        }
+    }
+
+    fn undecided(&self) -> usize {
+        self.open
+            .values()
+            .filter(|open| !open.calls.is_empty())
+            .count()
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(sending) = self.sender.poll(now, &mut self.ids) {
+            let (to, post) = (sending.to, sending.post);
+            match self.envelope(&sending) {
+                Some(octets) => self.out.push_back(ClientOutput::Post { to, post, octets }),
+                // No key with that replica: `KeyTable` holds one for each.
+                None => self.failed(now, post),
+            }
+        }
+    }
+
+    fn envelope(&mut self, sending: &Sending) -> Option<Vec<u8>> {
+        let to = sending.to;
+        let pair = self.keys.replica(to)?;
+        let url = &self.config.group.replicas.get(to.index())?.url;
+        let mut out = Outgoing::to(url);
+        out.acknowledgement =
+            (!sending.acknowledgement.ranges.is_empty()).then_some(&sending.acknowledgement);
+        let octets = match &sending.what {
+            What::Bundle {
+                number,
+                bundle,
+                full,
+            } => {
+                let before = self.config.stopwatch.map_or(0, |read| read());
+                out.action = wire::BUNDLE;
+                out.message_id = bundle.message_id.clone();
+                out.sequence = Some((&sending.leg, *number));
+                out.want_full = *full;
+                let octets = out.seal(&bundle.body, &[&bundle.signature], pair);
+                let after = self.config.stopwatch.map_or(0, |read| read());
+                if let Some(open) = self.open.get_mut(&bundle.number) {
+                    open.posted.entry(to).or_insert(after);
+                    open.times.signing += after.saturating_sub(before);
+                }
+                octets
+            }
+            What::Create { offer, carries } => {
+                let leg = Leg {
+                    group: self.config.group.id,
+                    from: self.config.identity.name().to_owned(),
+                    incarnation: self.config.incarnation,
+                    carries: Some(*carries),
+                };
+                out.message_id = self.ids.urn();
+                out.create_sequence(&sending.leg, Some(offer), &leg, pair)
+            }
+            What::AckRequest => {
+                out.message_id = self.ids.urn();
+                out.ack_request(&sending.leg, pair)
+            }
+            What::Close(last) => {
+                out.message_id = self.ids.urn();
+                out.close_sequence(&sending.leg, *last, pair)
+            }
+            What::Terminate(last) => {
+                out.message_id = self.ids.urn();
+                out.terminate_sequence(&sending.leg, *last, pair)
+            }
+        };
+        Some(octets)
+    }
+
+    // Receiving.
+
+    fn failed(&mut self, now: Instant, post: PostId) {
+        if let Some((replica, token)) = self.asking.remove(&post) {
+            self.described(token, replica, None);
+        } else {
+            self.sender.ended(post, Ending::Failed, now);
+        }
+    }
+
+    fn response(&mut self, now: Instant, post: PostId, octets: &[u8]) {
+        let answered = self.stopwatch();
+        let asked = self.asking.remove(&post);
+        let from = match asked {
+            Some((replica, _)) => Some(replica),
+            None => self.sender.ended(post, Ending::Answered, now),
+        };
+        let Some(from) = from else {
+            return;
+        };
+        if octets.is_empty() {
+            if let Some((replica, token)) = asked {
+                self.described(token, replica, None);
+            }
+            return;
+        }
+        if let Err(reason) = self.read(now, from, asked.map(|(_, token)| token), octets, answered) {
+            self.refused(from, reason);
+        }
+    }
+
+    fn read(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        asked: Option<CallToken>,
+        octets: &[u8],
+        answered: u64,
+    ) -> Result<(), Refused> {
+        let document = Document::parse(octets)?;
+        let incoming = in_handler::open(&document, &self.keys, self.config.stopwatch)?;
+        if incoming.from != Principal::Replica(from) {
+            return Err(Rejected::Misdirected.into());
+        }
+        for said in &incoming.rm.acknowledgements {
+            self.sender.acknowledged(from, said, now)?;
+        }
+        if let Some(sequence) = &incoming.rm.sequence {
+            self.sender
+                .replied(from, &sequence.identifier, sequence.number, now)?;
+        }
+        self.route(now, from, asked, &incoming, answered)
+    }
+
+    fn route(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        asked: Option<CallToken>,
+        incoming: &Incoming<'_, '_>,
+        answered: u64,
+    ) -> Result<(), Refused> {
+        match incoming.action() {
+            wire::BUNDLE_REPLY => {
+                let reply = BundleReply::read(incoming.payload()?)?;
+                let times = (answered, self.stopwatch(), incoming.verifying);
+                self.count(now, from, reply, times)
+            }
+            wire::WAITING => self.hold(from, &Waiting::read(incoming.payload()?)?),
+            wire::DESCRIBE_REPLY => {
+                let wsdl = wire::description::read_answer(incoming.payload()?)?;
+                let token = asked.ok_or(Refused::Ignored(Ignored::Unasked))?;
+                self.described(token, from, wsdl);
+                Ok(())
+            }
+            _ => self.operation(from, incoming),
+        }
+    }
+
+    fn operation(&mut self, from: ReplicaId, incoming: &Incoming<'_, '_>) -> Result<(), Refused> {
+        if let Some(code) = incoming.rm_fault() {
+            self.sender.fault(from, code, &mut self.ids);
+            return Ok(());
+        }
+        match incoming.operation()? {
+            Some((_, Some(Content::CreateSequenceResponse(made)))) => {
+                self.sender.created(from, &made.identifier)
+            }
+            Some((_, Some(Content::CloseSequenceResponse(identifier)))) => {
+                self.sender.closed(from, &identifier)
+            }
+            Some((_, Some(Content::TerminateSequenceResponse(identifier)))) => {
+                self.sender.terminated(from, &identifier)
+            }
+            Some((Operation::SequenceAcknowledgement, None)) => Ok(()),
+            _ => Err(Rejected::UnknownAction.into()),
+        }
+    }
+
+    fn refused(&mut self, from: ReplicaId, reason: Refused) {
+        if reason == Refused::Ignored(Ignored::Duplicate) {
+            return;
+        }
+        let from = self.name(from);
+        self.out.push_back(ClientOutput::Event(Event::Refused {
+            from,
+            reason,
+            what: "reply",
+        }));
+    }
+
+    fn name(&self, replica: ReplicaId) -> String {
+        self.config
+            .group
+            .replicas
+            .get(replica.index())
+            .map_or_else(String::new, |m| m.name.clone())
+    }
+
+    // Voting.
+
+    fn count(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        reply: BundleReply,
+        (answered, parsed, verifying): (u64, u64, u64),
+    ) -> Result<(), Refused> {
+        let Some((&number, open)) = self
+            .open
+            .iter_mut()
+            .find(|(_, open)| open.ballot.bundle() == reply.bundle)
+        else {
+            return Err(Ignored::Unasked.into());
+        };
+        match open.ballot.count(from, reply)? {
+            Counted::Undecided | Counted::Agreed => {}
+            Counted::WantFull => {
+                let trip = self.sender.round_trip().unwrap_or(Micros::millis(5));
+                open.ask_full = Some(now + Micros(trip.0.saturating_mul(2)));
+            }
+            Counted::Outvoted => {
+                self.out
+                    .push_back(ClientOutput::Event(Event::Disagreed { replica: from }));
+            }
+            Counted::Decided(decision) => {
+                open.ask_full = None;
+                open.times.answered = answered;
+                open.times.parsed = parsed;
+                open.times.verifying = verifying;
+                open.times.posted = open.posted.get(&from).copied().unwrap_or(0);
+                for replica in open.ballot.outvoted() {
+                    self.out
+                        .push_back(ClientOutput::Event(Event::Disagreed { replica }));
+                }
+                self.decided(number, &decision);
+            }
+        }
+        self.forget_complete();
+        Ok(())
+    }
+
+    /// Ballots that every replica has answered, and the oldest beyond what is remembered.
+    fn forget_complete(&mut self) {
+        let n = self.config.group.quorums.n();
+        self.open
+            .retain(|_, open| !open.calls.is_empty() || !open.ballot.complete(n));
+        while self.open.len() > REMEMBERED + limits::LEG_CONNECTIONS {
+            let Some(oldest) = self.open.keys().next().copied() else {
+                return;
+            };
+            if !self.open[&oldest].calls.is_empty() {
+                return;
+            }
+            self.open.remove(&oldest);
+        }
+    }
+
+    /// A replica says why a bundle waits. When a weak certificate says that there is no primary,
+    /// waiting on is of no use: the call ends as "outcome unknown" (R14).
+    fn hold(&mut self, from: ReplicaId, said: &Waiting) -> Result<(), Refused> {
+        if said.replica != from {
+            return Err(Rejected::Misdirected.into());
+        }
+        let weak = self.config.group.quorums.weak();
+        let Some((&number, open)) = self
+            .open
+            .iter_mut()
+            .find(|(_, open)| open.ballot.bundle() == said.bundle)
+        else {
+            return Err(Ignored::Unasked.into());
+        };
+        open.ballot.wait(from, said.reason);
+        if !open.calls.is_empty() && open.ballot.reason(weak).is_some() {
+            self.unknown(number);
+        }
+        Ok(())
+    }
+
+    // Time.
+
+    fn expire(&mut self, now: Instant) {
+        let timeout = self.config.call_timeout;
+        let late: Vec<GroupNumber> = self
+            .open
+            .iter()
+            .filter(|(_, open)| !open.calls.is_empty() && open.since + timeout <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        late.into_iter().for_each(|number| self.unknown(number));
+        for call in self.calls.expired(now, timeout) {
+            self.refuse(
+                call,
+                "no earlier call was answered in time; this one was not sent",
+            );
+        }
+        let mut full = Vec::new();
+        for (number, open) in &mut self.open {
+            if open.ask_full.is_some_and(|at| at <= now) {
+                // R12: again after twice that time, for the request can get lost.
+                open.ask_full = Some(now + Micros::millis(200));
+                full.push(*number);
+            }
+        }
+        full.into_iter()
+            .for_each(|number| self.sender.want_full(number));
+        self.expire_descriptions(now);
+    }
+
+    /// Once every call is answered: ends the legs, but waits for no replica that is silent.
+    fn drain(&mut self, now: Instant) {
+        let answered = self.undecided() == 0 && self.calls.is_empty();
+        if self.closing == Closing::Asked && answered {
+            self.sender.finish();
+            self.closing = Closing::Until(now + Micros::seconds(1));
+        }
+        if let Closing::Until(at) = self.closing
+            && (self.sender.unfinished() == 0 || at <= now)
+        {
+            self.closing = Closing::Drained;
+            self.out.push_back(ClientOutput::Drained);
+        }
+    }
+}

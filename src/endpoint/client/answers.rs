@@ -1,0 +1,304 @@
+//! From a decision, a refusal or a deadline to what each user gets.
+//!
+//! Every call that was taken is answered exactly once, in the SOAP version it came in.
+
+use uuid::Uuid;
+
+use crate::limits;
+use crate::soap::envelope::{self, Version};
+use crate::soap::fault::{Code, Fault};
+use crate::soap::namespaces::BFT;
+use crate::state::calls::{Done, Verdict};
+use crate::types::{CallNumber, GroupNumber, Instant, ReplicaId};
+use crate::wire;
+use crate::wire::reply::Reason;
+
+use super::super::io::{Answer, CallToken, ClientOutput, Outcome, PostId, UserCall};
+use super::super::out_handler::{self, Outgoing};
+use super::super::timing::breakdown;
+use super::super::voter::Decision;
+use super::calls::{Full, Waiting};
+use super::{Client, Closing, Description};
+
+impl Client {
+    pub(super) fn take_call(&mut self, now: Instant, token: CallToken, call: UserCall) {
+        if self.closing != Closing::No {
+            let fault = Fault::new(Code::Receiver, "this gateway is shutting down");
+            self.answer(token, refusal(&fault, call.version));
+            return;
+        }
+        let content = match out_handler::freeze(&call.envelope, call.version) {
+            Ok(content) => content,
+            Err(fault) => return self.answer(token, refusal(&fault, call.version)),
+        };
+        if let Err(full) = self.calls.push(now, token, &call, content) {
+            let why = match full {
+                Full::Window | Full::Bytes => "too many calls wait for an answer; try again later",
+                Full::Sequences => "too many call sequences are open at this client",
+            };
+            self.answer(
+                token,
+                refusal(&Fault::new(Code::Receiver, why), call.version),
+            );
+        }
+    }
+
+    fn answer(&mut self, token: CallToken, outcome: Outcome) {
+        let answer = Answer {
+            outcome,
+            seqno: None,
+            view: None,
+            votes: Vec::new(),
+            timing: None,
+        };
+        self.out.push_back(ClientOutput::Answer { token, answer });
+    }
+
+    pub(super) fn refuse(&mut self, call: Waiting, why: &str) {
+        self.answer(
+            call.token,
+            refusal(&Fault::new(Code::Receiver, why), call.version),
+        );
+    }
+
+    pub(super) fn refuse_all(&mut self, calls: Vec<Waiting>, why: &str) {
+        calls.into_iter().for_each(|call| self.refuse(call, why));
+    }
+
+    /// Answers the calls of a decided bundle.
+    pub(super) fn decided(&mut self, number: GroupNumber, decision: &Decision) {
+        self.sender.decided(number);
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        let calls = std::mem::take(&mut open.calls);
+        let votes = open.ballot.votes();
+        let mut times = open.times;
+        times.decided = self.config.stopwatch.map_or(0, |read| read());
+        let mut lost = None;
+        for call in calls {
+            let done = of_call(&decision.replies.items, call.sequence, call.number);
+            if matches!(done, Some((Verdict::UnknownSequence, _))) {
+                lost = Some(call.sequence);
+            } else {
+                self.calls.release(call.sequence, call.number);
+            }
+            let outcome = match done {
+                Some((Verdict::Executed, Some(reply))) => Outcome::Reply {
+                    fault: reply.fault(),
+                    envelope: envelope::of(
+                        call.version,
+                        &reply.header().octets,
+                        &reply.payload().octets,
+                    ),
+                },
+                Some((verdict, _)) => refusal(&verdict_fault(verdict), call.version),
+                None => {
+                    let fault = Fault::new(Code::Receiver, "the replicas' replies lack this call");
+                    refusal(&fault, call.version)
+                }
+            };
+            times.delivered = self.config.stopwatch.map_or(0, |read| read());
+            let timing = decision
+                .timing
+                .as_ref()
+                .map(|t| Box::new(breakdown(&times, t)));
+            let answer = Answer {
+                outcome,
+                seqno: Some(decision.replies.seqno),
+                view: Some(decision.view),
+                votes: votes.clone(),
+                timing,
+            };
+            self.out.push_back(ClientOutput::Answer {
+                token: call.token,
+                answer,
+            });
+        }
+        if let Some(sequence) = lost {
+            let new = self.ids.uuid();
+            self.calls.lost(sequence, new);
+        }
+    }
+
+    /// Ends the calls of a bundle without a quorum (R14): never with one of the answers, never
+    /// with "not executed". The bundle itself stays on its legs.
+    pub(super) fn unknown(&mut self, number: GroupNumber) {
+        let quorums = self.config.group.quorums;
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        let why = match open.ballot.reason(quorums.weak()) {
+            Some(Reason::NoPrimary) => "NoPrimary",
+            Some(Reason::NoQuorum) => "NoQuorum",
+            Some(Reason::Executing) => "ServiceSlow",
+            Some(Reason::Stalled) => "Stalled",
+            Some(Reason::Diverged) => "Diverged",
+            Some(Reason::Full) => "Full",
+            None if open.ballot.votes().len() >= quorums.weak() => "Disagreement",
+            None => "NoQuorum",
+        };
+        let account = open.ballot.account(quorums.replicas());
+        let reason = format!("outcome unknown: {why} ({account})");
+        let reached = open.ballot.heard();
+        let votes = open.ballot.votes();
+        let calls = std::mem::take(&mut open.calls);
+        self.sender.decided(number);
+        for call in calls {
+            self.calls.release(call.sequence, call.number);
+            let fault = Fault::new(Code::Receiver, reason.clone()).subcode(BFT, "OutcomeUnknown");
+            let envelope = envelope::write(call.version, &[], &fault.write(call.version));
+            let outcome = Outcome::Unknown {
+                envelope,
+                reason: reason.clone(),
+                reached,
+            };
+            let answer = Answer {
+                outcome,
+                seqno: None,
+                view: None,
+                votes: votes.clone(),
+                timing: None,
+            };
+            self.out.push_back(ClientOutput::Answer {
+                token: call.token,
+                answer,
+            });
+        }
+    }
+
+    // The wrapped service's WSDL.
+
+    pub(super) fn describe(&mut self, now: Instant, token: CallToken) {
+        if self.descriptions.len() >= limits::LEG_CONNECTIONS || self.closing != Closing::No {
+            let why = "too many requests for the WSDL at once; try again".to_owned();
+            self.out.push_back(ClientOutput::Described {
+                token,
+                wsdl: Err(why),
+            });
+            return;
+        }
+        let deadline = now + self.config.call_timeout;
+        self.descriptions.push(Description {
+            token,
+            answers: Default::default(),
+            deadline,
+        });
+        for to in self.config.group.quorums.replicas() {
+            let (Some(pair), Some(member)) = (
+                self.keys.replica(to),
+                self.config.group.replicas.get(to.index()),
+            ) else {
+                continue;
+            };
+            let mut out = Outgoing::to(&member.url);
+            out.action = wire::DESCRIBE;
+            out.message_id = self.ids.urn();
+            let octets = out.seal(&wire::description::question(), &[], pair);
+            let post: PostId = self.ids.post();
+            self.asking.insert(post, (to, token));
+            self.out.push_back(ClientOutput::Post { to, post, octets });
+        }
+    }
+
+    pub(super) fn described(&mut self, token: CallToken, from: ReplicaId, wsdl: Option<Vec<u8>>) {
+        let quorums = self.config.group.quorums;
+        let Some(index) = self.descriptions.iter().position(|d| d.token == token) else {
+            return;
+        };
+        let description = &mut self.descriptions[index];
+        description.answers.entry(from).or_insert(wsdl);
+        let count = |text: &Vec<u8>| {
+            description
+                .answers
+                .values()
+                .filter(|a| a.as_ref() == Some(text))
+                .count()
+        };
+        let won = description
+            .answers
+            .values()
+            .flatten()
+            .find(|text| count(text) >= quorums.weak())
+            .cloned();
+        let all = description.answers.len() == quorums.n();
+        if won.is_some() || all {
+            self.descriptions.remove(index);
+            let wsdl = won.ok_or_else(no_wsdl);
+            self.out.push_back(ClientOutput::Described { token, wsdl });
+        }
+    }
+
+    pub(super) fn expire_descriptions(&mut self, now: Instant) {
+        while let Some(index) = self.descriptions.iter().position(|d| d.deadline <= now) {
+            let token = self.descriptions.remove(index).token;
+            self.out.push_back(ClientOutput::Described {
+                token,
+                wsdl: Err(no_wsdl()),
+            });
+        }
+    }
+}
+
+fn no_wsdl() -> String {
+    "fewer than f + 1 replicas show the same WSDL of their service".to_owned()
+}
+
+fn of_call(
+    items: &[Done],
+    sequence: Uuid,
+    number: CallNumber,
+) -> Option<(Verdict, Option<std::rc::Rc<crate::state::calls::Stored>>)> {
+    items.iter().find_map(|done| match done {
+        Done::Call(s, n, verdict, reply) if *s == sequence && *n == number => {
+            Some((*verdict, reply.clone()))
+        }
+        _ => None,
+    })
+}
+
+/// A fault of ours as an outcome.
+pub(super) fn refusal(fault: &Fault, version: Version) -> Outcome {
+    Outcome::Refused {
+        envelope: envelope::write(version, &[], &fault.write(version)),
+        status: fault.http_status(version),
+        reason: fault.reason.clone(),
+    }
+}
+
+fn verdict_fault(verdict: Verdict) -> Fault {
+    let (code, why) = match verdict {
+        Verdict::Executed => (
+            Code::Receiver,
+            "the call was executed, but its reply is gone",
+        ),
+        Verdict::Conflict => (
+            Code::Sender,
+            "this call number was executed with other content; it is not again",
+        ),
+        Verdict::Gap => (
+            Code::Sender,
+            "a lower call number of this sequence is missing; nothing was executed",
+        ),
+        Verdict::UnknownSequence => (
+            Code::Receiver,
+            "this call sequence is forgotten; nothing was executed",
+        ),
+        Verdict::Released => (
+            Code::Sender,
+            "the call was executed and its reply released; it is not kept",
+        ),
+        Verdict::Full => (
+            Code::Receiver,
+            "too many replies of this client are stored; nothing was executed",
+        ),
+    };
+    let subcode = match verdict {
+        Verdict::Conflict => "Conflict",
+        Verdict::Gap => "Gap",
+        Verdict::UnknownSequence => "UnknownCallSequence",
+        Verdict::Released | Verdict::Executed => "Released",
+        Verdict::Full => "Full",
+    };
+    Fault::new(code, why).subcode(BFT, subcode)
+}

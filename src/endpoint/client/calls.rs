@@ -1,0 +1,311 @@
+//! Calls that wait to be bundled, and the call sequences that they stand on (R1, R4).
+//!
+//! A call is frozen when it is taken out of here: its number and content then never change. Plain
+//! calls go on a sequence of this client's own incarnation; a caller that names its own sequence
+//! and number keeps them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use uuid::Uuid;
+
+use crate::limits;
+use crate::soap::envelope::Version;
+use crate::soap::security::Part;
+use crate::types::{
+    CallNumber, ClientId, Generation, GroupNumber, Incarnation, Instant, Micros, Now,
+};
+use crate::wire::bundle::{self, Draft, Head};
+
+use super::super::config::ClientConfig;
+use super::super::io::{CallToken, UserCall};
+use super::super::out_handler::Content;
+
+/// One call that waits for its bundle, or in it for the vote.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Whose.
+    pub token: CallToken,
+    /// Its call sequence.
+    pub sequence: Uuid,
+    /// Its number there.
+    pub number: CallNumber,
+    /// SOAP version of the user's envelope, and of the answer.
+    pub version: Version,
+    /// The user's request was complete, on the stopwatch.
+    pub received_ns: u64,
+    since: Instant,
+    action: String,
+    content: Content,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.content.bytes() + self.action.len() + 512
+    }
+}
+
+#[derive(Debug)]
+struct Sequence {
+    generation: Generation,
+    /// Whether a frozen bundle begins it.
+    begun: bool,
+    /// Every number up to here is released.
+    released: CallNumber,
+    /// Released above that.
+    beyond: BTreeSet<CallNumber>,
+    /// What the replicas were told.
+    told: CallNumber,
+}
+
+/// The waiting calls and their sequences.
+#[derive(Debug)]
+pub struct Calls {
+    queue: VecDeque<Waiting>,
+    bytes: usize,
+    own: Uuid,
+    next: CallNumber,
+    sequences: BTreeMap<Uuid, Sequence>,
+    generation: Generation,
+}
+
+/// Why a call is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// W calls of its sequence are open (R1).
+    Window,
+    /// B octets of calls are open.
+    Bytes,
+    /// Too many call sequences.
+    Sequences,
+}
+
+impl Calls {
+    /// No calls yet; plain ones will go on the sequence `own`. Generations start from this
+    /// incarnation, which the driver draws from the wall clock in microseconds: they rise from
+    /// life to life, as the replicas demand (R4).
+    #[must_use]
+    pub fn new(own: Uuid, incarnation: Incarnation, now: Now) -> Self {
+        let generation = Generation(incarnation.0.max(now.wall.0));
+        let mut calls = Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            own,
+            next: CallNumber(1),
+            sequences: BTreeMap::new(),
+            generation,
+        };
+        calls.open(own);
+        calls
+    }
+
+    fn open(&mut self, sequence: Uuid) {
+        let generation = self.generation;
+        self.sequences.entry(sequence).or_insert_with(|| Sequence {
+            generation,
+            begun: false,
+            released: CallNumber(0),
+            beyond: BTreeSet::new(),
+            told: CallNumber(0),
+        });
+        self.generation = self.generation.next();
+    }
+
+    /// Takes a call.
+    ///
+    /// # Errors
+    /// Which bound it is over.
+    pub fn push(
+        &mut self,
+        now: Instant,
+        token: CallToken,
+        call: &UserCall,
+        content: Content,
+    ) -> Result<(), Full> {
+        let (sequence, number) = call.sequence.unwrap_or((self.own, self.next));
+        let waiting = Waiting {
+            token,
+            sequence,
+            number,
+            version: call.version,
+            received_ns: call.received_ns,
+            since: now,
+            action: call.action.clone(),
+            content,
+        };
+        if self.bytes.saturating_add(waiting.bytes()) > limits::POOL_BYTES {
+            return Err(Full::Bytes);
+        }
+        if call.sequence.is_none() {
+            let released = self
+                .sequences
+                .get(&self.own)
+                .map_or(CallNumber(0), |s| s.released);
+            if number.0 > released.0.saturating_add(limits::CALL_WINDOW / 2) {
+                return Err(Full::Window);
+            }
+            self.next = self.next.next();
+        } else if !self.sequences.contains_key(&sequence) {
+            if self.sequences.len() >= limits::CALL_SEQUENCES {
+                return Err(Full::Sequences);
+            }
+            self.open(sequence);
+        }
+        self.bytes += waiting.bytes();
+        self.queue.push_back(waiting);
+        Ok(())
+    }
+
+    /// Whether none waits to be frozen.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Call sequences in use.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Since when the oldest unfrozen call waits.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Instant> {
+        self.queue.front().map(|call| call.since)
+    }
+
+    /// Takes out calls that waited too long; they were never sent. Their numbers are not lost: a
+    /// later call gets them, for nothing was frozen under them.
+    pub fn expired(&mut self, now: Instant, timeout: Micros) -> Vec<Waiting> {
+        if self.oldest().is_none_or(|since| since + timeout > now) {
+            return Vec::new();
+        }
+        let late = |call: &Waiting| call.since + timeout <= now;
+        let (gone, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(late);
+        self.queue = kept.into();
+        self.bytes -= gone.iter().map(Waiting::bytes).sum::<usize>();
+        let lost = gone.iter().filter(|call| call.sequence == self.own).count() as u64;
+        self.next = CallNumber(self.next.0 - lost);
+        for call in self
+            .queue
+            .iter_mut()
+            .filter(|call| call.sequence == self.own)
+        {
+            call.number = CallNumber(call.number.0 - lost);
+        }
+        gone
+    }
+
+    /// The reply to a call is held, or nobody waits for it any more: released (R1).
+    pub fn release(&mut self, sequence: Uuid, number: CallNumber) {
+        let Some(known) = self.sequences.get_mut(&sequence) else {
+            return;
+        };
+        if sequence != self.own {
+            // The caller of a sequence of its own may ask again, from another process too: only
+            // forgetting the sequence frees its replies.
+            return;
+        }
+        known.beyond.insert(number);
+        while known.beyond.remove(&known.released.next()) {
+            known.released = known.released.next();
+        }
+    }
+
+    /// The replicas do not know a sequence: forget it; plain calls go on under another.
+    pub fn lost(&mut self, sequence: Uuid, new: Uuid) {
+        self.sequences.remove(&sequence);
+        if sequence == self.own {
+            self.own = new;
+            self.next = CallNumber(1);
+            self.open(new);
+            for call in self
+                .queue
+                .iter_mut()
+                .filter(|call| call.sequence == sequence)
+            {
+                call.sequence = new;
+                call.number = self.next;
+                self.next = self.next.next();
+            }
+        } else {
+            self.open(sequence);
+        }
+    }
+
+    /// Freezes the next bundle: as many waiting calls as fit, led by what begins their sequences.
+    /// Gives `None` if no call waits.
+    pub fn freeze(
+        &mut self,
+        config: &ClientConfig,
+        client: ClientId,
+        group_sequence: Uuid,
+        number: GroupNumber,
+    ) -> Option<(Part, Vec<Waiting>)> {
+        let mut begun = Vec::new();
+        let mut calls: Vec<Waiting> = Vec::new();
+        let (mut bytes, mut nodes) = (0, 0);
+        while let Some(next) = self.queue.front() {
+            // A call may bring a Begin with it.
+            bytes += next.bytes();
+            nodes += next.content.nodes();
+            let full = begun.len() + calls.len() + 2 > limits::BUNDLE_CALLS
+                || bytes > limits::BUNDLE_BYTES / 2
+                || nodes > limits::XML_NODES / 2;
+            if full && !calls.is_empty() {
+                break;
+            }
+            let call = self.queue.pop_front()?;
+            self.bytes -= call.bytes();
+            if let Some(sequence) = self.sequences.get_mut(&call.sequence)
+                && !std::mem::replace(&mut sequence.begun, true)
+            {
+                begun.push(Draft::Begin(call.sequence, sequence.generation));
+            }
+            calls.push(call);
+        }
+        if calls.is_empty() {
+            return None;
+        }
+        let released = self.releases();
+        let group = config.group.id;
+        let head = Head {
+            group,
+            client,
+            group_sequence,
+            number,
+            released,
+        };
+        let items: Vec<_> = begun
+            .into_iter()
+            .chain(calls.iter().map(Waiting::draft))
+            .collect();
+        let body = bundle::compose(&head, &items);
+        drop(items);
+        // Every call was bounded and parsed when it was taken, and a bundle is half of its bound.
+        body.ok().map(|body| (body, calls))
+    }
+
+    fn releases(&mut self) -> Vec<(Uuid, CallNumber)> {
+        let mut releases = Vec::new();
+        for (uuid, sequence) in &mut self.sequences {
+            if sequence.released > sequence.told {
+                sequence.told = sequence.released;
+                releases.push((*uuid, sequence.released));
+            }
+        }
+        releases
+    }
+}
+
+impl Waiting {
+    fn draft(&self) -> Draft<'_> {
+        Draft::Call {
+            sequence: self.sequence,
+            number: self.number,
+            version: self.version,
+            action: &self.action,
+            header: &self.content.header,
+            payload: &self.content.payload,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The global in handler of a replica: the inbound sequences of all peers, and what repeats on
+//! them (Zhao 2007; R4-R6).
+//!
+//! A sequence belongs to the authenticated peer that created it; another peer's messages never
+//! touch it. A replica that comes back in another incarnation lost what it had voted: in memory
+//! mode its sequences are refused (R18).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::crypto::Principal;
+use crate::limits;
+use crate::rm::destination::{Destination, Settings};
+use crate::rm::fault::{Code, RmFault};
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::types::{Incarnation, Instant, ReplicaId};
+use crate::wire::leg::{Carries, Leg};
+
+use super::storage_manager::Body;
+
+/// One inbound sequence.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Of a client: bundles, in order, acknowledged when executed (R5).
+    Client(ClientLeg),
+    /// Of a replica: agreement, as it comes, acknowledged on receipt (R6).
+    Replica(Destination<()>),
+}
+
+/// A client's sequence.
+#[derive(Debug)]
+pub struct ClientLeg {
+    /// Which part of the GroupSequence it carries.
+    pub carries: Carries,
+    /// Identifier of the reply sequence that it offered.
+    pub offer: Option<String>,
+    /// What was received.
+    pub received: Destination<Rc<Body>>,
+}
+
+impl ClientLeg {
+    /// The group number that a leg number carries.
+    #[must_use]
+    pub fn group_number(&self, number: MessageNumber) -> crate::types::GroupNumber {
+        crate::types::GroupNumber(self.carries.first.0.saturating_add(number.get() - 1))
+    }
+
+    /// The leg number of a group number, if this leg carries it.
+    #[must_use]
+    pub fn leg_number(&self, number: crate::types::GroupNumber) -> Option<MessageNumber> {
+        MessageNumber::new(number.0.checked_sub(self.carries.first.0)?.checked_add(1)?)
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Order of creation, for choosing which to forget.
+    age: u64,
+    inbound: Inbound,
+}
+
+/// All inbound sequences.
+#[derive(Debug, Default)]
+pub struct GlobalInHandler {
+    peers: BTreeMap<Principal, BTreeMap<String, Entry>>,
+    incarnations: BTreeMap<ReplicaId, Incarnation>,
+    created: u64,
+}
+
+/// Why a sequence is not created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A replica in another life than the first that was seen.
+    Restarted(ReplicaId),
+    /// It says it is somebody else, of another group, or carries what its sender cannot.
+    Misdirected,
+}
+
+impl GlobalInHandler {
+    /// Creates a sequence for the authenticated peer; repeating it changes nothing. Beyond the
+    /// bound, its oldest one is forgotten.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn create(
+        &mut self,
+        from: Principal,
+        identifier: &str,
+        leg: &Leg,
+        offer: Option<String>,
+    ) -> Result<(), Refusal> {
+        if let Principal::Replica(replica) = from {
+            let known = *self.incarnations.entry(replica).or_insert(leg.incarnation);
+            if known != leg.incarnation {
+                return Err(Refusal::Restarted(replica));
+            }
+        }
+        let sequences = self.peers.entry(from).or_default();
+        if sequences.contains_key(identifier) {
+            return Ok(());
+        }
+        let inbound = match (from, leg.carries) {
+            (Principal::Client(_), Some(carries)) if carries.first.0 > 0 => {
+                let received = Destination::new(identifier.to_owned(), Settings::CLIENT_LEG);
+                Inbound::Client(ClientLeg {
+                    carries,
+                    offer,
+                    received,
+                })
+            }
+            (Principal::Replica(_), None) => Inbound::Replica(Destination::new(
+                identifier.to_owned(),
+                Settings::REPLICA_LEG,
+            )),
+            _ => return Err(Refusal::Misdirected),
+        };
+        if sequences.len() >= limits::SEQUENCES_PER_PEER {
+            let oldest = sequences.iter().min_by_key(|(_, entry)| entry.age);
+            if let Some(oldest) = oldest.map(|(identifier, _)| identifier.clone()) {
+                sequences.remove(&oldest);
+            }
+        }
+        self.created += 1;
+        sequences.insert(
+            identifier.to_owned(),
+            Entry {
+                age: self.created,
+                inbound,
+            },
+        );
+        Ok(())
+    }
+
+    /// A peer's sequence.
+    ///
+    /// # Errors
+    /// The fault UnknownSequence.
+    pub fn find(&mut self, from: Principal, identifier: &str) -> Result<&mut Inbound, RmFault> {
+        let entry = self
+            .peers
+            .get_mut(&from)
+            .and_then(|sequences| sequences.get_mut(identifier));
+        let unknown = || RmFault::about(Code::UnknownSequence, identifier);
+        entry.map(|entry| &mut entry.inbound).ok_or_else(unknown)
+    }
+
+    /// Forgets a sequence that its peer terminated.
+    pub fn forget(&mut self, from: Principal, identifier: &str) {
+        if let Some(sequences) = self.peers.get_mut(&from) {
+            sequences.remove(identifier);
+        }
+    }
+
+    /// The legs of a client on one GroupSequence.
+    pub fn legs_of(
+        &mut self,
+        client: Principal,
+        carries: uuid::Uuid,
+    ) -> impl Iterator<Item = &mut ClientLeg> {
+        let sequences = self
+            .peers
+            .get_mut(&client)
+            .into_iter()
+            .flat_map(BTreeMap::values_mut);
+        sequences.filter_map(move |entry| match &mut entry.inbound {
+            Inbound::Client(leg) if leg.carries.group_sequence == carries => Some(leg),
+            _ => None,
+        })
+    }
+
+    /// What is to be acknowledged to a replica; at most one sequence at a time, the newest first.
+    pub fn acknowledgement(&mut self, to: ReplicaId) -> Option<Acknowledgement> {
+        let sequences = self.peers.get_mut(&Principal::Replica(to))?;
+        let newest = sequences.values_mut().max_by_key(|entry| entry.age)?;
+        match &mut newest.inbound {
+            Inbound::Replica(received) if received.has_news() => {
+                Some(received.take_acknowledgement())
+            }
+            _ => None,
+        }
+    }
+
+    /// Replicas that must get an acknowledgement alone now (R6).
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Vec<ReplicaId> {
+        self.newest()
+            .filter(|(_, due)| *due <= now)
+            .map(|(replica, _)| replica)
+            .collect()
+    }
+
+    /// When an acknowledgement must go alone at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.newest().map(|(_, due)| due).min()
+    }
+
+    fn newest(&self) -> impl Iterator<Item = (ReplicaId, Instant)> {
+        self.peers.iter().filter_map(|(peer, sequences)| {
+            let Principal::Replica(replica) = *peer else {
+                return None;
+            };
+            match &sequences.values().max_by_key(|entry| entry.age)?.inbound {
+                Inbound::Replica(received) => Some((replica, received.deadline()?)),
+                Inbound::Client(_) => None,
+            }
+        })
+    }
+}

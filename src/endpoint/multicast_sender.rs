@@ -1,0 +1,430 @@
+//! The multicast sender: one virtual GroupSequence over n real sequences (Zhao 2007; R4, R5, R8).
+//!
+//! It maps a group number to a (leg, leg number) pair for each replica, keeps each bundle until
+//! every leg is done with it, and replaces a leg whose replica lost it or whose buffer is at its
+//! bound. It decides what goes to whom and when; it writes and verifies nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use crate::error::{Ignored, Refused};
+use crate::limits;
+use crate::rm::destination::{self, Destination};
+use crate::rm::fault::Code;
+use crate::rm::source::{self, Ending, Exchange, Source, State, Transmit};
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::security::{DetachedSignature, Part};
+use crate::types::{Digest, GroupNumber, Instant, ReplicaId};
+use crate::wire::leg::Carries;
+
+use super::ids::Ids;
+use super::io::PostId;
+
+/// A frozen bundle: what is sent again is this, octet for octet (R2).
+#[derive(Debug)]
+pub struct FrozenBundle {
+    /// Its number on the GroupSequence.
+    pub number: GroupNumber,
+    /// Its canonical soap:Body.
+    pub body: Part,
+    /// Its client's signature.
+    pub signature: DetachedSignature,
+    /// wsa:MessageID, the same on every leg and in every repetition.
+    pub message_id: String,
+}
+
+impl FrozenBundle {
+    /// The bundle's digest.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.body.digest()
+    }
+}
+
+/// One thing to POST.
+#[derive(Debug)]
+pub struct Sending {
+    /// To whom.
+    pub to: ReplicaId,
+    /// Under which name.
+    pub post: PostId,
+    /// What.
+    pub what: What,
+    /// The leg's Identifier.
+    pub leg: String,
+    /// Acknowledgement of replies, which rides along.
+    pub acknowledgement: Acknowledgement,
+}
+
+/// What a [`Sending`] is.
+#[derive(Debug)]
+pub enum What {
+    /// CreateSequence with an offered reply sequence.
+    Create {
+        /// Identifier of the offered sequence.
+        offer: String,
+        /// Which part of the GroupSequence it carries.
+        carries: Carries,
+    },
+    /// A bundle.
+    Bundle {
+        /// The leg's number for it.
+        number: MessageNumber,
+        /// The bundle.
+        bundle: Rc<FrozenBundle>,
+        /// Ask for the replies in full (R12).
+        full: bool,
+    },
+    /// AckRequested alone.
+    AckRequest,
+    /// CloseSequence.
+    Close(Option<MessageNumber>),
+    /// TerminateSequence.
+    Terminate(Option<MessageNumber>),
+}
+
+#[derive(Debug)]
+struct Leg {
+    source: Source<Rc<FrozenBundle>>,
+    /// Leg number 1 is this group number.
+    first: GroupNumber,
+    offer: String,
+    replies: Destination<()>,
+    /// Open POSTs; one that asks for replies in full is a repetition that the source knows not of.
+    posts: BTreeMap<PostId, Option<Exchange>>,
+    /// Bundles whose replies are to be asked for in full.
+    full: BTreeSet<GroupNumber>,
+}
+
+/// All legs of one GroupSequence.
+#[derive(Debug)]
+pub struct MulticastSender {
+    group_sequence: Uuid,
+    legs: Vec<Leg>,
+    /// Which leg each open POST belongs to.
+    posts: BTreeMap<PostId, ReplicaId>,
+    next: GroupNumber,
+    /// The lowest number that is not decided: a new leg begins there.
+    undecided: GroupNumber,
+    /// Bundles from `undecided` on, for new legs.
+    kept: BTreeMap<GroupNumber, Rc<FrozenBundle>>,
+    closing: bool,
+}
+
+impl MulticastSender {
+    /// A new GroupSequence over `n` replicas.
+    #[must_use]
+    pub fn new(n: usize, ids: &mut Ids) -> Self {
+        let first = GroupNumber(1);
+        // The first incarnation of a leg has the same URN on all replicas, as in the paper (R4).
+        let identifier = ids.urn();
+        let leg = |ids: &mut Ids| Leg::new(identifier.clone(), first, ids);
+        Self {
+            group_sequence: ids.uuid(),
+            legs: (0..n).map(|_| leg(ids)).collect(),
+            posts: BTreeMap::new(),
+            next: first,
+            undecided: first,
+            kept: BTreeMap::new(),
+            closing: false,
+        }
+    }
+
+    /// The virtual sequence.
+    #[must_use]
+    pub fn group_sequence(&self) -> Uuid {
+        self.group_sequence
+    }
+
+    /// The number that the next bundle will have.
+    #[must_use]
+    pub fn next(&self) -> GroupNumber {
+        self.next
+    }
+
+    /// Takes a frozen bundle, numbered [`MulticastSender::next`], for every leg.
+    pub fn push(&mut self, bundle: Rc<FrozenBundle>, ids: &mut Ids) {
+        assert!(bundle.number == self.next, "bundles are frozen in order");
+        self.next = self.next.next();
+        self.kept.insert(bundle.number, bundle.clone());
+        for index in 0..self.legs.len() {
+            if self.legs[index].source.push(bundle.clone()).is_err() {
+                self.replace(index, ids);
+            }
+        }
+    }
+
+    /// The bundle is decided, or nobody waits for it any more.
+    pub fn decided(&mut self, number: GroupNumber) {
+        self.kept.remove(&number);
+        self.undecided = self.kept.keys().next().copied().unwrap_or(self.next);
+    }
+
+    /// Asks all replicas for the replies to a bundle in full (R12).
+    pub fn want_full(&mut self, number: GroupNumber) {
+        for leg in &mut self.legs {
+            if number >= leg.first && leg.source.state() == State::Open {
+                leg.full.insert(number);
+            }
+        }
+    }
+
+    /// A new leg for a replica that lost the old one, or that is so far behind that its buffer is
+    /// at its bound: 2f + 1 others have what is dropped, or it is still undecided and goes along.
+    fn replace(&mut self, index: usize, ids: &mut Ids) {
+        let old = &mut self.legs[index];
+        for post in old.posts.keys() {
+            self.posts.remove(post);
+        }
+        old.source.abandon();
+        let mut leg = Leg::new(ids.urn(), self.undecided, ids);
+        for bundle in self.kept.values() {
+            // Kept bundles are bounded by the calls that wait for them, well below a leg's bound.
+            let _ = leg.source.push(bundle.clone());
+        }
+        self.legs[index] = leg;
+    }
+
+    /// The next thing to POST.
+    pub fn poll(&mut self, now: Instant, ids: &mut Ids) -> Option<Sending> {
+        for index in 0..self.legs.len() {
+            let to = ReplicaId(u16::try_from(index).unwrap_or(u16::MAX));
+            let leg = &mut self.legs[index];
+            let repeated = leg.repeat(to, &self.kept, ids);
+            let sending = repeated.or_else(|| leg.poll(to, self.group_sequence, now, ids));
+            if let Some(sending) = sending {
+                self.posts.insert(sending.post, to);
+                return Some(sending);
+            }
+        }
+        None
+    }
+
+    /// Which replica a POST went to; `None` if its leg is gone.
+    #[must_use]
+    pub fn replica_of(&self, post: PostId) -> Option<ReplicaId> {
+        self.posts.get(&post).copied()
+    }
+
+    /// A POST came to its end.
+    pub fn ended(&mut self, post: PostId, ending: Ending, now: Instant) -> Option<ReplicaId> {
+        let replica = self.posts.remove(&post)?;
+        let leg = self.legs.get_mut(replica.index())?;
+        if let Some(exchange) = leg.posts.remove(&post)? {
+            leg.source.ended(exchange, ending, now);
+        }
+        Some(replica)
+    }
+
+    /// A replica acknowledged bundles.
+    ///
+    /// # Errors
+    /// An acknowledgement of what was never sent.
+    pub fn acknowledged(
+        &mut self,
+        from: ReplicaId,
+        said: &Acknowledgement,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let leg = self.leg(from)?;
+        if leg.source.identifier() != said.identifier {
+            return Err(Ignored::Forgotten.into());
+        }
+        leg.source.acknowledged(said, now).map(|_| ())
+    }
+
+    /// A replica sent a message on its reply sequence; whoever waits for it looks at its body.
+    pub fn replied(
+        &mut self,
+        from: ReplicaId,
+        identifier: &str,
+        number: MessageNumber,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let leg = self.leg(from)?;
+        if leg.offer != identifier {
+            return Err(Ignored::Forgotten.into());
+        }
+        leg.replies
+            .accept(number, 0, (), now)
+            .map_err(|refusal| refusal.refused())?;
+        while leg.replies.next().is_some() {}
+        leg.replies.acknowledge(number, now);
+        leg.source.answered(number);
+        Ok(())
+    }
+
+    /// A replica made the sequence.
+    ///
+    /// # Errors
+    /// Another Identifier than ours, or nothing was asked.
+    pub fn created(&mut self, from: ReplicaId, identifier: &str) -> Result<(), Refused> {
+        self.leg(from)?.source.created(identifier)
+    }
+
+    /// A replica closed the sequence.
+    ///
+    /// # Errors
+    /// Another Identifier than ours, or nothing was asked.
+    pub fn closed(&mut self, from: ReplicaId, identifier: &str) -> Result<(), Refused> {
+        self.leg(from)?.source.closed(identifier)
+    }
+
+    /// A replica ended the sequence.
+    ///
+    /// # Errors
+    /// Another Identifier than ours, or nothing was asked.
+    pub fn terminated(&mut self, from: ReplicaId, identifier: &str) -> Result<(), Refused> {
+        self.leg(from)?.source.terminated(identifier)
+    }
+
+    /// A replica answered with a fault of WS-RM about our sequence; an unknown one is replaced.
+    pub fn fault(&mut self, from: ReplicaId, code: Code, ids: &mut Ids) {
+        let Some(leg) = self.legs.get_mut(from.index()) else {
+            return;
+        };
+        leg.source.fault(code);
+        if matches!(leg.source.state(), State::Failed(_)) && !self.closing {
+            self.replace(from.index(), ids);
+        }
+    }
+
+    /// Takes nothing more; ends every leg that its replica still answers on.
+    pub fn finish(&mut self) {
+        self.closing = true;
+        self.legs.iter_mut().for_each(|leg| leg.source.finish());
+    }
+
+    /// How many legs are not ended yet.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        let over = |leg: &&Leg| !matches!(leg.source.state(), State::Done | State::Failed(_));
+        self.legs.iter().filter(over).count()
+    }
+
+    /// The longest measured round trip of the legs.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<crate::types::Micros> {
+        self.legs
+            .iter()
+            .filter_map(|leg| leg.source.round_trip())
+            .max()
+    }
+
+    /// When `poll` has something to give at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.legs
+            .iter()
+            .filter_map(|leg| leg.source.deadline(leg.room()))
+            .min()
+    }
+
+    fn leg(&mut self, replica: ReplicaId) -> Result<&mut Leg, Refused> {
+        self.legs
+            .get_mut(replica.index())
+            .ok_or(Ignored::Unasked.into())
+    }
+}
+
+impl Leg {
+    fn new(identifier: String, first: GroupNumber, ids: &mut Ids) -> Self {
+        let offer = ids.urn();
+        Self {
+            source: Source::new(identifier, source::Settings::CLIENT_LEG),
+            first,
+            replies: Destination::new(
+                offer.clone(),
+                destination::Settings::replies(MessageNumber::FIRST),
+            ),
+            offer,
+            posts: BTreeMap::new(),
+            full: BTreeSet::new(),
+        }
+    }
+
+    fn room(&self) -> usize {
+        limits::LEG_CONNECTIONS.saturating_sub(self.posts.len())
+    }
+
+    fn number_of(&self, number: GroupNumber) -> Option<MessageNumber> {
+        MessageNumber::new(number.0.checked_sub(self.first.0)?.checked_add(1)?)
+    }
+
+    fn poll(
+        &mut self,
+        to: ReplicaId,
+        group_sequence: Uuid,
+        now: Instant,
+        ids: &mut Ids,
+    ) -> Option<Sending> {
+        let room = self.room();
+        let transmit = self.source.poll(now, room)?;
+        let exchange = transmit.exchange();
+        let what = match transmit {
+            Transmit::Create => What::Create {
+                offer: self.offer.clone(),
+                carries: Carries {
+                    group_sequence,
+                    first: self.first,
+                },
+            },
+            Transmit::Message {
+                number, payload, ..
+            } => What::Bundle {
+                number,
+                full: false,
+                bundle: payload.clone(),
+            },
+            Transmit::AckRequest => What::AckRequest,
+            Transmit::Close { last } => What::Close(last),
+            Transmit::Terminate { last } => What::Terminate(last),
+        };
+        Some(self.sending(to, Some(exchange), what, ids))
+    }
+
+    /// The frozen bundle once more, now asking for its replies in full (R12).
+    fn repeat(
+        &mut self,
+        to: ReplicaId,
+        kept: &BTreeMap<GroupNumber, Rc<FrozenBundle>>,
+        ids: &mut Ids,
+    ) -> Option<Sending> {
+        if self.room() == 0 {
+            return None;
+        }
+        let number = self.full.pop_first()?;
+        let bundle = kept.get(&number)?.clone();
+        let number = self.number_of(number)?;
+        Some(self.sending(
+            to,
+            None,
+            What::Bundle {
+                number,
+                bundle,
+                full: true,
+            },
+            ids,
+        ))
+    }
+
+    fn sending(
+        &mut self,
+        to: ReplicaId,
+        exchange: Option<Exchange>,
+        what: What,
+        ids: &mut Ids,
+    ) -> Sending {
+        let post = ids.post();
+        self.posts.insert(post, exchange);
+        Sending {
+            to,
+            post,
+            what,
+            leg: self.source.identifier().to_owned(),
+            acknowledgement: self.replies.take_acknowledgement(),
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The out handler: what happens to a message before it leaves (Zhao 2007).
+//!
+//! For a user's call at the client: `freeze` takes the envelope apart and makes what will be
+//! forwarded self-contained (R3), `sign` signs the bundle once (R9). For every envelope inside the
+//! group: `Outgoing` addresses, numbers and seals it. A handler runs to its end or refuses; nothing
+//! waits here.
+
+use crate::crypto::{Identity, KeyError, PairKey};
+use crate::limits;
+use crate::rm::content::{self, CreateSequence, CreateSequenceResponse, End, Offer};
+use crate::rm::fault::RmFault;
+use crate::rm::header::{self, Block, Sequence};
+use crate::rm::version::{Operation, V200702};
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::addressing::{self, Property};
+use crate::soap::c14n::PrefixList;
+use crate::soap::envelope::{Envelope, Version};
+use crate::soap::fault::{Code, Fault};
+use crate::soap::namespaces::{BFT, SOAP12, WSRM, WSU};
+use crate::soap::payload::{self, Packed};
+use crate::soap::security::{self, DetachedSignature, Part, ids};
+use crate::soap::writer::{Attribute, Writer};
+use crate::soap::xml::{Bounds, Document};
+use crate::types::GroupNumber;
+use crate::wire;
+use crate::wire::leg::Leg;
+
+use super::ids::Ids;
+use super::multicast_sender::FrozenBundle;
+
+/// What of a user's envelope goes to the service (R3).
+#[derive(Debug, Default)]
+pub struct Content {
+    /// Header blocks, packed one after the other.
+    pub header: Packed,
+    /// The child of the Body, packed; empty for an empty Body.
+    pub payload: Packed,
+}
+
+impl Content {
+    /// Octets.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.header.octets.len() + self.payload.octets.len()
+    }
+
+    /// XML nodes.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.header.nodes + self.payload.nodes
+    }
+}
+
+/// Takes a user's envelope apart; every header block goes on to the service.
+///
+/// # Errors
+/// The fault to answer with: not an envelope, another version than its HTTP head says, over a
+/// bound, or a WS-RM header that must be understood: sequences of users are not served.
+pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Fault> {
+    let document = Document::parse_within(octets, &Bounds::CALL)
+        .map_err(|error| Fault::new(Code::Sender, error.to_string()))?;
+    let envelope = Envelope::read(&document)?;
+    if envelope.version != version {
+        let why = "the envelope's SOAP version is not that of the Content-Type";
+        return Err(Fault::new(Code::VersionMismatch, why));
+    }
+    let reliable = envelope.not_understood(|block| block.ns() != WSRM.uri);
+    if reliable.is_some() {
+        let why = "WS-ReliableMessaging from users is not served; send plain SOAP";
+        return Err(Fault::new(Code::MustUnderstand, why));
+    }
+    let mut content = Content::default();
+    for block in &envelope.blocks {
+        content.header.join(payload::pack(*block));
+    }
+    let mut children = envelope.body.children();
+    if let Some(child) = children.next() {
+        content.payload = payload::pack(child);
+    }
+    if children.next().is_some() {
+        let why = "a Body with more than one child cannot be carried";
+        return Err(Fault::new(Code::Sender, why));
+    }
+    // Declarations that were copied down count too.
+    if content.bytes() > limits::CALL_BYTES {
+        let why = format!(
+            "the content is over the bound of {} octets",
+            limits::CALL_BYTES
+        );
+        return Err(Fault::new(Code::Sender, why));
+    }
+    Ok(content)
+}
+
+/// Signs a bundle, once for all replicas and all repetitions (R9).
+///
+/// # Errors
+/// Only if the cryptographic library fails.
+pub fn sign(
+    number: GroupNumber,
+    body: Part,
+    identity: &Identity,
+    ids: &mut Ids,
+) -> Result<FrozenBundle, KeyError> {
+    let signature = security::detached(&body, identity)?;
+    Ok(FrozenBundle {
+        number,
+        body,
+        signature,
+        message_id: ids.urn(),
+    })
+}
+
+/// An envelope inside the group that is about to leave.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// wsa:To.
+    pub to: &'a str,
+    /// wsa:Action; empty for a message of WS-RM, whose methods set it.
+    pub action: &'a str,
+    /// wsa:MessageID.
+    pub message_id: String,
+    /// wsa:RelatesTo, of a response.
+    pub relates_to: Option<&'a str>,
+    /// Its sequence and number.
+    pub sequence: Option<(&'a str, MessageNumber)>,
+    /// An acknowledgement that rides along.
+    pub acknowledgement: Option<&'a Acknowledgement>,
+    /// Ask for replies in full (R12).
+    pub want_full: bool,
+}
+
+impl<'a> Outgoing<'a> {
+    /// To an address; the fields that it needs are still to be set.
+    #[must_use]
+    pub fn to(to: &'a str) -> Self {
+        Self {
+            to,
+            action: "",
+            message_id: String::new(),
+            relates_to: None,
+            sequence: None,
+            acknowledgement: None,
+            want_full: false,
+        }
+    }
+
+    /// A response on the back channel.
+    #[must_use]
+    pub fn back(relates_to: &'a str) -> Self {
+        Self {
+            relates_to: Some(relates_to),
+            ..Self::to(addressing::ANONYMOUS)
+        }
+    }
+
+    /// The whole envelope, every part under the MAC.
+    #[must_use]
+    pub fn seal(&self, body: &Part, signatures: &[&DetachedSignature], pair: &PairKey) -> Vec<u8> {
+        security::seal(&self.headers(), body, signatures, pair)
+    }
+
+    fn headers(&self) -> Vec<Part> {
+        let mut headers = Vec::with_capacity(8);
+        let mut property = |property, id: &str, value: &str| {
+            headers.push(Part::new(id, addressing::block(property, Some(id), value)));
+        };
+        property(Property::To, ids::TO, self.to);
+        property(Property::Action, ids::ACTION, self.action);
+        property(Property::MessageId, ids::MESSAGE_ID, &self.message_id);
+        if let Some(relates_to) = self.relates_to {
+            property(Property::RelatesTo, ids::RELATES_TO, relates_to);
+        }
+        let block = |id| Block {
+            soap: SOAP12,
+            id: Some(id),
+        };
+        if let Some((identifier, number)) = self.sequence {
+            let sequence = Sequence {
+                identifier: identifier.to_owned(),
+                number,
+            };
+            let octets = sequence.write(&V200702, block(ids::SEQUENCE));
+            headers.push(Part::new(ids::SEQUENCE, octets));
+        }
+        if let Some(said) = self.acknowledgement {
+            let octets = said.write(&V200702, block(ids::ACKNOWLEDGEMENT));
+            headers.push(Part::new(ids::ACKNOWLEDGEMENT, octets));
+        }
+        if self.want_full {
+            let mut out = Writer::new();
+            out.leaf(
+                BFT,
+                "WantFull",
+                &[Attribute::of(WSU, "Id", ids::WANT_FULL)],
+                "",
+            );
+            headers.push(Part::new(ids::WANT_FULL, out.finish()));
+        }
+        headers
+    }
+
+    fn operation(
+        &mut self,
+        operation: Operation,
+        content: &[u8],
+        more: Option<Part>,
+        pair: &PairKey,
+    ) -> Vec<u8> {
+        self.action = V200702.action(operation).unwrap_or_default();
+        let mut headers = self.headers();
+        headers.extend(more);
+        security::seal(
+            &headers,
+            &wire::body(content, &PrefixList::new()),
+            &[],
+            pair,
+        )
+    }
+
+    /// CreateSequence with our own Identifier, an offered sequence, and who we are (R4).
+    #[must_use]
+    pub fn create_sequence(
+        &mut self,
+        identifier: &str,
+        offer: Option<&str>,
+        leg: &Leg,
+        pair: &PairKey,
+    ) -> Vec<u8> {
+        let mut extension = Writer::new();
+        leg.write(identifier, &mut extension);
+        let create = CreateSequence {
+            acks_to: addressing::ANONYMOUS.to_owned(),
+            expires: None,
+            offer: offer.map(|identifier| Offer {
+                identifier: identifier.to_owned(),
+                endpoint: addressing::ANONYMOUS.to_owned(),
+            }),
+        };
+        let content = create.write(&V200702, &extension.finish());
+        self.operation(Operation::CreateSequence, &content, None, pair)
+    }
+
+    /// CreateSequenceResponse that echoes the Identifier and accepts what was offered.
+    #[must_use]
+    pub fn sequence_created(&mut self, identifier: &str, accept: bool, pair: &PairKey) -> Vec<u8> {
+        let made = CreateSequenceResponse {
+            identifier: identifier.to_owned(),
+            expires: None,
+            incomplete: content::IncompleteSequence::NoDiscard,
+            accept: accept.then(|| addressing::ANONYMOUS.to_owned()),
+        };
+        self.operation(
+            Operation::CreateSequenceResponse,
+            &made.write(&V200702),
+            None,
+            pair,
+        )
+    }
+
+    /// An AckRequested header alone.
+    #[must_use]
+    pub fn ack_request(&mut self, identifier: &str, pair: &PairKey) -> Vec<u8> {
+        let block = Block {
+            soap: SOAP12,
+            id: Some(ids::ACK_REQUESTED),
+        };
+        let octets = header::write_ack_requested(identifier, &V200702, block);
+        let part = Part::new(ids::ACK_REQUESTED, octets);
+        self.operation(Operation::AckRequested, &[], Some(part), pair)
+    }
+
+    /// The acknowledgement that was set, alone.
+    #[must_use]
+    pub fn acknowledge(&mut self, pair: &PairKey) -> Vec<u8> {
+        self.operation(Operation::SequenceAcknowledgement, &[], None, pair)
+    }
+
+    /// CloseSequence.
+    #[must_use]
+    pub fn close_sequence(
+        &mut self,
+        identifier: &str,
+        last: Option<MessageNumber>,
+        pair: &PairKey,
+    ) -> Vec<u8> {
+        let end = End {
+            identifier: identifier.to_owned(),
+            last,
+        };
+        self.operation(
+            Operation::CloseSequence,
+            &end.write_close(&V200702),
+            None,
+            pair,
+        )
+    }
+
+    /// TerminateSequence.
+    #[must_use]
+    pub fn terminate_sequence(
+        &mut self,
+        identifier: &str,
+        last: Option<MessageNumber>,
+        pair: &PairKey,
+    ) -> Vec<u8> {
+        let end = End {
+            identifier: identifier.to_owned(),
+            last,
+        };
+        self.operation(
+            Operation::TerminateSequence,
+            &end.write_terminate(&V200702),
+            None,
+            pair,
+        )
+    }
+
+    /// CloseSequenceResponse.
+    #[must_use]
+    pub fn sequence_closed(&mut self, identifier: &str, pair: &PairKey) -> Vec<u8> {
+        let content = content::write_close_response(identifier, &V200702);
+        self.operation(Operation::CloseSequenceResponse, &content, None, pair)
+    }
+
+    /// TerminateSequenceResponse.
+    #[must_use]
+    pub fn sequence_terminated(&mut self, identifier: &str, pair: &PairKey) -> Vec<u8> {
+        let content = content::write_terminate_response(identifier, &V200702);
+        self.operation(Operation::TerminateSequenceResponse, &content, None, pair)
+    }
+
+    /// A fault of WS-RM (§4).
+    #[must_use]
+    pub fn rm_fault(&mut self, fault: &RmFault, pair: &PairKey) -> Vec<u8> {
+        self.action = V200702.action(Operation::Fault).unwrap_or_default();
+        self.fault(&fault.soap(&V200702), pair)
+    }
+
+    /// Any other fault.
+    #[must_use]
+    pub fn fault(&mut self, fault: &Fault, pair: &PairKey) -> Vec<u8> {
+        if self.action.is_empty() {
+            self.action = addressing::FAULT_ACTION;
+        }
+        let body = wire::body(&fault.write(Version::V12), &fault.prefixes());
+        self.seal(&body, &[], pair)
+    }
+}

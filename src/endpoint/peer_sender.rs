@@ -1,0 +1,318 @@
+//! Agreement elements on their way to the other replicas (R6).
+//!
+//! Elements queue for each peer as encoded octets; one drain of a queue is one envelope and one
+//! WS-RM message, however many elements it holds. The sequences are ExactlyOnce without order; one
+//! that is at its bound, or that its peer does not know, is replaced, and agreement asks again for
+//! what was on it. A signed element's signature travels in the same envelope as the element.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::error::{Ignored, Refused};
+use crate::limits;
+use crate::rm::fault::Code;
+use crate::rm::source::{Ending, Exchange, Settings, Source, State, Transmit};
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::security::{DetachedSignature, Part};
+use crate::types::{Instant, ReplicaId};
+use crate::wire::agreement;
+
+use super::ids::Ids;
+use super::io::PostId;
+
+/// One encoded element, the same octets for every peer.
+#[derive(Clone, Debug)]
+pub struct Element {
+    /// What [`agreement::encode`] made.
+    pub octets: Rc<[u8]>,
+    /// The signature of its own, of a checkpoint.
+    pub signature: Option<Rc<DetachedSignature>>,
+    /// Whether it orders a batch; what does not is counted apart.
+    pub orders: bool,
+}
+
+/// One WS-RM message: a Body of elements, frozen.
+#[derive(Debug)]
+pub struct Message {
+    /// The soap:Body.
+    pub body: Part,
+    /// Signatures of its elements.
+    pub signatures: Vec<Rc<DetachedSignature>>,
+    /// wsa:MessageID.
+    pub message_id: String,
+    /// Nothing in it orders a batch.
+    pub aside: bool,
+}
+
+/// One thing to POST to a peer.
+#[derive(Debug)]
+pub struct Sending {
+    /// To whom.
+    pub to: ReplicaId,
+    /// Under which name.
+    pub post: PostId,
+    /// The sequence's Identifier.
+    pub sequence: String,
+    /// What.
+    pub what: What,
+}
+
+/// What a [`Sending`] is.
+#[derive(Debug)]
+pub enum What {
+    /// CreateSequence.
+    Create,
+    /// Agreement elements.
+    Message(MessageNumber, Rc<Message>),
+    /// AckRequested alone.
+    AckRequest,
+}
+
+#[derive(Debug)]
+struct Peer {
+    source: Source<Rc<Message>>,
+    queue: VecDeque<Element>,
+    posts: BTreeMap<PostId, Exchange>,
+    /// Whether it ever took a sequence of this incarnation.
+    accepted: bool,
+    /// Whether it refuses us because it knew another incarnation (R18).
+    refused: bool,
+}
+
+/// The sequences to all other replicas.
+#[derive(Debug)]
+pub struct PeerSender {
+    peers: BTreeMap<ReplicaId, Peer>,
+    posts: BTreeMap<PostId, ReplicaId>,
+    dropped: u64,
+}
+
+impl PeerSender {
+    /// Sequences to these replicas.
+    #[must_use]
+    pub fn new(peers: impl Iterator<Item = ReplicaId>, ids: &mut Ids) -> Self {
+        let peers = peers.map(|id| (id, Peer::new(ids))).collect();
+        Self {
+            peers,
+            posts: BTreeMap::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Queues an element for one peer; the oldest makes room (agreement asks again).
+    pub fn push(&mut self, to: ReplicaId, element: Element) {
+        let Some(peer) = self.peers.get_mut(&to) else {
+            return;
+        };
+        if peer.queue.len() >= limits::PEER_QUEUE {
+            peer.queue.pop_front();
+            self.dropped += 1;
+        }
+        peer.queue.push_back(element);
+    }
+
+    /// Queues an element for every peer.
+    pub fn push_all(&mut self, element: &Element) {
+        let all: Vec<ReplicaId> = self.peers.keys().copied().collect();
+        all.into_iter()
+            .for_each(|to| self.push(to, element.clone()));
+    }
+
+    /// Elements that were dropped at the bound of a queue.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// How many peers took a sequence of this incarnation.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.peers.values().filter(|peer| peer.accepted).count()
+    }
+
+    /// How many peers refuse this incarnation (R18).
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.peers.values().filter(|peer| peer.refused).count()
+    }
+
+    /// The next thing to POST: at most one fresh message for each peer and drain.
+    pub fn poll(&mut self, now: Instant, ids: &mut Ids) -> Option<Sending> {
+        for (&to, peer) in &mut self.peers {
+            let Some((what, exchange)) = peer.poll(now, ids) else {
+                continue;
+            };
+            let post = ids.post();
+            peer.posts.insert(post, exchange);
+            self.posts.insert(post, to);
+            let sequence = peer.source.identifier().to_owned();
+            return Some(Sending {
+                to,
+                post,
+                sequence,
+                what,
+            });
+        }
+        None
+    }
+
+    /// Whom a POST went to.
+    #[must_use]
+    pub fn peer_of(&self, post: PostId) -> Option<ReplicaId> {
+        self.posts.get(&post).copied()
+    }
+
+    /// A POST came to its end.
+    pub fn ended(&mut self, post: PostId, ending: Ending, now: Instant) {
+        let peer = self
+            .posts
+            .remove(&post)
+            .and_then(|id| self.peers.get_mut(&id));
+        if let Some(peer) = peer
+            && let Some(exchange) = peer.posts.remove(&post)
+        {
+            peer.source.ended(exchange, ending, now);
+        }
+    }
+
+    /// A peer made our sequence.
+    ///
+    /// # Errors
+    /// Another Identifier than ours, or nothing was asked.
+    pub fn created(&mut self, from: ReplicaId, identifier: &str) -> Result<(), Refused> {
+        let peer = self
+            .peers
+            .get_mut(&from)
+            .ok_or(Refused::Ignored(Ignored::Unasked))?;
+        peer.source.created(identifier)?;
+        peer.accepted = true;
+        peer.refused = false;
+        Ok(())
+    }
+
+    /// A peer acknowledged messages.
+    ///
+    /// # Errors
+    /// An acknowledgement of what was never sent; one for an abandoned sequence is `Forgotten`.
+    pub fn acknowledged(
+        &mut self,
+        from: ReplicaId,
+        said: &Acknowledgement,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let peer = self
+            .peers
+            .get_mut(&from)
+            .ok_or(Refused::Ignored(Ignored::Unasked))?;
+        if peer.source.identifier() != said.identifier {
+            return Err(Ignored::Forgotten.into());
+        }
+        peer.source.acknowledged(said, now).map(|_| ())
+    }
+
+    /// A peer answered with a fault of WS-RM about our sequence.
+    pub fn fault(&mut self, from: ReplicaId, code: Code, ids: &mut Ids) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if code == Code::CreateSequenceRefused {
+            // It may still change its mind: it is asked again with back-off.
+            peer.refused = true;
+            return;
+        }
+        peer.source.fault(code);
+        if matches!(
+            peer.source.state(),
+            State::Failed(_) | State::Closed | State::Done
+        ) {
+            peer.replace(ids);
+            self.posts.retain(|_, to| *to != from);
+        }
+    }
+
+    /// When `poll` has something to give at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.peers
+            .values()
+            .filter_map(|peer| peer.source.deadline(peer.room()))
+            .min()
+    }
+}
+
+impl Peer {
+    fn new(ids: &mut Ids) -> Self {
+        Self {
+            source: Source::new(ids.urn(), Settings::REPLICA_LEG),
+            queue: VecDeque::new(),
+            posts: BTreeMap::new(),
+            accepted: false,
+            refused: false,
+        }
+    }
+
+    fn replace(&mut self, ids: &mut Ids) {
+        self.source.abandon();
+        self.posts.clear();
+        self.source = Source::new(ids.urn(), Settings::REPLICA_LEG);
+    }
+
+    fn room(&self) -> usize {
+        limits::PEER_CONNECTIONS.saturating_sub(self.posts.len())
+    }
+
+    fn poll(&mut self, now: Instant, ids: &mut Ids) -> Option<(What, Exchange)> {
+        let room = self.room();
+        if room == 0 {
+            return None;
+        }
+        // A queue is drained only into a message that leaves at once: while connections are busy
+        // or the peer is silent, elements gather for the next one.
+        let free = self.source.state() == State::Open
+            && self.source.unsent() == 0
+            && !self.source.is_silent(now);
+        if free && !self.queue.is_empty() {
+            let message = self.drain(ids);
+            if self.source.push(Rc::new(message)).is_err() {
+                self.replace(ids);
+            }
+        }
+        let transmit = self.source.poll(now, room)?;
+        let exchange = transmit.exchange();
+        let what = match transmit {
+            Transmit::Create => What::Create,
+            Transmit::Message {
+                number, payload, ..
+            } => What::Message(number, payload.clone()),
+            Transmit::AckRequest => What::AckRequest,
+            // These sequences are replaced, never ended in order.
+            Transmit::Close { .. } | Transmit::Terminate { .. } => return None,
+        };
+        Some((what, exchange))
+    }
+
+    fn drain(&mut self, ids: &mut Ids) -> Message {
+        let mut taken: Vec<Element> = Vec::new();
+        let (mut bytes, mut signed) = (0, 0);
+        while let Some(element) = self.queue.front() {
+            bytes += element.octets.len();
+            signed += usize::from(element.signature.is_some());
+            let full = taken.len() == limits::AGREEMENT_ELEMENTS
+                || bytes > limits::ENVELOPE_BYTES / 2
+                || signed >= limits::DETACHED_SIGNATURES;
+            if full && !taken.is_empty() {
+                break;
+            }
+            taken.extend(self.queue.pop_front());
+        }
+        Message {
+            body: agreement::body(taken.iter().map(|element| &*element.octets)),
+            signatures: taken
+                .iter()
+                .filter_map(|element| element.signature.clone())
+                .collect(),
+            message_id: ids.urn(),
+            aside: !taken.iter().any(|element| element.orders),
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! The replica machine: envelopes in, ordered execution, replies out.
+//!
+//! Assembled from `in_handler` (parse, verify), `global_in_handler` (inbound sequences),
+//! `storage_manager` (bodies), `total_order_manager` (agreement and log), `total_order_invoker`
+//! (execution) and `peer_sender` (sequences to the others). Drive it as `endpoint::io` says. What
+//! comes from the wire can make it count, answer with a fault or close, and nothing worse.
+
+mod execution;
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::crypto::{KeyError, Principal};
+use crate::error::{Refused, Tally};
+use crate::limits;
+use crate::pbft::Mode;
+use crate::rm::MessageNumber;
+use crate::rm::source::Ending;
+use crate::soap::xml::Document;
+use crate::state::calls::Calls;
+use crate::types::{ClientId, Digest, Instant, Now, ReplicaId, Seqno, View};
+use crate::wire::leg::Leg;
+use crate::wire::reply::Timing;
+
+use super::config::{Plant, ReplicaConfig};
+use super::global_in_handler::GlobalInHandler;
+use super::ids::Ids;
+use super::in_handler;
+use super::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId};
+use super::keys::KeyTable;
+use super::out_handler::Outgoing;
+use super::peer_sender::{PeerSender, Sending, What};
+use super::storage_manager::StorageManager;
+use super::total_order_invoker::TotalOrderInvoker;
+use super::total_order_manager::TotalOrderManager;
+
+/// A client's POST that stays open until its bundle is executed (R8).
+#[derive(Debug)]
+struct Waiter {
+    request: RequestId,
+    client: ClientId,
+    /// The client's sequence and the message's number on it.
+    leg: String,
+    number: MessageNumber,
+    message_id: String,
+    /// The replies are wanted in full (R12).
+    full: bool,
+    since: Instant,
+}
+
+/// How a replica is doing, for `status` and the metrics.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Its view.
+    pub view: View,
+    /// That view's primary.
+    pub primary: ReplicaId,
+    /// The last executed batch.
+    pub executed: Seqno,
+    /// The last stable checkpoint.
+    pub stable: Seqno,
+    /// Digest of the table of calls and the chain of replies.
+    pub state_digest: Digest,
+    /// Whether it still executes.
+    pub diverged: bool,
+    /// Bundles executed.
+    pub bundles: u64,
+    /// Calls executed.
+    pub calls: u64,
+    /// Batches executed.
+    pub batches: u64,
+    /// Envelopes to other replicas.
+    pub envelopes_to_replicas: u64,
+    /// Of those, what is not agreement on batches: sequences, acknowledgements, checkpoints and
+    /// status alone.
+    pub envelopes_aside: u64,
+    /// Envelopes to clients.
+    pub envelopes_to_clients: u64,
+}
+
+/// A replica of the group.
+#[derive(Debug)]
+pub struct Replica {
+    config: ReplicaConfig,
+    keys: KeyTable,
+    ids: Ids,
+    inbound: GlobalInHandler,
+    storage: StorageManager,
+    order: TotalOrderManager,
+    invoker: TotalOrderInvoker,
+    peers: PeerSender,
+    waiters: BTreeMap<Digest, Vec<Waiter>>,
+    /// Where the time of bundles goes, while their POSTs are open.
+    timings: BTreeMap<Digest, Timing>,
+    /// The last answer's MAC took so long, on the stopwatch.
+    sealing: u64,
+    /// POSTs that carry an acknowledgement alone.
+    aside: BTreeMap<PostId, ReplicaId>,
+    /// Requests for the WSDL, and what their answers must say.
+    describing: BTreeMap<RequestId, (ClientId, String)>,
+    stalled: bool,
+    told_restarted: bool,
+    tally: Tally,
+    counts: Counts,
+    out: VecDeque<ReplicaOutput>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    bundles: u64,
+    calls: u64,
+    batches: u64,
+    to_replicas: u64,
+    aside: u64,
+    to_clients: u64,
+}
+
+impl Replica {
+    /// A replica in its first moment.
+    ///
+    /// # Errors
+    /// A name or key of the group file that cannot be used.
+    pub fn new(config: ReplicaConfig, _now: Now) -> Result<Self, KeyError> {
+        let keys = KeyTable::of_replica(&config.group, config.me, &config.identity)?;
+        let mut ids = Ids::new(config.rng_seed);
+        let quorums = config.group.quorums;
+        let peers = quorums.replicas().filter(|id| *id != config.me);
+        let agreement =
+            TotalOrderManager::config(&config.group.agreement, quorums, config.me, config.plant);
+        let mut calls = Calls::new();
+        if config.plant == Some(Plant::NoDuplicateCheck) {
+            calls.plant_no_duplicate_check();
+        }
+        Ok(Self {
+            keys,
+            inbound: GlobalInHandler::default(),
+            storage: StorageManager::default(),
+            order: TotalOrderManager::new(agreement),
+            invoker: TotalOrderInvoker::new(config.group_secret, calls),
+            peers: PeerSender::new(peers, &mut ids),
+            waiters: BTreeMap::new(),
+            timings: BTreeMap::new(),
+            sealing: 0,
+            aside: BTreeMap::new(),
+            describing: BTreeMap::new(),
+            stalled: false,
+            told_restarted: false,
+            tally: Tally::default(),
+            counts: Counts::default(),
+            out: VecDeque::new(),
+            ids,
+            config,
+        })
+    }
+
+    /// Takes one input. Drain [`Replica::poll`] afterwards.
+    pub fn handle(&mut self, now: Now, input: ReplicaInput) {
+        match input {
+            ReplicaInput::Request { request, octets } => self.request(now, request, &octets),
+            ReplicaInput::Gone(request) => self.gone(request),
+            ReplicaInput::Response { post, octets } => self.response(now, post, &octets),
+            ReplicaInput::Failed(post) => self.ended(post, Ending::Failed, now.instant),
+            ReplicaInput::Executed { ticket, completion } => {
+                self.executed(now, ticket, completion);
+            }
+            ReplicaInput::Described { request, wsdl } => self.described(request, wsdl),
+            ReplicaInput::Synced(synced) => self.order.synced(synced),
+            ReplicaInput::Tick => {}
+        }
+        self.order.tick(now);
+        self.carry_out(now);
+        self.expire(now.instant);
+        self.transmit(now.instant);
+    }
+
+    /// The next thing to do; `None` when all is said.
+    pub fn poll(&mut self) -> Option<ReplicaOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to hand in `Tick` at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let hold = self.config.hold;
+        let waiting = self
+            .waiters
+            .values()
+            .flatten()
+            .map(|w| w.since + hold)
+            .min();
+        [
+            self.order.deadline(),
+            self.peers.deadline(),
+            self.inbound.deadline(),
+            waiting,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// How it is doing. Computes the state's digest: not for every call.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let agreement = self.order.agreement();
+        Status {
+            view: agreement.view(),
+            primary: agreement.primary(),
+            executed: agreement.last_executed(),
+            stable: agreement.stable(),
+            state_digest: self.invoker.calls().digest(),
+            diverged: self.invoker.halted() || agreement.mode() != Mode::Whole,
+            bundles: self.counts.bundles,
+            calls: self.counts.calls,
+            batches: self.counts.batches,
+            envelopes_to_replicas: self.counts.to_replicas,
+            envelopes_aside: self.counts.aside,
+            envelopes_to_clients: self.counts.to_clients,
+        }
+    }
+
+    /// What was refused, and how often.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Bodies that are held, for `status` and for tests of the bound.
+    #[must_use]
+    pub fn bodies(&self) -> usize {
+        self.storage.len()
+    }
+
+    /// Every pair key, for `--record`.
+    #[must_use]
+    pub fn keys(&self) -> &KeyTable {
+        &self.keys
+    }
+
+    fn stopwatch(&self) -> u64 {
+        self.config.stopwatch.map_or(0, |read| read())
+    }
+
+    fn name(&self, who: Principal) -> String {
+        let group = &self.config.group;
+        let member = match who {
+            Principal::Replica(id) => group.replicas.get(id.index()),
+            Principal::Client(id) => group
+                .clients
+                .iter()
+                .find(|member| member.certificate.client_id() == id),
+        };
+        member.map_or_else(|| "?".to_owned(), |member| member.name.clone())
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.push_back(ReplicaOutput::Event(event));
+    }
+
+    fn refuse(&mut self, from: Option<Principal>, reason: Refused, what: &'static str) {
+        self.tally.add(reason);
+        let from = from.map_or_else(|| "?".to_owned(), |who| self.name(who));
+        self.event(Event::Refused { from, reason, what });
+    }
+
+    // To and from the other replicas.
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(sending) = self.peers.poll(now, &mut self.ids) {
+            let (to, post) = (sending.to, sending.post);
+            if let Some(octets) = self.envelope(&sending) {
+                self.counts.to_replicas += 1;
+                self.out.push_back(ReplicaOutput::Post { to, post, octets });
+            } else {
+                // No key with that replica: `KeyTable` holds one for each.
+                self.peers.ended(post, Ending::Failed, now);
+            }
+        }
+        for to in self.inbound.due(now) {
+            self.acknowledge_alone(to);
+        }
+    }
+
+    fn envelope(&mut self, sending: &Sending) -> Option<Vec<u8>> {
+        let acknowledgement = self.inbound.acknowledgement(sending.to);
+        let pair = self.keys.replica(sending.to)?;
+        let mut out = Outgoing::to(&self.config.group.replicas.get(sending.to.index())?.url);
+        out.acknowledgement = acknowledgement.as_ref();
+        Some(match &sending.what {
+            What::Message(number, message) => {
+                out.action = crate::wire::AGREEMENT;
+                out.message_id = message.message_id.clone();
+                out.sequence = Some((&sending.sequence, *number));
+                let signatures: Vec<_> = message.signatures.iter().map(|s| &**s).collect();
+                if message.aside {
+                    self.counts.aside += 1;
+                }
+                out.seal(&message.body, &signatures, pair)
+            }
+            What::Create => {
+                self.counts.aside += 1;
+                out.message_id = self.ids.urn();
+                let leg = Leg {
+                    group: self.config.group.id,
+                    from: self.config.identity.name().to_owned(),
+                    incarnation: self.config.incarnation,
+                    carries: None,
+                };
+                out.create_sequence(&sending.sequence, None, &leg, pair)
+            }
+            What::AckRequest => {
+                self.counts.aside += 1;
+                out.message_id = self.ids.urn();
+                out.ack_request(&sending.sequence, pair)
+            }
+        })
+    }
+
+    fn acknowledge_alone(&mut self, to: ReplicaId) {
+        let Some(said) = self.inbound.acknowledgement(to) else {
+            return;
+        };
+        let (Some(pair), Some(member)) = (
+            self.keys.replica(to),
+            self.config.group.replicas.get(to.index()),
+        ) else {
+            return;
+        };
+        let mut out = Outgoing::to(&member.url);
+        out.acknowledgement = Some(&said);
+        out.message_id = self.ids.urn();
+        let octets = out.acknowledge(pair);
+        let post = self.ids.post();
+        self.aside.insert(post, to);
+        self.counts.to_replicas += 1;
+        self.counts.aside += 1;
+        self.out.push_back(ReplicaOutput::Post { to, post, octets });
+    }
+
+    fn ended(&mut self, post: PostId, ending: Ending, now: Instant) {
+        if self.aside.remove(&post).is_none() {
+            self.peers.ended(post, ending, now);
+        }
+    }
+
+    fn response(&mut self, now: Now, post: PostId, octets: &[u8]) {
+        let to = self.peers.peer_of(post);
+        self.ended(post, Ending::Answered, now.instant);
+        let Some(to) = to.filter(|_| !octets.is_empty()) else {
+            return;
+        };
+        if let Err(reason) = self.read_response(now, to, octets) {
+            self.refuse(Some(Principal::Replica(to)), reason, "response");
+        }
+    }
+
+    fn read_response(&mut self, now: Now, to: ReplicaId, octets: &[u8]) -> Result<(), Refused> {
+        let document = Document::parse(octets)?;
+        let incoming = in_handler::open(&document, &self.keys, None)?;
+        if incoming.from != Principal::Replica(to) {
+            return Err(crate::error::Rejected::Misdirected.into());
+        }
+        self.take_acknowledgements(now, to, &incoming);
+        if let Some(code) = incoming.rm_fault() {
+            self.peers.fault(to, code, &mut self.ids);
+            self.look_for_restart();
+            return Ok(());
+        }
+        use crate::rm::content::Content;
+        match incoming.operation()? {
+            Some((_, Some(Content::CreateSequenceResponse(made)))) => {
+                self.peers.created(to, &made.identifier)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// More than f peers know another incarnation of this replica: it lost its votes (R18).
+    fn look_for_restart(&mut self) {
+        let weak = self.config.group.quorums.weak();
+        if self.peers.refused() >= weak && !self.told_restarted {
+            self.told_restarted = true;
+            self.invoker.halt();
+            let why = "the others knew it before it lost its memory; restart the whole group";
+            self.event(Event::Diverged {
+                seqno: Seqno(0),
+                why: why.to_owned(),
+            });
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let hold = self.config.hold;
+        let late: Vec<Digest> = self
+            .waiters
+            .iter()
+            .filter(|(_, waiters)| waiters.iter().any(|w| w.since + hold <= now))
+            .map(|(digest, _)| *digest)
+            .collect();
+        for digest in late {
+            let reason = self.reason(&digest);
+            let waiters = self.waiters.remove(&digest).unwrap_or_default();
+            let (gone, kept) = waiters.into_iter().partition(|w| w.since + hold <= now);
+            self.hold(&digest, reason, gone);
+            if kept.is_empty() {
+                self.timings.remove(&digest);
+            } else {
+                self.waiters.insert(digest, kept);
+            }
+        }
+    }
+
+    fn gone(&mut self, request: RequestId) {
+        self.describing.remove(&request);
+        for waiters in self.waiters.values_mut() {
+            waiters.retain(|waiter| waiter.request != request);
+        }
+        self.waiters.retain(|_, waiters| !waiters.is_empty());
+    }
+}
+
+/// Requests that may wait at one replica: what all clients' connections can hold.
+const WAITERS: usize = limits::CONNECTIONS;

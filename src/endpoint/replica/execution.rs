@@ -1,0 +1,235 @@
+//! From what agreement says to executed calls and answers.
+
+use std::rc::Rc;
+
+use crate::crypto::Principal;
+use crate::pbft::To;
+use crate::types::{Digest, Now, ReplicaId, Seqno};
+use crate::wire;
+use crate::wire::agreement::{self, Item};
+use crate::wire::reply::{Composed, Reason, Waiting};
+
+use super::super::io::{Completion, Event, ReplicaOutput, Ticket};
+use super::super::out_handler::Outgoing;
+use super::super::peer_sender::Element;
+use super::super::storage_manager::Body;
+use super::super::total_order_invoker::Progress;
+use super::super::total_order_manager::Action;
+use super::{Replica, Waiter};
+
+impl Replica {
+    /// Does what agreement and execution want, until both want nothing more.
+    pub(super) fn carry_out(&mut self, now: Now) {
+        loop {
+            while let Some(action) = self.order.poll() {
+                self.act(action);
+            }
+            if !self.execute(now) {
+                return;
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Append(position, record) => {
+                self.out.push_back(ReplicaOutput::Append(position, record));
+            }
+            Action::Send(To::All, element) => self.peers.push_all(&element),
+            Action::Send(To::One(to), element) => self.peers.push(to, element),
+            Action::Deliver(delivery) => self.invoker.deliver(delivery),
+            Action::Provide(to, digest) => self.provide(to, &digest),
+            Action::Release(digests) => digests.iter().for_each(|d| self.storage.release(d)),
+            Action::Event(event) => self.note(event),
+        }
+    }
+
+    fn note(&mut self, event: Event) {
+        match &event {
+            Event::Diverged { .. } | Event::Behind { .. } => self.invoker.halt(),
+            Event::Stalled(_) => self.stalled = true,
+            Event::Resumed(_) => self.stalled = false,
+            _ => {}
+        }
+        self.event(event);
+    }
+
+    fn provide(&mut self, to: ReplicaId, digest: &Digest) {
+        if let Some(body) = self.storage.get(digest) {
+            let octets = agreement::encode(&Item::Body(body.signed.clone()));
+            self.peers.push(
+                to,
+                Element {
+                    octets: octets.into(),
+                    signature: None,
+                    orders: false,
+                },
+            );
+        }
+    }
+
+    /// One step of execution; `false` when there is nothing to do.
+    fn execute(&mut self, now: Now) -> bool {
+        // R18: before f + 1 others took our sequences we may be a replica that lost its memory.
+        if self.peers.accepted() < self.config.group.quorums.weak() {
+            return false;
+        }
+        match self.invoker.step(&self.storage) {
+            Progress::Idle => return false,
+            Progress::Execute(ticket, invocation) => {
+                self.counts.calls += 1;
+                self.stamp_execution();
+                self.out
+                    .push_back(ReplicaOutput::Execute { ticket, invocation });
+            }
+            Progress::Bundle(body, composed) => self.finished(now, &body, &composed),
+            Progress::Batch(seqno) => self.batch(now, seqno),
+        }
+        true
+    }
+
+    fn stamp_execution(&mut self) {
+        if self.config.stopwatch.is_none() {
+            return;
+        }
+        let at = self.stopwatch();
+        if let Some(timing) = self
+            .invoker
+            .current()
+            .and_then(|d| self.timings.get_mut(&d))
+            && timing.ordered == 0
+        {
+            timing.ordered = at;
+        }
+    }
+
+    pub(super) fn executed(&mut self, now: Now, ticket: Ticket, completion: Completion) {
+        if self.config.stopwatch.is_some() {
+            let at = self.stopwatch();
+            let current = self.invoker.current();
+            if let Some(timing) = current.and_then(|d| self.timings.get_mut(&d)) {
+                timing.executed = at;
+            }
+        }
+        if let Err((seqno, why)) = self.invoker.executed(ticket, completion, &self.storage) {
+            self.event(Event::Diverged { seqno, why });
+        }
+        self.carry_out(now);
+    }
+
+    /// A bundle is finished: acknowledge it on its client's legs and answer who waits (R5, R8).
+    fn finished(&mut self, now: Now, body: &Rc<Body>, composed: &Composed) {
+        self.counts.bundles += 1;
+        let client = Principal::Client(body.bundle.head.client);
+        for leg in self
+            .inbound
+            .legs_of(client, body.bundle.head.group_sequence)
+        {
+            if let Some(number) = leg.leg_number(body.bundle.head.number) {
+                leg.received.acknowledge(number, now.instant);
+            }
+        }
+        for waiter in self.waiters.remove(&body.digest).unwrap_or_default() {
+            self.answer(body, composed, &waiter);
+        }
+        self.timings.remove(&body.digest);
+    }
+
+    /// R12: one replica answers in full, the others with a digest, unless asked.
+    pub(super) fn answer(&mut self, body: &Body, composed: &Composed, waiter: &Waiter) {
+        let n = self.config.group.quorums.n() as u64;
+        let full = waiter.full || body.bundle.head.number.0 % n == u64::from(self.config.me.0);
+        let timing = self.config.stopwatch.and_then(|read| {
+            let mut timing = *self.timings.get(&body.digest)?;
+            timing.sealing = self.sealing;
+            // Built but for this body itself, whose cost stands in the seal's span.
+            timing.built = read();
+            Some(timing)
+        });
+        let content = composed.body(self.config.me, self.order.view(), full, timing);
+        let before = self.stopwatch();
+        self.reply(waiter, wire::BUNDLE_REPLY, &content, true);
+        self.sealing = self.stopwatch().saturating_sub(before);
+    }
+
+    /// Sends one answer on a waiting POST, on the client's reply sequence where it has a number.
+    fn reply(
+        &mut self,
+        waiter: &Waiter,
+        action: &str,
+        content: &crate::soap::security::Part,
+        numbered: bool,
+    ) {
+        let client = Principal::Client(waiter.client);
+        let leg = self.inbound.find(client, &waiter.leg).ok();
+        let (offer, acknowledgement) = match leg {
+            Some(super::super::global_in_handler::Inbound::Client(leg)) => {
+                (leg.offer.clone(), Some(leg.received.take_acknowledgement()))
+            }
+            _ => (None, None),
+        };
+        let Some(pair) = self.keys.client(waiter.client) else {
+            return;
+        };
+        let mut out = Outgoing::back(&waiter.message_id);
+        out.action = action;
+        out.message_id = self.ids.urn();
+        out.acknowledgement = acknowledgement.as_ref();
+        out.sequence = offer
+            .as_deref()
+            .filter(|_| numbered)
+            .map(|id| (id, waiter.number));
+        let octets = out.seal(content, &[], pair);
+        self.counts.to_clients += 1;
+        self.out.push_back(ReplicaOutput::Respond {
+            request: waiter.request,
+            status: 200,
+            octets,
+        });
+    }
+
+    /// Tells who waits that the bundle is not executed, and why (R8, R14).
+    pub(super) fn hold(&mut self, digest: &Digest, reason: Reason, waiters: Vec<Waiter>) {
+        let said = Waiting {
+            replica: self.config.me,
+            view: self.order.view(),
+            bundle: *digest,
+            reason,
+        };
+        for waiter in waiters {
+            self.reply(&waiter, wire::WAITING, &said.body(), false);
+        }
+    }
+
+    /// Why a bundle is not executed.
+    pub(super) fn reason(&self, digest: &Digest) -> Reason {
+        if self.invoker.halted() {
+            Reason::Diverged
+        } else if self.stalled {
+            Reason::Stalled
+        } else if self.invoker.has(digest) {
+            Reason::Executing
+        } else if self.order.agreement().is_primary() {
+            Reason::NoQuorum
+        } else {
+            Reason::NoPrimary
+        }
+    }
+
+    fn batch(&mut self, now: Now, seqno: Seqno) {
+        self.counts.batches += 1;
+        self.order.executed(now, seqno);
+        if self.order.agreement().is_checkpoint(seqno) {
+            let digest = self.invoker.calls().digest();
+            if let Err(error) = self
+                .order
+                .checkpoint(now, seqno, digest, &self.config.identity)
+            {
+                self.event(Event::Diverged {
+                    seqno,
+                    why: error.to_string(),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! What comes in as a POST, and the answer to each: a reply, 202, a fault, never silence.
+
+use std::rc::Rc;
+
+use crate::crypto::Principal;
+use crate::error::{Ignored, Refused, Rejected};
+use crate::pbft::{BundleHead, Message, Taken};
+use crate::rm::content::{Content, CreateSequence, End};
+use crate::rm::destination::Receipt;
+use crate::rm::fault::{Code, Refusal, RmFault};
+use crate::rm::version::Operation;
+use crate::soap::envelope::{self, Version};
+use crate::soap::fault::{self, Fault};
+use crate::soap::security::{self, SignedPart};
+use crate::soap::xml::{Document, Element};
+use crate::state::calls::Admission;
+use crate::types::{ClientId, Now, ReplicaId};
+use crate::wire;
+use crate::wire::agreement::{self, Forwarded, Item};
+use crate::wire::bundle::Bundle;
+use crate::wire::leg::Leg;
+use crate::wire::reply::{Reason, Replies, Timing};
+
+use super::super::global_in_handler::{self, Inbound};
+use super::super::in_handler::{self, Incoming};
+use super::super::io::{Event, ReplicaOutput, RequestId};
+use super::super::out_handler::Outgoing;
+use super::super::storage_manager::Body;
+use super::{Replica, WAITERS, Waiter};
+
+/// How a request that is not answered with content ends.
+enum End202 {
+    /// 202: taken, nothing to say.
+    Accepted,
+    /// The answer is on its way, or comes later.
+    Answered,
+}
+
+/// Why a request is refused, and what to say.
+#[derive(Debug)]
+enum Trouble {
+    /// A fault of WS-RM for an authenticated peer.
+    Fault(RmFault),
+    /// Any other reason.
+    Refused(Refused),
+}
+
+impl From<Refused> for Trouble {
+    fn from(reason: Refused) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl From<Rejected> for Trouble {
+    fn from(reason: Rejected) -> Self {
+        Self::Refused(reason.into())
+    }
+}
+
+impl From<RmFault> for Trouble {
+    fn from(fault: RmFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Fault(fault) => Self::Fault(fault),
+            Refusal::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn request(&mut self, now: Now, request: RequestId, octets: &[u8]) {
+        let received = self.stopwatch();
+        let document = match Document::parse(octets) {
+            Ok(document) => document,
+            Err(error) => {
+                self.refuse(None, error.into(), "envelope");
+                return self.plain_fault(request, error.into(), &error.to_string());
+            }
+        };
+        let incoming = match in_handler::open(&document, &self.keys, self.config.stopwatch) {
+            Ok(incoming) => incoming,
+            Err(reason) => {
+                self.refuse(None, reason, "envelope");
+                return self.plain_fault(request, reason, "");
+            }
+        };
+        match self.route(now, request, &incoming, received) {
+            Ok(End202::Answered) => {}
+            Ok(End202::Accepted) => self.respond(request, 202, Vec::new()),
+            Err(trouble) => self.trouble(request, &incoming, trouble),
+        }
+    }
+
+    fn respond(&mut self, request: RequestId, status: u16, octets: Vec<u8>) {
+        self.out.push_back(ReplicaOutput::Respond {
+            request,
+            status,
+            octets,
+        });
+    }
+
+    /// An unauthenticated peer gets an unauthenticated fault.
+    fn plain_fault(&mut self, request: RequestId, reason: Refused, more: &str) {
+        let why = if more.is_empty() {
+            reason.to_string()
+        } else {
+            format!("{reason}: {more}")
+        };
+        let code = match reason {
+            Refused::Rejected(Rejected::NotUnderstood) => fault::Code::MustUnderstand,
+            _ => fault::Code::Sender,
+        };
+        let fault = Fault::new(code, why);
+        let octets = envelope::write(Version::V12, &[], &fault.write(Version::V12));
+        self.respond(request, fault.http_status(Version::V12), octets);
+    }
+
+    fn trouble(&mut self, request: RequestId, incoming: &Incoming<'_, '_>, trouble: Trouble) {
+        let reason = match &trouble {
+            Trouble::Fault(fault) => fault.refused(),
+            Trouble::Refused(reason) => *reason,
+        };
+        self.refuse(Some(incoming.from), reason, "message");
+        let relates_to = incoming.message_id().unwrap_or_default();
+        let Some(pair) = self.keys.with(incoming.from) else {
+            return self.plain_fault(request, reason, "");
+        };
+        let mut out = Outgoing::back(relates_to);
+        out.message_id = self.ids.urn();
+        let octets = match &trouble {
+            Trouble::Fault(fault) => out.rm_fault(fault, pair),
+            Trouble::Refused(reason) => {
+                out.fault(&Fault::new(fault::Code::Sender, reason.to_string()), pair)
+            }
+        };
+        // SOAP 1.2 part 2 §7.5.2.2: a Sender fault is a 400.
+        self.respond(request, 400, octets);
+    }
+
+    fn route(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        incoming: &Incoming<'_, '_>,
+        received: u64,
+    ) -> Result<End202, Trouble> {
+        match (incoming.action(), incoming.from) {
+            (wire::AGREEMENT, Principal::Replica(from)) => {
+                self.take_acknowledgements(now, from, incoming);
+                self.agreement(now, from, incoming)
+            }
+            (wire::BUNDLE, Principal::Client(client)) => {
+                self.bundle(now, request, client, incoming, received)
+            }
+            (wire::DESCRIBE, Principal::Client(client)) => {
+                if self.describing.len() >= WAITERS {
+                    return Err(Refused::from(Ignored::Full).into());
+                }
+                let message_id = incoming.message_id()?.to_owned();
+                self.describing.insert(request, (client, message_id));
+                self.out.push_back(ReplicaOutput::Describe(request));
+                Ok(End202::Answered)
+            }
+            (_, from) => {
+                if let Principal::Replica(replica) = from {
+                    self.take_acknowledgements(now, replica, incoming);
+                }
+                self.operation(now, request, incoming)
+            }
+        }
+    }
+
+    pub(super) fn take_acknowledgements(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        incoming: &Incoming<'_, '_>,
+    ) {
+        for said in &incoming.rm.acknowledgements {
+            if let Err(reason) = self.peers.acknowledged(from, said, now.instant) {
+                self.refuse(Some(incoming.from), reason, "acknowledgement");
+            }
+        }
+    }
+
+    // WS-RM's own operations.
+
+    fn operation(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        incoming: &Incoming<'_, '_>,
+    ) -> Result<End202, Trouble> {
+        let Some((operation, content)) = incoming.operation()? else {
+            return Err(Rejected::UnknownAction.into());
+        };
+        match (operation, content) {
+            (Operation::CreateSequence, Some(Content::CreateSequence(create, more))) => {
+                self.create(request, incoming, create, &more)
+            }
+            (Operation::CloseSequence, Some(Content::CloseSequence(end))) => {
+                self.end(now, request, incoming, &end, false)
+            }
+            (Operation::TerminateSequence, Some(Content::TerminateSequence(end))) => {
+                self.end(now, request, incoming, &end, true)
+            }
+            (Operation::AckRequested, None) => {
+                for identifier in &incoming.rm.requested {
+                    match self.inbound.find(incoming.from, identifier)? {
+                        Inbound::Client(leg) => leg.received.requested(now.instant),
+                        Inbound::Replica(received) => received.requested(now.instant),
+                    }
+                }
+                self.acknowledge(request, incoming)
+            }
+            (Operation::SequenceAcknowledgement, None) => Ok(End202::Accepted),
+            (Operation::Fault, _) => Ok(End202::Accepted),
+            _ => Err(Rejected::Schema.into()),
+        }
+    }
+
+    /// Answers AckRequested: on the back channel for a client; a replica gets it with what goes to
+    /// it next, or alone.
+    fn acknowledge(
+        &mut self,
+        request: RequestId,
+        incoming: &Incoming<'_, '_>,
+    ) -> Result<End202, Trouble> {
+        let Principal::Client(client) = incoming.from else {
+            return Ok(End202::Accepted);
+        };
+        let identifier = incoming.rm.requested.first().ok_or(Rejected::Schema)?;
+        let said = match self.inbound.find(incoming.from, identifier)? {
+            Inbound::Client(leg) => leg.received.take_acknowledgement(),
+            Inbound::Replica(received) => received.take_acknowledgement(),
+        };
+        let pair = self.keys.client(client).ok_or(Rejected::UnknownPeer)?;
+        let mut out = Outgoing::back(incoming.message_id()?);
+        out.message_id = self.ids.urn();
+        out.acknowledgement = Some(&said);
+        let octets = out.acknowledge(pair);
+        self.respond(request, 200, octets);
+        Ok(End202::Answered)
+    }
+
+    fn create(
+        &mut self,
+        request: RequestId,
+        incoming: &Incoming<'_, '_>,
+        create: CreateSequence,
+        more: &[Element<'_, '_>],
+    ) -> Result<End202, Trouble> {
+        let extension = more.first().ok_or(Rejected::Schema)?;
+        let (leg, identifier) = Leg::read(*extension)?;
+        if leg.group != self.config.group.id || leg.from != self.name(incoming.from) {
+            return Err(Rejected::Misdirected.into());
+        }
+        let accept = create.offer.is_some();
+        let offer = create.offer.map(|offer| offer.identifier);
+        match self.inbound.create(incoming.from, &identifier, &leg, offer) {
+            Ok(()) => {}
+            Err(global_in_handler::Refusal::Misdirected) => {
+                return Err(Rejected::Misdirected.into());
+            }
+            Err(global_in_handler::Refusal::Restarted(replica)) => {
+                self.event(Event::Restarted { replica });
+                return Err(RmFault::about(Code::CreateSequenceRefused, &identifier).into());
+            }
+        }
+        let pair = self.keys.with(incoming.from).ok_or(Rejected::UnknownPeer)?;
+        let mut out = Outgoing::back(incoming.message_id()?);
+        out.message_id = self.ids.urn();
+        let octets = out.sequence_created(&identifier, accept, pair);
+        self.respond(request, 200, octets);
+        Ok(End202::Answered)
+    }
+
+    fn end(
+        &mut self,
+        _: Now,
+        request: RequestId,
+        incoming: &Incoming<'_, '_>,
+        end: &End,
+        terminate: bool,
+    ) -> Result<End202, Trouble> {
+        let said = match (
+            self.inbound.find(incoming.from, &end.identifier)?,
+            terminate,
+        ) {
+            (Inbound::Client(leg), true) => leg.received.terminate(end.last)?,
+            (Inbound::Client(leg), false) => leg.received.close(end.last)?,
+            (Inbound::Replica(received), true) => received.terminate(end.last)?,
+            (Inbound::Replica(received), false) => received.close(end.last)?,
+        };
+        if terminate {
+            self.inbound.forget(incoming.from, &end.identifier);
+        }
+        let pair = self.keys.with(incoming.from).ok_or(Rejected::UnknownPeer)?;
+        let mut out = Outgoing::back(incoming.message_id()?);
+        out.message_id = self.ids.urn();
+        out.acknowledgement = Some(&said);
+        let octets = if terminate {
+            out.sequence_terminated(&end.identifier, pair)
+        } else {
+            out.sequence_closed(&end.identifier, pair)
+        };
+        self.respond(request, 200, octets);
+        Ok(End202::Answered)
+    }
+
+    // Agreement.
+
+    fn agreement(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        incoming: &Incoming<'_, '_>,
+    ) -> Result<End202, Trouble> {
+        let sequence = incoming.sequence()?;
+        let received = match self.inbound.find(incoming.from, &sequence.identifier)? {
+            Inbound::Replica(received) => received,
+            Inbound::Client(_) => return Err(Rejected::Misdirected.into()),
+        };
+        let receipt = received.accept(sequence.number, 0, (), now.instant)?;
+        while received.next().is_some() {}
+        if receipt == Receipt::Duplicate {
+            return Ok(End202::Accepted);
+        }
+        for element in agreement::elements(incoming.payload()?)? {
+            if let Err(reason) = self.element(now, from, incoming, element) {
+                self.refuse(Some(incoming.from), reason, "agreement");
+            }
+        }
+        Ok(End202::Accepted)
+    }
+
+    fn element(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        incoming: &Incoming<'_, '_>,
+        element: Element<'_, '_>,
+    ) -> Result<(), Refused> {
+        let message = match agreement::read(element)? {
+            Item::Body(forwarded) => return self.forwarded(now, &forwarded),
+            Item::Message(message) => message,
+        };
+        if let Message::Checkpoint(mut vote) = message {
+            // R9: a checkpoint bears a signature of its own, and counts for whoever signed it.
+            let find = |part: &&SignedPart<'_, '_>| part.element() == element;
+            let signed = incoming.opened.signed().iter().find(find);
+            let signed = signed.ok_or(Refused::Rejected(Rejected::Unsigned))?;
+            if signed.signer() != Principal::Replica(vote.replica) {
+                return Err(Rejected::UnknownKey.into());
+            }
+            vote.signature = signed.signature().to_vec();
+            return self
+                .order
+                .message(now, signed.authentic(Message::Checkpoint(vote)));
+        }
+        debug_assert_eq!(incoming.from, Principal::Replica(from));
+        self.order.message(now, incoming.opened.authentic(message))
+    }
+
+    /// A bundle from another replica: what its client signed, or nothing (R5).
+    fn forwarded(&mut self, now: Now, forwarded: &Forwarded) -> Result<(), Refused> {
+        let signed =
+            security::verify_detached(&forwarded.octets, &forwarded.signature, &self.keys)?;
+        let Principal::Client(client) = signed.signer() else {
+            return Err(Rejected::UnknownKey.into());
+        };
+        let document = Document::parse(&forwarded.octets)?;
+        let payload = document.root().children().next();
+        let payload = payload.ok_or(Refused::Rejected(Rejected::Schema))?;
+        let bundle = Bundle::read(payload)?;
+        self.check_bundle(&bundle, client)?;
+        let digest = signed.part().digest();
+        let body = Rc::new(Body::new(digest, bundle, forwarded.clone()));
+        let wanted = self.order.agreement().wants(&digest);
+        if !wanted && self.invoker.calls().admission(&body.seen()) != Admission::Admit {
+            return Err(Ignored::Old.into());
+        }
+        if !self.storage.store(&body, wanted) {
+            return Err(Ignored::Full.into());
+        }
+        let head = BundleHead {
+            digest,
+            client,
+            bytes: body.bytes(),
+        };
+        self.pool(now, signed.authentic(head))
+    }
+
+    fn pool(
+        &mut self,
+        now: Now,
+        head: crate::crypto::Authentic<BundleHead>,
+    ) -> Result<(), Refused> {
+        let digest = head.value().digest;
+        match self.order.bundle(now, head) {
+            Ok(Taken::New | Taken::Known) => Ok(()),
+            Err(reason) => {
+                if !self.order.agreement().holds(&digest) {
+                    self.storage.release(&digest);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    fn check_bundle(&self, bundle: &Bundle, client: ClientId) -> Result<(), Refused> {
+        if bundle.head.client != client {
+            return Err(Rejected::UnknownKey.into());
+        }
+        if bundle.head.group != self.config.group.id {
+            return Err(Rejected::Misdirected.into());
+        }
+        Ok(())
+    }
+
+    // Bundles.
+
+    fn bundle(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        client: ClientId,
+        incoming: &Incoming<'_, '_>,
+        received: u64,
+    ) -> Result<End202, Trouble> {
+        let sequence = incoming.sequence()?.clone();
+        let element = incoming.body;
+        let signed = incoming
+            .opened
+            .signed_element(element)
+            .ok_or(Rejected::Unsigned)?;
+        if signed.signer() != incoming.from {
+            return Err(Rejected::UnknownKey.into());
+        }
+        let content = self.read_bundle(signed)?;
+        self.check_bundle(&content, client)?;
+        let part = signed.part();
+        let digest = part.digest();
+        let forwarded = Forwarded {
+            signature: signed.signature().to_vec(),
+            octets: part.octets().to_vec(),
+        };
+        let body = Rc::new(Body::new(digest, content, forwarded));
+        let leg = match self.inbound.find(incoming.from, &sequence.identifier)? {
+            Inbound::Client(leg) => leg,
+            Inbound::Replica(_) => return Err(Rejected::Misdirected.into()),
+        };
+        if leg.carries.group_sequence != body.bundle.head.group_sequence
+            || leg.group_number(sequence.number) != body.bundle.head.number
+        {
+            return Err(Rejected::BadNumber.into());
+        }
+        leg.received
+            .accept(sequence.number, body.bytes(), body.clone(), now.instant)?;
+        let mut ready = Vec::new();
+        while let Some((_, body)) = leg.received.next() {
+            ready.push(body);
+        }
+        if self.config.stopwatch.is_some() {
+            let timing = Timing {
+                received,
+                accepted: self.stopwatch(),
+                verifying: incoming.verifying,
+                ..Timing::default()
+            };
+            self.timings.entry(digest).or_insert(timing);
+        }
+        let waiter = Waiter {
+            request,
+            client,
+            leg: sequence.identifier,
+            number: sequence.number,
+            message_id: incoming.message_id()?.to_owned(),
+            full: incoming.want_full,
+            since: now.instant,
+        };
+        self.wait(digest, waiter);
+        for body in &ready {
+            let head = BundleHead {
+                digest: body.digest,
+                client,
+                bytes: body.bytes(),
+            };
+            // Each was verified when it came, with the same peer's signature.
+            self.admit(now, body, signed.authentic(head));
+        }
+        self.answer_finished(&body);
+        Ok(End202::Answered)
+    }
+
+    /// R10: what is signed is read off the received octets only where these are exactly what the
+    /// signature covers; else off the canonical ones.
+    fn read_bundle(&self, signed: &SignedPart<'_, '_>) -> Result<Bundle, Refused> {
+        let first = |body: Element<'_, '_>| {
+            let payload = body
+                .children()
+                .next()
+                .ok_or(Refused::Rejected(Rejected::Schema))?;
+            Bundle::read(payload)
+        };
+        match signed.content() {
+            Some(body) => first(body),
+            None => first(Document::parse(signed.part().octets())?.root()),
+        }
+    }
+
+    fn wait(&mut self, digest: crate::types::Digest, waiter: Waiter) {
+        let waiting: usize = self.waiters.values().map(Vec::len).sum();
+        if waiting >= WAITERS {
+            return self.hold(&digest, Reason::Full, vec![waiter]);
+        }
+        self.waiters.entry(digest).or_default().push(waiter);
+    }
+
+    /// Offers a bundle to agreement, unless the table of calls has something against it (R1).
+    fn admit(&mut self, now: Now, body: &Rc<Body>, head: crate::crypto::Authentic<BundleHead>) {
+        let admission = self.invoker.calls().admission(&body.seen());
+        let full = match admission {
+            Admission::Executed => return,
+            Admission::TooFar | Admission::Full => true,
+            Admission::Admit if self.stalled || self.invoker.halted() => true,
+            Admission::Admit => !self.storage.store(body, false),
+        };
+        let from = Some(Principal::Client(body.bundle.head.client));
+        if full {
+            self.refuse(from, Ignored::Full.into(), "bundle");
+        } else if let Err(reason) = self.pool(now, head) {
+            self.refuse(from, reason, "bundle");
+        }
+    }
+
+    /// Answers a repeated bundle from store.
+    fn answer_finished(&mut self, body: &Rc<Body>) {
+        let calls = self.invoker.calls();
+        let (seqno, items) = match calls.finished(&body.seen()) {
+            Some(finished) => finished,
+            None if calls.admission(&body.seen()) == Admission::Executed => {
+                (crate::types::Seqno(0), calls.lookup(&body.seen()))
+            }
+            None => return,
+        };
+        let composed = Replies {
+            bundle: body.digest,
+            seqno,
+            items,
+        }
+        .compose();
+        for waiter in self.waiters.remove(&body.digest).unwrap_or_default() {
+            self.answer(body, &composed, &waiter);
+        }
+        self.timings.remove(&body.digest);
+    }
+
+    // The wrapped service's WSDL.
+
+    pub(super) fn described(&mut self, request: RequestId, wsdl: Result<Vec<u8>, String>) {
+        let Some((client, message_id)) = self.describing.remove(&request) else {
+            return;
+        };
+        let Some(pair) = self.keys.client(client) else {
+            return;
+        };
+        let mut out = Outgoing::back(&message_id);
+        out.action = wire::DESCRIBE_REPLY;
+        out.message_id = self.ids.urn();
+        let answer = wire::description::answer(wsdl.as_deref().ok());
+        let octets = out.seal(&answer, &[], pair);
+        self.respond(request, 200, octets);
+    }
+}

@@ -1,0 +1,330 @@
+//! The total-order invoker of a replica: executes what is ordered, in order and exactly once
+//! (Zhao 2007; R1, R13, R16).
+//!
+//! It walks batches, bundles and items, asks the table of calls what each item needs, hands one
+//! call at a time to the application and gives every reply its canonical form. The application's
+//! work is an effect: while it lasts, nothing here waits. When the application's answer is lost
+//! this replica cannot know its state: it executes no more (R21).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::crypto;
+use crate::limits;
+use crate::pbft::Delivery;
+use crate::soap::envelope::{self, Envelope, Version};
+use crate::soap::fault::{Code, Fault};
+use crate::soap::normal;
+use crate::soap::payload::{self, Packed};
+use crate::soap::xml::{Bounds, Document};
+use crate::state::calls::{Calls, Done, Step, Stored, Verdict, Wanted};
+use crate::types::{Digest, Env, Seqno};
+use crate::wire::bundle::{Call, Item};
+use crate::wire::reply::{Composed, Replies};
+
+use super::io::{Completion, Invocation, Ticket};
+use super::storage_manager::{Body, StorageManager};
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Progress {
+    /// Nothing until something is delivered or executed.
+    Idle,
+    /// Execute this on the application.
+    Execute(Ticket, Invocation),
+    /// A bundle is finished; its replies may leave.
+    Bundle(Rc<Body>, Composed),
+    /// A batch is finished.
+    Batch(Seqno),
+}
+
+#[derive(Debug)]
+struct Running {
+    delivery: Delivery,
+    bundle: usize,
+    items: Vec<Done>,
+    /// Octets and XML nodes of their replies.
+    bytes: usize,
+    nodes: usize,
+    /// The application works on the item that follows `items`.
+    ticket: Option<Ticket>,
+}
+
+impl Running {
+    fn of(delivery: Delivery) -> Self {
+        Self {
+            delivery,
+            bundle: 0,
+            items: Vec::new(),
+            bytes: 0,
+            nodes: 0,
+            ticket: None,
+        }
+    }
+
+    /// Ends an item. A reply with which the bundle's answer would be over the bounds of any reader
+    /// is left out of the answer, the same at every replica; it stays in the table of calls.
+    fn push(&mut self, done: Done) {
+        let (bytes, nodes) = match &done {
+            Done::Call(_, _, _, Some(reply)) => (reply.len(), reply.nodes()),
+            _ => (0, 0),
+        };
+        let fits = self.bytes + bytes <= limits::BUNDLE_BYTES
+            && self.nodes + nodes <= limits::XML_NODES / 2;
+        if fits {
+            self.bytes += bytes;
+            self.nodes += nodes;
+            self.items.push(done);
+        } else {
+            self.items.push(done.without_reply());
+        }
+    }
+}
+
+/// Executes in order.
+#[derive(Debug)]
+pub struct TotalOrderInvoker {
+    calls: Calls,
+    secret: [u8; 32],
+    queue: VecDeque<Delivery>,
+    running: Option<Running>,
+    tickets: u64,
+    halted: bool,
+}
+
+impl TotalOrderInvoker {
+    /// Before the first batch. The secret makes the seeds of batches (R16).
+    #[must_use]
+    pub fn new(secret: [u8; 32], calls: Calls) -> Self {
+        Self {
+            calls,
+            secret,
+            queue: VecDeque::new(),
+            running: None,
+            tickets: 0,
+            halted: false,
+        }
+    }
+
+    /// The table of calls.
+    #[must_use]
+    pub fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// Queues a batch behind those delivered before.
+    pub fn deliver(&mut self, delivery: Delivery) {
+        if !self.halted {
+            self.queue.push_back(delivery);
+        }
+    }
+
+    /// Executes no more: this replica's state is not that of the group (R19, R21).
+    pub fn halt(&mut self) {
+        self.halted = true;
+        self.queue.clear();
+        self.running = None;
+    }
+
+    /// Whether it has halted.
+    #[must_use]
+    pub fn halted(&self) -> bool {
+        self.halted
+    }
+
+    /// Whether a bundle is ordered and not finished.
+    #[must_use]
+    pub fn has(&self, digest: &Digest) -> bool {
+        let running = self.running.iter().map(|running| &running.delivery);
+        self.queue
+            .iter()
+            .chain(running)
+            .any(|delivery| delivery.bundles.contains(digest))
+    }
+
+    /// Goes on until the application is needed or there is nothing to do.
+    pub fn step(&mut self, storage: &StorageManager) -> Progress {
+        if self.running.is_none() {
+            let Some(delivery) = self.queue.pop_front() else {
+                return Progress::Idle;
+            };
+            self.running = Some(Running::of(delivery));
+        }
+        let Some(mut running) = self.running.take() else {
+            return Progress::Idle;
+        };
+        if running.ticket.is_some() {
+            self.running = Some(running);
+            return Progress::Idle;
+        }
+        loop {
+            let Some(digest) = running.delivery.bundles.get(running.bundle) else {
+                return Progress::Batch(running.delivery.seqno);
+            };
+            // Agreement delivers only what is held, and releases nothing that is not executed.
+            let Some(body) = storage.get(digest).cloned() else {
+                unreachable!("a delivered bundle's body is held");
+            };
+            if running.items.is_empty() && self.calls.repeats(&body.seen()) {
+                running.bundle += 1;
+                continue;
+            }
+            let progress = self.bundle(&mut running, body);
+            self.running = Some(running);
+            return progress;
+        }
+    }
+
+    /// Goes on with one bundle.
+    fn bundle(&mut self, running: &mut Running, body: Rc<Body>) -> Progress {
+        let seqno = running.delivery.seqno;
+        if running.items.is_empty() {
+            match self.calls.refusal(&body.seen()) {
+                Some(verdict) => {
+                    running.items = body.wanted.iter().map(|w| refused(w, verdict)).collect();
+                }
+                None => self.calls.release(&body.seen()),
+            }
+        }
+        while let Some(wanted) = body.wanted.get(running.items.len()) {
+            match self.calls.step(body.bundle.head.client, wanted, seqno) {
+                Step::Done(done) => running.push(done),
+                Step::Execute => {
+                    let Some(Item::Call(call)) = body.bundle.items.get(running.items.len()) else {
+                        unreachable!("only a call's step is Execute");
+                    };
+                    self.tickets += 1;
+                    let ticket = Ticket(self.tickets);
+                    running.ticket = Some(ticket);
+                    let env = self.env(&running.delivery);
+                    return Progress::Execute(ticket, invocation(call, env));
+                }
+            }
+        }
+        let items = std::mem::take(&mut running.items);
+        (running.bytes, running.nodes) = (0, 0);
+        let replies = Replies {
+            bundle: body.digest,
+            seqno,
+            items,
+        };
+        let composed = replies.compose();
+        self.calls
+            .finish(&body.seen(), seqno, replies.items, composed.digest);
+        running.bundle += 1;
+        Progress::Bundle(body, composed)
+    }
+
+    fn env(&self, delivery: &Delivery) -> Env {
+        let seed = crypto::hmac_seed(&self.secret, delivery.seqno, &delivery.digest);
+        Env {
+            time: delivery.time,
+            seed,
+        }
+    }
+
+    /// Takes the application's answer.
+    ///
+    /// # Errors
+    /// The answer is lost, and this replica has halted: why.
+    pub fn executed(
+        &mut self,
+        ticket: Ticket,
+        completion: Completion,
+        storage: &StorageManager,
+    ) -> Result<(), (Seqno, String)> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        if running.ticket != Some(ticket) {
+            return Ok(());
+        }
+        let seqno = running.delivery.seqno;
+        let digest = running.delivery.bundles.get(running.bundle);
+        let Some(body) = digest.and_then(|digest| storage.get(digest)) else {
+            unreachable!("a running bundle's body is held");
+        };
+        let index = running.items.len();
+        let (Some(wanted), Some(Item::Call(call))) =
+            (body.wanted.get(index), body.bundle.items.get(index))
+        else {
+            unreachable!("only a call is executed");
+        };
+        let reply = match completion {
+            Completion::Reply { status, octets } => stored(call.version, status, &octets),
+            Completion::Lost(why) => {
+                self.halt();
+                return Err((seqno, why));
+            }
+        };
+        running.ticket = None;
+        let done = self.calls.executed(body.bundle.head.client, wanted, reply);
+        running.push(done);
+        Ok(())
+    }
+
+    /// The bundle that is being executed.
+    #[must_use]
+    pub fn current(&self) -> Option<Digest> {
+        let running = self.running.as_ref()?;
+        running.delivery.bundles.get(running.bundle).copied()
+    }
+}
+
+/// How the item of a bundle ends that is a no-op whole (R1).
+fn refused(wanted: &Wanted, verdict: Verdict) -> Done {
+    match *wanted {
+        Wanted::Begin(sequence, _) | Wanted::End(sequence) => Done::NotBegun(sequence),
+        Wanted::Call(sequence, number, _) => Done::Call(sequence, number, verdict, None),
+    }
+}
+
+/// The envelope that the service gets: the same octets at every correct replica (R3).
+fn invocation(call: &Call, env: Env) -> Invocation {
+    Invocation {
+        version: call.version,
+        action: call.action.clone(),
+        envelope: envelope::of(call.version, &call.header, &call.payload),
+        env,
+    }
+}
+
+/// The form of a service's answer that is stored, voted and delivered (R13). What is no envelope
+/// is told as a fault that names the HTTP status: the same at every replica whose service gave the
+/// same answer.
+fn stored(version: Version, status: u16, octets: &[u8]) -> Stored {
+    if octets.is_empty() && (200..300).contains(&status) {
+        return Stored::new(false, Packed::default(), Packed::default());
+    }
+    read_reply(version, octets).unwrap_or_else(|| {
+        let why = format!(
+            "the service answered with HTTP status {status} and no SOAP {} envelope that can be \
+             carried",
+            version.name()
+        );
+        let octets = Fault::new(Code::Receiver, why).write(version);
+        let packed = Document::parse(&octets).map(|d| payload::pack(d.root()));
+        Stored::new(true, Packed::default(), packed.unwrap_or_default())
+    })
+}
+
+fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
+    let document = Document::parse_within(octets, &Bounds::CALL).ok()?;
+    let envelope = Envelope::read(&document).ok()?;
+    if envelope.version != version {
+        return None;
+    }
+    let mut header = Packed::default();
+    for block in &envelope.blocks {
+        header.join(normal::normalize(*block).ok()?);
+    }
+    let child = envelope.body.children().next();
+    let fault = child.is_some_and(|p| p.is(version.ns(), "Fault"));
+    let payload = child
+        .map(normal::normalize)
+        .transpose()
+        .ok()?
+        .unwrap_or_default();
+    let reply = Stored::new(fault, header, payload);
+    (reply.len() <= limits::CALL_BYTES).then_some(reply)
+}

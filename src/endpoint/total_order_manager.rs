@@ -1,0 +1,262 @@
+//! The total-order manager of a replica: drives agreement and carries out what it says
+//! (Zhao 2007).
+//!
+//! It turns agreement's messages into elements and back, keeps a message that the log must cover
+//! first until it does (R17), and signs checkpoints. It decides nothing about the order, and knows
+//! no call: what is ordered are digests.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::crypto::{Authentic, Identity, KeyError};
+use crate::error::Refused;
+use crate::log::{Held, Log, Position, Record, Synced};
+use crate::pbft::{self, Agreement, BundleHead, Delivery, Message, Output, SignedCheckpoint, To};
+use crate::soap::security::{self, DetachedSignature};
+use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, View};
+use crate::wire::agreement::{self, Item};
+
+use super::config::{AgreementConfig, Plant};
+use super::io::Event;
+use super::peer_sender::Element;
+
+/// What agreement wants done, in order.
+#[derive(Debug)]
+pub enum Action {
+    /// Append this to the log.
+    Append(Position, Record),
+    /// Queue an element for peers.
+    Send(To, Element),
+    /// Execute a batch.
+    Deliver(Delivery),
+    /// Send the body of a bundle to a peer.
+    Provide(ReplicaId, Digest),
+    /// Free bodies.
+    Release(Vec<Digest>),
+    /// Tell the operator.
+    Event(Event),
+}
+
+/// Agreement, and what it waits for.
+#[derive(Debug)]
+pub struct TotalOrderManager {
+    me: ReplicaId,
+    agreement: Agreement,
+    log: Log,
+    /// Invariant: in the order of their positions.
+    held: VecDeque<Held<(To, Element)>>,
+    /// Where the log must be before what agreement says next may leave.
+    until: Option<Position>,
+    synced: Option<Synced>,
+}
+
+impl TotalOrderManager {
+    /// Agreement in its first moment, over a log in memory.
+    #[must_use]
+    pub fn new(config: pbft::Config) -> Self {
+        Self {
+            me: config.me,
+            agreement: Agreement::new(config),
+            log: Log::new(),
+            held: VecDeque::new(),
+            until: None,
+            synced: None,
+        }
+    }
+
+    /// Agreement's numbers from the group's.
+    #[must_use]
+    pub fn config(
+        group: &AgreementConfig,
+        quorums: crate::types::Quorums,
+        me: ReplicaId,
+        plant: Option<Plant>,
+    ) -> pbft::Config {
+        pbft::Config {
+            checkpoint_interval: group.checkpoint_interval,
+            window: group.window,
+            batch_count: group.batch_count,
+            batch_bytes: group.batch_bytes,
+            batch_delay: group.batch_delay,
+            pipeline: group.pipeline,
+            request_timeout: group.request_timeout,
+            status_interval: group.status_interval,
+            clock_window: group.clock_window,
+            plant: (plant == Some(Plant::QuorumOffByOne)).then_some(pbft::Plant::QuorumOffByOne),
+            ..pbft::Config::new(quorums, me)
+        }
+    }
+
+    /// The agreement itself, for questions.
+    #[must_use]
+    pub fn agreement(&self) -> &Agreement {
+        &self.agreement
+    }
+
+    /// The view.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.agreement.view()
+    }
+
+    /// A bundle's body is held here.
+    ///
+    /// # Errors
+    /// The pool is full for its client.
+    pub fn bundle(
+        &mut self,
+        now: Now,
+        head: Authentic<BundleHead>,
+    ) -> Result<pbft::Taken, Refused> {
+        self.agreement.bundle(now, head)
+    }
+
+    /// A peer's message.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn message(&mut self, now: Now, message: Authentic<Message>) -> Result<(), Refused> {
+        self.agreement.message(now, message)
+    }
+
+    /// A batch is executed.
+    pub fn executed(&mut self, now: Now, seqno: Seqno) {
+        self.agreement.executed(now, seqno);
+    }
+
+    /// Votes for a checkpoint of the state after a batch.
+    ///
+    /// # Errors
+    /// Only if the cryptographic library fails to sign.
+    pub fn checkpoint(
+        &mut self,
+        now: Now,
+        seqno: Seqno,
+        digest: Digest,
+        identity: &Identity,
+    ) -> Result<(), KeyError> {
+        let part = agreement::checkpoint_part(seqno, self.me, &digest);
+        let signature = security::detached(&part, identity)?.octets().to_vec();
+        let vote = SignedCheckpoint {
+            seqno,
+            digest,
+            replica: self.me,
+            signature,
+        };
+        self.agreement.checkpoint(now, vote);
+        Ok(())
+    }
+
+    /// The log holds everything up to a position.
+    pub fn synced(&mut self, synced: Synced) {
+        self.synced = Some(synced);
+    }
+
+    /// The deadline passed.
+    pub fn tick(&mut self, now: Now) {
+        self.agreement.tick(now);
+    }
+
+    /// When to tick at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.agreement.deadline()
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Action> {
+        if let Some(action) = self.released() {
+            return Some(action);
+        }
+        loop {
+            let action = match self.agreement.poll()? {
+                Output::Persist(record) => {
+                    let position = self.log.append(record.clone());
+                    self.until = Some(position);
+                    // Memory mode: as safe at once as it will ever be.
+                    self.synced = Some(self.log.sync_now());
+                    Action::Append(position, record)
+                }
+                Output::Send { to, message } => {
+                    let element = element(&message);
+                    let until = self.until.unwrap_or_default();
+                    self.held.push_back(Held::new((to, element), until));
+                    match self.released() {
+                        Some(action) => action,
+                        None => continue,
+                    }
+                }
+                Output::Deliver(delivery) => Action::Deliver(delivery),
+                Output::Provide { to, digest } => Action::Provide(to, digest),
+                Output::Forward { digest } => Action::Provide(self.agreement.primary(), digest),
+                Output::Release { bundles, .. } => Action::Release(bundles),
+                other => Action::Event(self.event(other)),
+            };
+            return Some(action);
+        }
+    }
+
+    /// The next message that the log covers.
+    fn released(&mut self) -> Option<Action> {
+        let held = self.held.pop_front()?;
+        let free = held.until() == Position::default();
+        let result = match (&self.synced, free) {
+            (Some(synced), _) => held.release(synced),
+            (None, true) => held.release(&self.log.sync_now()),
+            (None, false) => Err(held),
+        };
+        match result {
+            Ok((to, element)) => Some(Action::Send(to, element)),
+            Err(held) => {
+                self.held.push_front(held);
+                None
+            }
+        }
+    }
+
+    fn event(&self, output: Output) -> Event {
+        match output {
+            Output::Overdue { .. } => Event::NoPrimary {
+                primary: self.agreement.primary(),
+                view: self.agreement.view(),
+            },
+            Output::Stable { seqno, .. } => Event::Stable(seqno),
+            Output::Diverged {
+                seqno,
+                mine,
+                theirs,
+            } => Event::Diverged {
+                seqno,
+                why: format!("its checkpoint is {mine:?}, that of 2f + 1 others {theirs:?}"),
+            },
+            Output::Stalled { seqno } => Event::Stalled(seqno),
+            Output::Resumed { seqno } => Event::Resumed(seqno),
+            Output::Behind { delivered, stable } => Event::Behind {
+                executed: delivered,
+                stable,
+            },
+            // All others are actions, matched above.
+            _ => unreachable!("not an event"),
+        }
+    }
+}
+
+fn element(message: &Message) -> Element {
+    let signature = match message {
+        Message::Checkpoint(vote) => {
+            let id = agreement::checkpoint_id(vote.seqno, vote.replica);
+            Some(Rc::new(DetachedSignature::of(&id, vote.signature.clone())))
+        }
+        _ => None,
+    };
+    let orders = matches!(
+        message,
+        Message::PrePrepare { .. } | Message::Prepare { .. } | Message::Commit { .. }
+    );
+    let octets = agreement::encode(&Item::Message(message.clone())).into();
+    Element {
+        octets,
+        signature,
+        orders,
+    }
+}

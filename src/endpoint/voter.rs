@@ -1,0 +1,332 @@
+//! The voter at the client: f + 1 equal authentic replies from distinct replicas decide (R11).
+//!
+//! It counts digests; the replies themselves come in full from one replica and are taken only if
+//! their digest is the one that won (R12). It never invents an answer: without a quorum it can
+//! only tell who answered what (R14).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::error::{Ignored, Refused, Rejected};
+use crate::types::{Digest, ReplicaId, View};
+use crate::wire::reply::{BundleReply, Reason, Replies, Timing};
+
+use super::io::Vote;
+
+/// One replica's word on one bundle.
+#[derive(Debug)]
+struct Cast {
+    digest: Digest,
+}
+
+/// The votes on one bundle.
+#[derive(Debug)]
+pub struct Ballot {
+    bundle: Digest,
+    needed: usize,
+    casts: BTreeMap<ReplicaId, Cast>,
+    waiting: BTreeMap<ReplicaId, Reason>,
+    /// Full replies by their digest, at most one for each replica.
+    full: BTreeMap<Digest, Rc<Replies>>,
+    won: Option<Digest>,
+}
+
+/// What a counted vote changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Not enough yet.
+    Undecided,
+    /// Enough equal digests, but nobody sent these replies in full: ask for them (R12).
+    WantFull,
+    /// This vote decided.
+    Decided(Decision),
+    /// Decided before, with the same digest.
+    Agreed,
+    /// Decided before, with another digest, or now so: these replicas are outvoted.
+    Outvoted,
+}
+
+/// The replies that won.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The replies.
+    pub replies: Rc<Replies>,
+    /// The view of the replica whose reply decided.
+    pub view: View,
+    /// Whose reply decided.
+    pub by: ReplicaId,
+    /// Its timestamps.
+    pub timing: Option<Timing>,
+}
+
+impl Ballot {
+    /// A ballot on the bundle that `needed` equal replies decide: f + 1.
+    #[must_use]
+    pub fn new(bundle: Digest, needed: usize) -> Self {
+        Self {
+            bundle,
+            needed,
+            casts: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            full: BTreeMap::new(),
+            won: None,
+        }
+    }
+
+    /// Counts a replica's reply; the caller has verified that `from` sent it.
+    ///
+    /// # Errors
+    /// `BadDigest` if it answers another bundle, `Misdirected` if it names another replica,
+    /// `Equivocated` if the replica said something else before, `Duplicate` if it said the same.
+    pub fn count(&mut self, from: ReplicaId, reply: BundleReply) -> Result<Counted, Refused> {
+        if reply.replica != from {
+            return Err(Rejected::Misdirected.into());
+        }
+        if reply.bundle != self.bundle {
+            return Err(Rejected::BadDigest.into());
+        }
+        let known = self.casts.get(&from).map(|cast| cast.digest);
+        if known.is_some_and(|digest| digest != reply.digest) {
+            return Err(Rejected::Equivocated.into());
+        }
+        let news = reply.replies.is_some() && !self.full.contains_key(&reply.digest);
+        if known.is_some() && !news {
+            return Err(Ignored::Duplicate.into());
+        }
+        self.waiting.remove(&from);
+        self.casts.insert(
+            from,
+            Cast {
+                digest: reply.digest,
+            },
+        );
+        if let Some(won) = self.won {
+            return Ok(if won == reply.digest {
+                Counted::Agreed
+            } else {
+                Counted::Outvoted
+            });
+        }
+        if let Some(replies) = reply.replies {
+            self.full.insert(reply.digest, Rc::new(replies));
+        }
+        Ok(self.decide(from, reply.digest, reply.view, reply.timing))
+    }
+
+    fn decide(
+        &mut self,
+        by: ReplicaId,
+        digest: Digest,
+        view: View,
+        timing: Option<Timing>,
+    ) -> Counted {
+        let equal = self
+            .casts
+            .values()
+            .filter(|cast| cast.digest == digest)
+            .count();
+        if equal < self.needed {
+            return Counted::Undecided;
+        }
+        let Some(replies) = self.full.remove(&digest) else {
+            return Counted::WantFull;
+        };
+        self.won = Some(digest);
+        self.full.clear();
+        Counted::Decided(Decision {
+            replies,
+            view,
+            by,
+            timing,
+        })
+    }
+
+    /// Takes a replica's word that the bundle waits.
+    pub fn wait(&mut self, from: ReplicaId, reason: Reason) {
+        if !self.casts.contains_key(&from) {
+            self.waiting.insert(from, reason);
+        }
+    }
+
+    /// Digest of the bundle that it is about.
+    #[must_use]
+    pub fn bundle(&self) -> Digest {
+        self.bundle
+    }
+
+    /// Whether any replica said anything.
+    #[must_use]
+    pub fn heard(&self) -> bool {
+        !self.casts.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Whether it is decided.
+    #[must_use]
+    pub fn decided(&self) -> bool {
+        self.won.is_some()
+    }
+
+    /// Whether enough equal digests are there, but not their replies in full.
+    #[must_use]
+    pub fn wants_full(&self) -> bool {
+        self.won.is_none()
+            && self.casts.values().any(|cast| {
+                self.casts
+                    .values()
+                    .filter(|c| c.digest == cast.digest)
+                    .count()
+                    >= self.needed
+            })
+    }
+
+    /// Whether every one of `n` replicas has answered.
+    #[must_use]
+    pub fn complete(&self, n: usize) -> bool {
+        self.casts.len() >= n
+    }
+
+    /// Replicas whose replies lost.
+    pub fn outvoted(&self) -> impl Iterator<Item = ReplicaId> {
+        let won = self.won;
+        self.casts
+            .iter()
+            .filter(move |(_, cast)| won.is_some_and(|won| won != cast.digest))
+            .map(|(replica, _)| *replica)
+    }
+
+    /// Who answered what.
+    #[must_use]
+    pub fn votes(&self) -> Vec<Vote> {
+        let vote = |(replica, cast): (&ReplicaId, &Cast)| Vote {
+            replica: *replica,
+            digest: cast.digest,
+            agreed: self.won == Some(cast.digest),
+        };
+        self.casts.iter().map(vote).collect()
+    }
+
+    /// One line for the fault "outcome unknown": who answered what, and why others did not (R14).
+    #[must_use]
+    pub fn account(&self, all: impl Iterator<Item = ReplicaId>) -> String {
+        let told: Vec<String> = all
+            .map(
+                |replica| match (self.casts.get(&replica), self.waiting.get(&replica)) {
+                    (Some(cast), _) => format!("replica {replica} answered {:?}", cast.digest),
+                    (None, Some(reason)) => format!("replica {replica} waits ({})", reason.name()),
+                    (None, None) => format!("replica {replica} was silent"),
+                },
+            )
+            .collect();
+        told.join(", ")
+    }
+
+    /// The reason that a weak certificate of replicas gives for waiting, if one does.
+    #[must_use]
+    pub fn reason(&self, weak: usize) -> Option<Reason> {
+        let count = |reason| self.waiting.values().filter(|r| **r == reason).count();
+        self.waiting
+            .values()
+            .copied()
+            .find(|reason| count(*reason) >= weak)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Seqno;
+
+    const BUNDLE: Digest = Digest([1; 32]);
+
+    fn reply(replica: u16, digest: u8, full: bool) -> BundleReply {
+        let replies = Replies {
+            bundle: BUNDLE,
+            seqno: Seqno(1),
+            items: Vec::new(),
+        };
+        BundleReply {
+            replica: ReplicaId(replica),
+            view: View(0),
+            bundle: BUNDLE,
+            seqno: Seqno(1),
+            digest: Digest([digest; 32]),
+            replies: full.then_some(replies),
+            timing: None,
+        }
+    }
+
+    fn count(ballot: &mut Ballot, replica: u16, digest: u8, full: bool) -> Counted {
+        ballot
+            .count(ReplicaId(replica), reply(replica, digest, full))
+            .unwrap()
+    }
+
+    #[test]
+    fn r11_f_plus_1_equal_replies_decide_and_fewer_do_not() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        assert_eq!(count(&mut ballot, 0, 7, true), Counted::Undecided);
+        assert!(matches!(
+            count(&mut ballot, 1, 7, false),
+            Counted::Decided(_)
+        ));
+    }
+
+    #[test]
+    fn r11_a_liar_that_answers_first_is_outvoted_and_named() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        count(&mut ballot, 3, 9, true);
+        count(&mut ballot, 0, 7, true);
+        assert!(matches!(
+            count(&mut ballot, 1, 7, false),
+            Counted::Decided(_)
+        ));
+        assert_eq!(ballot.outvoted().collect::<Vec<_>>(), [ReplicaId(3)]);
+    }
+
+    #[test]
+    fn r11_one_replica_cannot_vote_twice() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        count(&mut ballot, 0, 7, true);
+        let again = ballot.count(ReplicaId(0), reply(0, 7, true));
+        assert_eq!(again, Err(Ignored::Duplicate.into()));
+        let other = ballot.count(ReplicaId(0), reply(0, 8, true));
+        assert_eq!(other, Err(Rejected::Equivocated.into()));
+        let stolen = ballot.count(ReplicaId(1), reply(0, 7, true));
+        assert_eq!(stolen, Err(Rejected::Misdirected.into()));
+        assert!(!ballot.decided());
+    }
+
+    #[test]
+    fn r12_digests_alone_decide_nothing_until_the_replies_come_in_full() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        count(&mut ballot, 0, 7, false);
+        assert_eq!(count(&mut ballot, 1, 7, false), Counted::WantFull);
+        assert!(ballot.wants_full());
+        // A full reply with another digest is of no use.
+        assert_eq!(count(&mut ballot, 2, 9, true), Counted::Undecided);
+        assert!(matches!(
+            count(&mut ballot, 1, 7, true),
+            Counted::Decided(_)
+        ));
+    }
+
+    #[test]
+    fn r14_without_a_quorum_it_tells_who_answered_what() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        count(&mut ballot, 0, 7, true);
+        ballot.wait(ReplicaId(1), Reason::NoPrimary);
+        ballot.wait(ReplicaId(2), Reason::NoPrimary);
+        let account = ballot.account((0..4).map(ReplicaId));
+        assert!(account.contains("replica 0 answered 07070707"), "{account}");
+        assert!(account.contains("replica 3 was silent"), "{account}");
+        assert_eq!(ballot.reason(2), Some(Reason::NoPrimary));
+        assert_eq!(ballot.reason(3), None);
+    }
+
+    #[test]
+    fn an_answer_to_another_bundle_does_not_count() {
+        let mut ballot = Ballot::new(Digest([2; 32]), 2);
+        let wrong = ballot.count(ReplicaId(0), reply(0, 7, true));
+        assert_eq!(wrong, Err(Rejected::BadDigest.into()));
+    }
+}

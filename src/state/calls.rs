@@ -1,0 +1,622 @@
+//! The table of calls: exactly once and in order, as replicated state (R1, R4).
+//!
+//! Every correct replica drives it with the same bundles in the same order, so everything here is
+//! a function of the agreed order alone: no clock, no arrival times. It decides what each item of
+//! a bundle does (execute, answer from store, no-op) and remembers what it must to decide the
+//! same again: per call sequence the last executed number and the replies not yet released, per
+//! GroupSequence the bundles that are finished. It does not execute anything itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use crate::crypto::{self, Sha256};
+use crate::limits;
+use crate::soap::payload::Packed;
+use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
+
+/// What one item of a bundle asks for, as far as this table is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Begin a call sequence, or find that it has begun. Generations rise per client, so that a
+    /// sequence that was forgotten cannot begin again.
+    Begin(Uuid, Generation),
+    /// End a call sequence; its stored replies are freed.
+    End(Uuid),
+    /// Execute call `number` of a sequence; the digest covers all its content.
+    Call(Uuid, CallNumber, Digest),
+}
+
+/// What a client says of one of its call sequences: replies up to here are no longer needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The call sequence.
+    pub sequence: Uuid,
+    /// The highest number of which it and all lower ones are released.
+    pub up_to: CallNumber,
+}
+
+/// A bundle as this table sees it.
+#[derive(Clone, Debug)]
+pub struct Bundle<'a> {
+    /// Who signed it.
+    pub client: ClientId,
+    /// Its GroupSequence.
+    pub group_sequence: Uuid,
+    /// Its number there.
+    pub number: GroupNumber,
+    /// SHA-256 of its canonical Body.
+    pub digest: Digest,
+    /// What its client releases.
+    pub released: &'a [Released],
+    /// Its items, in order.
+    pub items: &'a [Wanted],
+}
+
+/// Why a call was or was not executed; the same at every correct replica, hence voted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Executed once, now or before; the reply is its reply.
+    Executed,
+    /// Its number was executed with other content.
+    Conflict,
+    /// A lower number of its sequence is missing: the whole bundle did nothing.
+    Gap,
+    /// Its sequence has not begun, has ended, or was forgotten: the whole bundle did nothing.
+    UnknownSequence,
+    /// Executed, and its reply is released.
+    Released,
+    /// Too many replies of this client are stored: it must release some first.
+    Full,
+}
+
+/// A reply of the application.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stored {
+    fault: bool,
+    header: Packed,
+    payload: Packed,
+    digest: Digest,
+}
+
+impl Stored {
+    /// A reply: whether it is a SOAP fault of the service; its header blocks one after the other
+    /// and the child of its Body, either of them empty where there is none. At a replica both are
+    /// packed in normal form (R13), ready to be carried; at a client they are unpacked.
+    #[must_use]
+    pub fn new(fault: bool, header: Packed, payload: Packed) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(&[u8::from(fault)]);
+        hash.update(&(header.octets.len() as u64).to_be_bytes());
+        hash.update(&header.octets);
+        hash.update(&payload.octets);
+        let digest = hash.finish();
+        Self {
+            fault,
+            header,
+            payload,
+            digest,
+        }
+    }
+
+    /// Whether it is a SOAP fault of the service.
+    #[must_use]
+    pub fn fault(&self) -> bool {
+        self.fault
+    }
+
+    /// Header blocks, one after the other.
+    #[must_use]
+    pub fn header(&self) -> &Packed {
+        &self.header
+    }
+
+    /// The child of the Body; empty for an empty Body.
+    #[must_use]
+    pub fn payload(&self) -> &Packed {
+        &self.payload
+    }
+
+    /// Octets of its content.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.header.octets.len() + self.payload.octets.len()
+    }
+
+    /// Whether it has no content.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// XML nodes of its content.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.header.nodes + self.payload.nodes
+    }
+
+    fn bytes(&self) -> usize {
+        // The constant stands for the maps' own entries.
+        self.len() + 256
+    }
+}
+
+/// How one item of a bundle ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The sequence lives, with this generation; its last executed number.
+    Began(Uuid, Generation, CallNumber),
+    /// The sequence could not begin: its generation is forgotten, or no room.
+    NotBegun(Uuid),
+    /// The sequence has ended.
+    Ended(Uuid),
+    /// The call's verdict, and its reply where there is one.
+    Call(Uuid, CallNumber, Verdict, Option<Rc<Stored>>),
+}
+
+impl Done {
+    /// The same end, its reply left out.
+    #[must_use]
+    pub fn without_reply(self) -> Self {
+        match self {
+            Self::Call(sequence, number, verdict, _) => Self::Call(sequence, number, verdict, None),
+            other => other,
+        }
+    }
+}
+
+/// What to do with one item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing; this is how it ended.
+    Done(Done),
+    /// Execute it on the application, then `executed` with the reply.
+    Execute,
+}
+
+/// Whether a bundle may enter a pool now (R1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It has something left to do.
+    Admit,
+    /// All of it is executed: answer from store.
+    Executed,
+    /// A number of it is above last + W.
+    TooFar,
+    /// The client holds as much as it may.
+    Full,
+}
+
+/// A finished bundle: what a repeated one is answered from. It holds no replies: those stay with
+/// their call sequence until the client releases them.
+#[derive(Debug)]
+struct Finished {
+    digest: Digest,
+    seqno: Seqno,
+    items: Vec<Done>,
+}
+
+#[derive(Debug)]
+struct CallSequence {
+    generation: Generation,
+    /// Invariant: every number up to here was executed, none above.
+    last: CallNumber,
+    /// Invariant: not above `last`.
+    released: CallNumber,
+    /// Invariant: holds exactly the numbers in `released + 1 ..= last`.
+    replies: BTreeMap<CallNumber, (Digest, Rc<Stored>)>,
+    /// For choosing which to forget.
+    used: Seqno,
+}
+
+#[derive(Debug, Default)]
+struct GroupSequence {
+    /// Every bundle up to here is finished.
+    contiguous: GroupNumber,
+    /// Finished ones, the newest [`FINISHED`] of them.
+    finished: BTreeMap<GroupNumber, Finished>,
+    /// Finished above `contiguous`.
+    beyond: BTreeSet<GroupNumber>,
+    used: Seqno,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    sequences: BTreeMap<Uuid, CallSequence>,
+    groups: BTreeMap<Uuid, GroupSequence>,
+    /// Nothing at or below begins again (R4).
+    floor: Generation,
+    /// Octets of stored replies.
+    stored: usize,
+}
+
+/// Finished bundles kept for one GroupSequence: more than a client may have on its legs at once.
+const FINISHED: usize = 256;
+
+/// The replicated table of calls of all clients.
+#[derive(Debug, Default)]
+pub struct Calls {
+    clients: BTreeMap<ClientId, Client>,
+    /// Digest chain over all bundle replies so far, in execution order.
+    chain: Digest,
+    /// Set by the simulator's self-test: execute what was executed.
+    skip_duplicate_check: bool,
+}
+
+impl Calls {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Plants the bug "no duplicate check", for the simulator's test of its own checkers.
+    pub fn plant_no_duplicate_check(&mut self) {
+        self.skip_duplicate_check = true;
+    }
+
+    /// Whether a pool may take the bundle (R1).
+    #[must_use]
+    pub fn admission(&self, bundle: &Bundle<'_>) -> Admission {
+        let Some(client) = self.clients.get(&bundle.client) else {
+            return Admission::Admit;
+        };
+        if client.finished(bundle).is_some() {
+            return Admission::Executed;
+        }
+        let mut left = false;
+        for item in bundle.items {
+            let Wanted::Call(sequence, number, _) = item else {
+                left = true;
+                continue;
+            };
+            let last = client
+                .sequences
+                .get(sequence)
+                .map_or(CallNumber(0), |s| s.last);
+            if number.0 > last.0.saturating_add(limits::CALL_WINDOW) {
+                return Admission::TooFar;
+            }
+            left |= *number > last;
+        }
+        match (left, client.stored > limits::STORED_REPLY_BYTES) {
+            (false, _) => Admission::Executed,
+            (true, true) => Admission::Full,
+            (true, false) => Admission::Admit,
+        }
+    }
+
+    /// Where a repeated bundle was ordered, and how each of its items ended.
+    #[must_use]
+    pub fn finished(&self, bundle: &Bundle<'_>) -> Option<(Seqno, Vec<Done>)> {
+        let client = self.clients.get(&bundle.client)?;
+        let finished = client.finished(bundle)?;
+        let items = finished
+            .items
+            .iter()
+            .map(|done| client.with_reply(done))
+            .collect();
+        Some((finished.seqno, items))
+    }
+
+    /// Whether the very bundle is finished: ordered a second time, it does nothing.
+    #[must_use]
+    pub fn repeats(&self, bundle: &Bundle<'_>) -> bool {
+        let client = self.clients.get(&bundle.client);
+        !self.skip_duplicate_check && client.is_some_and(|c| c.finished(bundle).is_some())
+    }
+
+    /// How calls that were all executed before ended; nothing is changed. For a bundle whose
+    /// admission is [`Admission::Executed`] and that is not the one they were executed with.
+    #[must_use]
+    pub fn lookup(&self, bundle: &Bundle<'_>) -> Vec<Done> {
+        let sequences = self
+            .clients
+            .get(&bundle.client)
+            .map(|client| &client.sequences);
+        let look = |item: &Wanted| match *item {
+            Wanted::Begin(sequence, _) | Wanted::End(sequence) => Done::NotBegun(sequence),
+            Wanted::Call(sequence, number, digest) => {
+                let known = sequences.and_then(|s| s.get(&sequence));
+                let (verdict, reply) = known.map_or((Verdict::UnknownSequence, None), |known| {
+                    known.repeated(number, digest)
+                });
+                Done::Call(sequence, number, verdict, reply)
+            }
+        };
+        bundle.items.iter().map(look).collect()
+    }
+
+    /// The highest group number of which it and all lower ones are finished (R4).
+    #[must_use]
+    pub fn contiguous(&self, client: ClientId, group_sequence: Uuid) -> GroupNumber {
+        let group = self
+            .clients
+            .get(&client)
+            .and_then(|c| c.groups.get(&group_sequence));
+        group.map_or(GroupNumber(0), |g| g.contiguous)
+    }
+
+    /// The verdict that makes a whole bundle a no-op (R1), if one of its items does.
+    #[must_use]
+    pub fn refusal(&self, bundle: &Bundle<'_>) -> Option<Verdict> {
+        let client = self.clients.get(&bundle.client);
+        let mut last: BTreeMap<Uuid, CallNumber> = BTreeMap::new();
+        for item in bundle.items {
+            match item {
+                Wanted::Begin(sequence, generation) => {
+                    let live = client
+                        .and_then(|c| c.sequences.get(sequence))
+                        .map(|s| s.last);
+                    let floor = client.map_or(Generation(0), |c| c.floor);
+                    if live.is_some() || *generation > floor {
+                        last.insert(*sequence, live.unwrap_or_default());
+                    }
+                }
+                Wanted::End(_) => {}
+                Wanted::Call(sequence, number, _) => {
+                    let live = client
+                        .and_then(|c| c.sequences.get(sequence))
+                        .map(|s| s.last);
+                    let Some(known) = last.get(sequence).copied().or(live) else {
+                        return Some(Verdict::UnknownSequence);
+                    };
+                    if number.0 > known.0.saturating_add(1) {
+                        return Some(Verdict::Gap);
+                    }
+                    last.insert(*sequence, known.max(*number));
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes the client's releases; first of all steps of a bundle that is not refused.
+    pub fn release(&mut self, bundle: &Bundle<'_>) {
+        let client = self.clients.entry(bundle.client).or_default();
+        for released in bundle.released {
+            let Some(sequence) = client.sequences.get_mut(&released.sequence) else {
+                continue;
+            };
+            client.stored -= sequence.release(released.up_to);
+        }
+    }
+
+    /// What to do with one item of the bundle that is being executed at `seqno`.
+    pub fn step(&mut self, client: ClientId, item: &Wanted, seqno: Seqno) -> Step {
+        let skip = self.skip_duplicate_check;
+        let client = self.clients.entry(client).or_default();
+        match *item {
+            Wanted::Begin(sequence, generation) => {
+                Step::Done(client.begin(sequence, generation, seqno))
+            }
+            Wanted::End(sequence) => {
+                client.forget(sequence);
+                Step::Done(Done::Ended(sequence))
+            }
+            Wanted::Call(sequence, number, digest) => {
+                let full = client.stored > limits::STORED_REPLY_BYTES;
+                let Some(known) = client.sequences.get_mut(&sequence) else {
+                    let verdict = Verdict::UnknownSequence;
+                    return Step::Done(Done::Call(sequence, number, verdict, None));
+                };
+                known.used = seqno;
+                if number > known.last || skip {
+                    if full {
+                        return Step::Done(Done::Call(sequence, number, Verdict::Full, None));
+                    }
+                    return Step::Execute;
+                }
+                let (verdict, reply) = known.repeated(number, digest);
+                Step::Done(Done::Call(sequence, number, verdict, reply))
+            }
+        }
+    }
+
+    /// Takes the reply of a call whose step was [`Step::Execute`].
+    pub fn executed(&mut self, client: ClientId, item: &Wanted, reply: Stored) -> Done {
+        let Wanted::Call(sequence, number, digest) = *item else {
+            unreachable!("only a call's step is Execute");
+        };
+        let client = self.clients.entry(client).or_default();
+        let reply = Rc::new(reply);
+        if let Some(known) = client.sequences.get_mut(&sequence) {
+            known.last = known.last.max(number);
+            client.stored += reply.bytes();
+            if let Some((_, old)) = known.replies.insert(number, (digest, reply.clone())) {
+                client.stored -= old.bytes();
+            }
+        }
+        Done::Call(sequence, number, Verdict::Executed, Some(reply))
+    }
+
+    /// Ends a bundle: remembers how, and chains the digest of its replies.
+    pub fn finish(&mut self, bundle: &Bundle<'_>, seqno: Seqno, items: Vec<Done>, replies: Digest) {
+        self.chain = chained(self.chain, seqno, replies);
+        let client = self.clients.entry(bundle.client).or_default();
+        let group = client.group(bundle.group_sequence, seqno);
+        group.used = seqno;
+        let items = items.into_iter().map(Done::without_reply).collect();
+        let finished = Finished {
+            digest: bundle.digest,
+            seqno,
+            items,
+        };
+        group.finished.insert(bundle.number, finished);
+        while group.finished.len() > FINISHED {
+            group.finished.pop_first();
+        }
+        group.beyond.insert(bundle.number);
+        while group.beyond.remove(&group.contiguous.next()) {
+            group.contiguous = group.contiguous.next();
+        }
+    }
+
+    /// The digest that a checkpoint carries: over the table and the chain of all replies.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        hash.update(&self.chain.0);
+        for (id, client) in &self.clients {
+            hash.update(&id.0.0);
+            hash.update(&client.floor.0.to_be_bytes());
+            hash.update(&(client.sequences.len() as u64).to_be_bytes());
+            for (uuid, sequence) in &client.sequences {
+                hash.update(uuid.as_bytes());
+                for number in [
+                    sequence.generation.0,
+                    sequence.last.0,
+                    sequence.released.0,
+                    sequence.used.0,
+                    sequence.replies.len() as u64,
+                ] {
+                    hash.update(&number.to_be_bytes());
+                }
+                for (number, (call, reply)) in &sequence.replies {
+                    hash.update(&number.0.to_be_bytes());
+                    hash.update(&call.0);
+                    hash.update(&reply.digest.0);
+                }
+            }
+            hash.update(&(client.groups.len() as u64).to_be_bytes());
+            for (uuid, group) in &client.groups {
+                hash.update(uuid.as_bytes());
+                hash.update(&group.contiguous.0.to_be_bytes());
+                hash.update(&group.used.0.to_be_bytes());
+                for (number, finished) in &group.finished {
+                    hash.update(&number.0.to_be_bytes());
+                    hash.update(&finished.digest.0);
+                    hash.update(&finished.seqno.0.to_be_bytes());
+                }
+            }
+        }
+        hash.finish()
+    }
+
+    /// Octets of stored replies of all clients, for `status` and for tests of the bound.
+    #[must_use]
+    pub fn stored_bytes(&self) -> usize {
+        self.clients.values().map(|c| c.stored).sum()
+    }
+}
+
+fn chained(chain: Digest, seqno: Seqno, replies: Digest) -> Digest {
+    let mut octets = [0; 72];
+    octets[..32].copy_from_slice(&chain.0);
+    octets[32..40].copy_from_slice(&seqno.0.to_be_bytes());
+    octets[40..].copy_from_slice(&replies.0);
+    crypto::sha256(&octets)
+}
+
+impl CallSequence {
+    /// What a call gets whose number was executed.
+    fn repeated(&self, number: CallNumber, digest: Digest) -> (Verdict, Option<Rc<Stored>>) {
+        match self.replies.get(&number) {
+            None => (Verdict::Released, None),
+            Some((before, _)) if *before != digest => (Verdict::Conflict, None),
+            Some((_, reply)) => (Verdict::Executed, Some(reply.clone())),
+        }
+    }
+
+    /// Frees replies; returns how many octets.
+    fn release(&mut self, up_to: CallNumber) -> usize {
+        let up_to = up_to.min(self.last);
+        if up_to <= self.released {
+            return 0;
+        }
+        self.released = up_to;
+        let kept = self.replies.split_off(&up_to.next());
+        let freed = std::mem::replace(&mut self.replies, kept);
+        freed.values().map(|(_, reply)| reply.bytes()).sum()
+    }
+}
+
+impl Client {
+    fn finished(&self, bundle: &Bundle<'_>) -> Option<&Finished> {
+        let finished = self
+            .groups
+            .get(&bundle.group_sequence)?
+            .finished
+            .get(&bundle.number)?;
+        (finished.digest == bundle.digest).then_some(finished)
+    }
+
+    /// The item's end with its reply, if that is still stored.
+    fn with_reply(&self, done: &Done) -> Done {
+        let Done::Call(sequence, number, Verdict::Executed, _) = *done else {
+            return done.clone();
+        };
+        let stored = self
+            .sequences
+            .get(&sequence)
+            .and_then(|s| s.replies.get(&number));
+        match stored {
+            Some((_, reply)) => {
+                Done::Call(sequence, number, Verdict::Executed, Some(reply.clone()))
+            }
+            None => Done::Call(sequence, number, Verdict::Released, None),
+        }
+    }
+
+    fn begin(&mut self, sequence: Uuid, generation: Generation, seqno: Seqno) -> Done {
+        if let Some(known) = self.sequences.get_mut(&sequence) {
+            known.used = seqno;
+            return Done::Began(sequence, known.generation, known.last);
+        }
+        if generation <= self.floor {
+            return Done::NotBegun(sequence);
+        }
+        if self.sequences.len() >= limits::CALL_SEQUENCES {
+            self.forget_one();
+        }
+        let begun = CallSequence {
+            generation,
+            last: CallNumber(0),
+            released: CallNumber(0),
+            replies: BTreeMap::new(),
+            used: seqno,
+        };
+        self.sequences.insert(sequence, begun);
+        Done::Began(sequence, generation, CallNumber(0))
+    }
+
+    /// Forgets the sequence that was not used for longest.
+    fn forget_one(&mut self) {
+        let oldest = self
+            .sequences
+            .iter()
+            .min_by_key(|(uuid, s)| (s.used, s.generation, **uuid));
+        if let Some(uuid) = oldest.map(|(uuid, _)| *uuid) {
+            self.forget(uuid);
+        }
+    }
+
+    fn forget(&mut self, sequence: Uuid) {
+        let Some(gone) = self.sequences.remove(&sequence) else {
+            return;
+        };
+        self.floor = self.floor.max(gone.generation);
+        self.stored -= gone
+            .replies
+            .values()
+            .map(|(_, reply)| reply.bytes())
+            .sum::<usize>();
+    }
+
+    /// The GroupSequence, begun if it is new; the one not used for longest makes room.
+    fn group(&mut self, uuid: Uuid, seqno: Seqno) -> &mut GroupSequence {
+        if !self.groups.contains_key(&uuid) && self.groups.len() >= limits::GROUP_SEQUENCES {
+            let oldest = self.groups.iter().min_by_key(|(uuid, g)| (g.used, **uuid));
+            if let Some(uuid) = oldest.map(|(uuid, _)| *uuid) {
+                self.groups.remove(&uuid);
+            }
+        }
+        let group = self.groups.entry(uuid).or_default();
+        group.used = seqno;
+        group
+    }
+}
+
+#[cfg(test)]
+mod tests;

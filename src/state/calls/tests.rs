@@ -1,0 +1,286 @@
+//! Each rule that the table of calls keeps, by name.
+
+use super::*;
+
+const CLIENT: ClientId = ClientId(Digest([7; 32]));
+const SEQUENCE: Uuid = Uuid::from_u128(1);
+const GROUP: Uuid = Uuid::from_u128(2);
+
+fn call(number: u64) -> Wanted {
+    Wanted::Call(
+        SEQUENCE,
+        CallNumber(number),
+        crypto::sha256(&number.to_be_bytes()),
+    )
+}
+
+fn reply(text: &str) -> Stored {
+    let octets = text.as_bytes().to_vec();
+    Stored::new(
+        false,
+        Packed::default(),
+        Packed {
+            octets,
+            ..Packed::default()
+        },
+    )
+}
+
+/// Runs bundles as a replica does and counts what the application was asked.
+struct Run {
+    calls: Calls,
+    seqno: Seqno,
+    number: GroupNumber,
+    asked: usize,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self {
+            calls: Calls::new(),
+            seqno: Seqno(0),
+            number: GroupNumber(0),
+            asked: 0,
+        }
+    }
+
+    fn begun() -> Self {
+        let mut run = Self::new();
+        run.bundle(&[], &[Wanted::Begin(SEQUENCE, Generation(1))])
+            .unwrap();
+        run
+    }
+
+    fn bundle(&mut self, released: &[Released], items: &[Wanted]) -> Result<Vec<Done>, Verdict> {
+        self.number = self.number.next();
+        self.numbered(self.number, released, items)
+    }
+
+    fn numbered(
+        &mut self,
+        number: GroupNumber,
+        released: &[Released],
+        items: &[Wanted],
+    ) -> Result<Vec<Done>, Verdict> {
+        self.seqno = self.seqno.next();
+        let digest = crypto::sha256(format!("{number}{items:?}").as_bytes());
+        let bundle = Bundle {
+            client: CLIENT,
+            group_sequence: GROUP,
+            number,
+            digest,
+            released,
+            items,
+        };
+        if let Some(verdict) = self.calls.refusal(&bundle) {
+            return Err(verdict);
+        }
+        self.calls.release(&bundle);
+        let mut done = Vec::new();
+        for item in items {
+            done.push(match self.calls.step(CLIENT, item, self.seqno) {
+                Step::Done(done) => done,
+                Step::Execute => {
+                    self.asked += 1;
+                    self.calls
+                        .executed(CLIENT, item, reply(&format!("reply {}", self.asked)))
+                }
+            });
+        }
+        self.calls.finish(&bundle, self.seqno, done.clone(), digest);
+        Ok(done)
+    }
+}
+
+fn verdicts(done: &[Done]) -> Vec<Verdict> {
+    done.iter()
+        .map(|d| match d {
+            Done::Call(_, _, verdict, _) => *verdict,
+            other => panic!("{other:?} is not a call's end"),
+        })
+        .collect()
+}
+
+#[test]
+fn r1_a_number_executes_once_and_then_gives_its_stored_reply() {
+    let mut run = Run::begun();
+    let first = run.bundle(&[], &[call(1)]).unwrap();
+    let again = run.bundle(&[], &[call(1)]).unwrap();
+    assert_eq!(first, again);
+    assert_eq!(run.asked, 1);
+}
+
+#[test]
+fn r1_an_executed_number_with_other_content_is_a_conflict() {
+    let mut run = Run::begun();
+    run.bundle(&[], &[call(1)]).unwrap();
+    let other = Wanted::Call(SEQUENCE, CallNumber(1), crypto::sha256(b"other"));
+    assert_eq!(
+        verdicts(&run.bundle(&[], &[other]).unwrap()),
+        [Verdict::Conflict]
+    );
+    assert_eq!(run.asked, 1);
+}
+
+#[test]
+fn r1_a_gap_makes_the_whole_bundle_a_no_op() {
+    let mut run = Run::begun();
+    assert_eq!(run.bundle(&[], &[call(1), call(3)]), Err(Verdict::Gap));
+    assert_eq!(run.asked, 0);
+    assert_eq!(
+        verdicts(&run.bundle(&[], &[call(1), call(2)]).unwrap()).len(),
+        2
+    );
+}
+
+#[test]
+fn r1_a_call_on_a_sequence_that_never_began_is_a_no_op() {
+    assert_eq!(
+        Run::new().bundle(&[], &[call(1)]),
+        Err(Verdict::UnknownSequence)
+    );
+}
+
+#[test]
+fn r1_a_pool_refuses_numbers_above_last_plus_w() {
+    let run = Run::begun();
+    let at = |number| {
+        let items = [call(number)];
+        run.calls.admission(&Bundle {
+            client: CLIENT,
+            group_sequence: GROUP,
+            number: GroupNumber(9),
+            digest: Digest([1; 32]),
+            released: &[],
+            items: &items,
+        })
+    };
+    assert_eq!(at(limits::CALL_WINDOW), Admission::Admit);
+    assert_eq!(at(limits::CALL_WINDOW + 1), Admission::TooFar);
+}
+
+#[test]
+fn r1_released_replies_are_freed_and_never_given_again() {
+    let mut run = Run::begun();
+    run.bundle(&[], &[call(1), call(2)]).unwrap();
+    let full = run.calls.stored_bytes();
+    let mark = Released {
+        sequence: SEQUENCE,
+        up_to: CallNumber(1),
+    };
+    assert_eq!(
+        verdicts(&run.bundle(&[mark], &[call(1)]).unwrap()),
+        [Verdict::Released]
+    );
+    assert!(run.calls.stored_bytes() < full);
+    assert_eq!(run.asked, 2);
+}
+
+#[test]
+fn r1_a_release_of_what_is_not_executed_frees_only_what_is() {
+    let mut run = Run::begun();
+    run.bundle(&[], &[call(1)]).unwrap();
+    let mark = Released {
+        sequence: SEQUENCE,
+        up_to: CallNumber(u64::MAX),
+    };
+    run.bundle(&[mark], &[call(2)]).unwrap();
+    assert_eq!(
+        verdicts(&run.bundle(&[], &[call(2)]).unwrap()),
+        [Verdict::Executed]
+    );
+}
+
+#[test]
+fn r4_a_begin_is_idempotent_and_tells_the_last_executed_number() {
+    let mut run = Run::begun();
+    run.bundle(&[], &[call(1)]).unwrap();
+    let begin = Wanted::Begin(SEQUENCE, Generation(5));
+    let done = run.bundle(&[], &[begin]).unwrap();
+    assert_eq!(done, [Done::Began(SEQUENCE, Generation(1), CallNumber(1))]);
+}
+
+#[test]
+fn r4_a_forgotten_sequence_never_begins_again() {
+    let mut run = Run::begun();
+    run.bundle(&[], &[call(1)]).unwrap();
+    run.bundle(&[], &[Wanted::End(SEQUENCE)]).unwrap();
+    // The old bundles, replayed by whoever kept them.
+    let begin = Wanted::Begin(SEQUENCE, Generation(1));
+    assert_eq!(
+        run.bundle(&[], &[begin.clone(), call(1)]),
+        Err(Verdict::UnknownSequence)
+    );
+    assert_eq!(
+        run.bundle(&[], &[begin]).unwrap(),
+        [Done::NotBegun(SEQUENCE)]
+    );
+    assert_eq!(run.asked, 1);
+}
+
+#[test]
+fn r4_the_sequence_unused_for_longest_makes_room() {
+    let mut run = Run::begun();
+    for i in 0..limits::CALL_SEQUENCES as u64 {
+        let uuid = Uuid::from_u128(100 + u128::from(i));
+        run.bundle(&[], &[Wanted::Begin(uuid, Generation(2 + i))])
+            .unwrap();
+    }
+    assert_eq!(run.bundle(&[], &[call(1)]), Err(Verdict::UnknownSequence));
+}
+
+#[test]
+fn r4_the_contiguous_group_number_waits_for_a_hole() {
+    let mut run = Run::begun();
+    run.numbered(GroupNumber(3), &[], &[call(1)]).unwrap();
+    assert_eq!(run.calls.contiguous(CLIENT, GROUP), GroupNumber(1));
+    run.numbered(GroupNumber(2), &[], &[call(2)]).unwrap();
+    assert_eq!(run.calls.contiguous(CLIENT, GROUP), GroupNumber(3));
+}
+
+#[test]
+fn r2_a_repeated_bundle_is_answered_from_store() {
+    let mut run = Run::begun();
+    let items = [call(1)];
+    let done = run.bundle(&[], &items).unwrap();
+    let digest = crypto::sha256(format!("{}{items:?}", run.number).as_bytes());
+    let mut bundle = Bundle {
+        client: CLIENT,
+        group_sequence: GROUP,
+        number: run.number,
+        digest,
+        released: &[],
+        items: &items,
+    };
+    assert_eq!(run.calls.finished(&bundle), Some((run.seqno, done)));
+    assert_eq!(run.calls.admission(&bundle), Admission::Executed);
+    // Another content under the same group number is not answered with it.
+    bundle.digest = Digest([9; 32]);
+    assert_eq!(run.calls.finished(&bundle), None);
+}
+
+#[test]
+fn the_digest_covers_replies_and_their_order() {
+    let (mut a, mut b) = (Run::begun(), Run::begun());
+    assert_eq!(a.calls.digest(), b.calls.digest());
+    a.bundle(&[], &[call(1)]).unwrap();
+    b.asked = 5;
+    b.bundle(&[], &[call(1)]).unwrap();
+    assert_ne!(a.calls.digest(), b.calls.digest());
+}
+
+#[test]
+fn memory_is_flat_over_many_calls() {
+    let mut run = Run::begun();
+    for number in 1..=10_000 {
+        let mark = Released {
+            sequence: SEQUENCE,
+            up_to: CallNumber(number - 1),
+        };
+        run.bundle(&[mark], &[call(number)]).unwrap();
+    }
+    let client = &run.calls.clients[&CLIENT];
+    assert!(client.stored < 1_000);
+    assert!(client.groups[&GROUP].finished.len() <= FINISHED);
+    assert!(client.groups[&GROUP].beyond.is_empty());
+}

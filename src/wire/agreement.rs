@@ -1,0 +1,316 @@
+//! The Body of an envelope between replicas: 1 to 1,024 agreement elements (R6).
+//!
+//! An element is encoded once, when it is queued, and the same octets go to every peer: they stand
+//! inside `soap:Body` and `b:Agreement`, which declare the prefixes `soap`, `wsu` and `b`, so a
+//! fragment declares nothing and the whole is in Exclusive C14N form.
+
+use std::io::Write;
+
+use crate::error::{Refused, Rejected};
+use crate::limits;
+use crate::pbft::{Batch, Has, Message, Open, STATUS_OPEN, SignedCheckpoint, Status};
+use crate::soap::namespaces::{BFT, SOAP12, WSU};
+use crate::soap::security::{Part, ids};
+use crate::soap::xml::Element;
+use crate::types::{Digest, ReplicaId, Seqno, Time, View};
+
+use super::{attribute, base64_of, bytes, digest, expect, is, number, schema};
+
+/// One element of an agreement Body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A message of the agreement protocol.
+    Message(Message),
+    /// A client's bundle, forwarded with its client's signature (R5, R7).
+    Body(Forwarded),
+}
+
+/// A bundle as a replica forwards it: nothing but what its client signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The client's ds:Signature, canonical.
+    pub signature: Vec<u8>,
+    /// The soap:Body that it covers, canonical.
+    pub octets: Vec<u8>,
+}
+
+/// wsu:Id of a checkpoint element, to which its own signature refers.
+#[must_use]
+pub fn checkpoint_id(seqno: Seqno, replica: ReplicaId) -> String {
+    format!("cp-{seqno}-{replica}")
+}
+
+/// The checkpoint element alone, canonical: what its replica signs.
+#[must_use]
+pub fn checkpoint_part(seqno: Seqno, replica: ReplicaId, digest: &Digest) -> Part {
+    let mut out = Vec::with_capacity(320);
+    let (b, wsu) = (BFT.uri, WSU.uri);
+    let declared = format!(" xmlns:b=\"{b}\" xmlns:wsu=\"{wsu}\"");
+    checkpoint(&mut out, &declared, seqno, replica, digest);
+    Part::new(checkpoint_id(seqno, replica), out)
+}
+
+fn checkpoint(out: &mut Vec<u8>, declared: &str, seqno: Seqno, by: ReplicaId, digest: &Digest) {
+    let id = checkpoint_id(seqno, by);
+    let digest = base64_of(&digest.0);
+    put(
+        out,
+        format_args!(
+            "<b:Checkpoint{declared} replica=\"{by}\" seqno=\"{seqno}\" wsu:Id=\"{id}\">{digest}</b:Checkpoint>"
+        ),
+    );
+}
+
+/// Encodes one element as a fragment for [`body`].
+#[must_use]
+pub fn encode(item: &Item) -> Vec<u8> {
+    let mut out = Vec::with_capacity(160);
+    match item {
+        Item::Message(message) => encode_message(&mut out, message),
+        Item::Body(forwarded) => put(
+            &mut out,
+            format_args!(
+                "<b:Body><b:Signature>{}</b:Signature><b:Octets>{}</b:Octets></b:Body>",
+                base64_of(&forwarded.signature),
+                base64_of(&forwarded.octets)
+            ),
+        ),
+    }
+    out
+}
+
+fn encode_message(out: &mut Vec<u8>, message: &Message) {
+    match message {
+        Message::PrePrepare { view, seqno, batch } => {
+            let time = batch.time.0;
+            put(
+                out,
+                format_args!("<b:PrePrepare seqno=\"{seqno}\" time=\"{time}\" view=\"{view}\">"),
+            );
+            digests(out, &batch.bundles);
+            out.extend_from_slice(b"</b:PrePrepare>");
+        }
+        Message::Prepare {
+            view,
+            seqno,
+            digest,
+        } => vote(out, "Prepare", *view, *seqno, digest),
+        Message::Commit {
+            view,
+            seqno,
+            digest,
+        } => vote(out, "Commit", *view, *seqno, digest),
+        Message::Checkpoint(signed) => {
+            checkpoint(out, "", signed.seqno, signed.replica, &signed.digest);
+        }
+        Message::Status(status) => encode_status(out, status),
+        Message::Fetch(wanted) => {
+            out.extend_from_slice(b"<b:Fetch>");
+            digests(out, wanted);
+            out.extend_from_slice(b"</b:Fetch>");
+        }
+        Message::Decided { seqno, batch } => {
+            let time = batch.time.0;
+            put(
+                out,
+                format_args!("<b:Decided seqno=\"{seqno}\" time=\"{time}\">"),
+            );
+            digests(out, &batch.bundles);
+            out.extend_from_slice(b"</b:Decided>");
+        }
+    }
+}
+
+fn vote(out: &mut Vec<u8>, kind: &str, view: View, seqno: Seqno, digest: &Digest) {
+    let digest = base64_of(&digest.0);
+    put(
+        out,
+        format_args!("<b:{kind} seqno=\"{seqno}\" view=\"{view}\">{digest}</b:{kind}>"),
+    );
+}
+
+const HAS: [(Has, &str); 3] = [
+    (Has::PrePrepare, "pre-prepare"),
+    (Has::Prepared, "prepared"),
+    (Has::Committed, "committed"),
+];
+
+fn encode_status(out: &mut Vec<u8>, status: &Status) {
+    let (asks, delivered) = (status.asks, status.delivered);
+    let (stable, view) = (status.stable, status.view);
+    put(
+        out,
+        format_args!(
+            "<b:Status asks=\"{asks}\" delivered=\"{delivered}\" stable=\"{stable}\" view=\"{view}\">"
+        ),
+    );
+    for open in &status.open {
+        let has = HAS
+            .iter()
+            .find(|(has, _)| *has == open.has)
+            .map_or("", |(_, name)| name);
+        put(
+            out,
+            format_args!("<b:Open has=\"{has}\" seqno=\"{}\"></b:Open>", open.seqno),
+        );
+    }
+    out.extend_from_slice(b"</b:Status>");
+}
+
+fn read_status(element: Element<'_, '_>) -> Result<Status, Refused> {
+    let mut open = Vec::new();
+    for child in element.children() {
+        expect(child, "Open")?;
+        if open.len() == STATUS_OPEN {
+            return Err(Rejected::TooLarge.into());
+        }
+        let name = attribute(child, "has")?;
+        let has = HAS.iter().find(|(_, n)| *n == name).map(|(has, _)| *has);
+        open.push(Open {
+            seqno: Seqno(number(child, "seqno")?),
+            has: schema(has)?,
+        });
+    }
+    Ok(Status {
+        view: View(number(element, "view")?),
+        delivered: Seqno(number(element, "delivered")?),
+        stable: Seqno(number(element, "stable")?),
+        asks: schema(attribute(element, "asks")?.parse().ok())?,
+        open,
+    })
+}
+
+fn digests(out: &mut Vec<u8>, all: &[Digest]) {
+    for one in all {
+        put(
+            out,
+            format_args!("<b:Digest>{}</b:Digest>", base64_of(&one.0)),
+        );
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+/// The soap:Body around encoded elements, canonical, with wsu:Id `body`.
+#[must_use]
+pub fn body<'a>(fragments: impl Iterator<Item = &'a [u8]>) -> Part {
+    let mut out = Vec::with_capacity(1_024);
+    put(
+        &mut out,
+        format_args!(
+            "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"body\"><b:Agreement xmlns:b=\"{}\">",
+            SOAP12.uri, WSU.uri, BFT.uri
+        ),
+    );
+    for fragment in fragments {
+        out.extend_from_slice(fragment);
+    }
+    out.extend_from_slice(b"</b:Agreement></soap:Body>");
+    Part::new(ids::BODY, out)
+}
+
+/// The elements of a Body's `b:Agreement`, each still to be [`read`].
+///
+/// # Errors
+/// `Schema` if it is another element or empty, `TooLarge` above the bound.
+pub fn elements<'d, 'a>(agreement: Element<'d, 'a>) -> Result<Vec<Element<'d, 'a>>, Refused> {
+    expect(agreement, "Agreement")?;
+    let all: Vec<_> = agreement
+        .children()
+        .take(limits::AGREEMENT_ELEMENTS + 1)
+        .collect();
+    if all.len() > limits::AGREEMENT_ELEMENTS {
+        return Err(Rejected::TooLarge.into());
+    }
+    schema((!all.is_empty()).then_some(all))
+}
+
+/// Reads one element. A checkpoint comes without its signature: the caller finds it by
+/// [`checkpoint_id`] among those that were verified.
+///
+/// # Errors
+/// `Schema` or `TooLarge`.
+pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
+    if !element.ns().eq(BFT.uri) {
+        return Err(Rejected::Schema.into());
+    }
+    let message = match element.local() {
+        "PrePrepare" => Message::PrePrepare {
+            view: View(number(element, "view")?),
+            seqno: Seqno(number(element, "seqno")?),
+            batch: batch(element)?,
+        },
+        "Prepare" | "Commit" => read_vote(element)?,
+        "Checkpoint" => Message::Checkpoint(SignedCheckpoint {
+            seqno: Seqno(number(element, "seqno")?),
+            replica: replica(element)?,
+            digest: digest(&element.text())?,
+            signature: Vec::new(),
+        }),
+        "Status" => Message::Status(read_status(element)?),
+        "Fetch" => Message::Fetch(read_digests(element, limits::FETCH_DIGESTS)?),
+        "Decided" => Message::Decided {
+            seqno: Seqno(number(element, "seqno")?),
+            batch: batch(element)?,
+        },
+        "Body" => return read_body(element),
+        _ => return Err(Rejected::Schema.into()),
+    };
+    Ok(Item::Message(message))
+}
+
+fn read_vote(element: Element<'_, '_>) -> Result<Message, Refused> {
+    let view = View(number(element, "view")?);
+    let seqno = Seqno(number(element, "seqno")?);
+    let digest = digest(&element.text())?;
+    Ok(match element.local() {
+        "Prepare" => Message::Prepare {
+            view,
+            seqno,
+            digest,
+        },
+        _ => Message::Commit {
+            view,
+            seqno,
+            digest,
+        },
+    })
+}
+
+fn read_body(element: Element<'_, '_>) -> Result<Item, Refused> {
+    let mut children = element.children();
+    let signature = schema(children.next().filter(|e| is(*e, "Signature")))?;
+    let octets = schema(children.next().filter(|e| is(*e, "Octets")))?;
+    schema(children.next().is_none().then_some(()))?;
+    Ok(Item::Body(Forwarded {
+        signature: bytes(&signature.text(), limits::ENVELOPE_BYTES)?,
+        octets: bytes(&octets.text(), limits::BUNDLE_BYTES + limits::CALL_BYTES)?,
+    }))
+}
+
+fn batch(element: Element<'_, '_>) -> Result<Batch, Refused> {
+    let time = Time(number(element, "time")?);
+    Ok(Batch {
+        time,
+        bundles: read_digests(element, limits::BATCH_BUNDLES)?,
+    })
+}
+
+fn read_digests(element: Element<'_, '_>, limit: usize) -> Result<Vec<Digest>, Refused> {
+    let mut all = Vec::new();
+    for child in element.children() {
+        expect(child, "Digest")?;
+        if all.len() == limit {
+            return Err(Rejected::TooLarge.into());
+        }
+        all.push(digest(&child.text())?);
+    }
+    Ok(all)
+}
+
+fn replica(element: Element<'_, '_>) -> Result<ReplicaId, Refused> {
+    schema(attribute(element, "replica")?.parse().ok().map(ReplicaId))
+}

@@ -1,0 +1,440 @@
+//! A replica's answer to a bundle: the replies in full or their digest (R12), or the word that the
+//! bundle still waits and why (R14).
+//!
+//! What is voted is the canonical `b:Replies` element: it names the bundle, the Seqno and for each
+//! item how it ended. Who says it, in which view and how long it took stand outside of it.
+
+use std::rc::Rc;
+
+use crate::crypto::{self, Sha256};
+use crate::error::{Refused, Rejected};
+use crate::limits;
+use crate::soap::c14n::{self, PrefixList};
+use crate::soap::namespaces::{BFT, SOAP12, WSU};
+use crate::soap::payload::{AMBIENT, Packed};
+use crate::soap::security::{Part, ids};
+use crate::soap::writer::{Attribute, Writer};
+use crate::soap::xml::{Document, Element};
+use crate::state::calls::{Done, Stored, Verdict};
+use crate::types::{CallNumber, Digest, Generation, ReplicaId, Seqno, View};
+
+use super::bundle::{self, plain, read_content, user_prefixes};
+use super::{attribute, base64_of, digest, expect, is, number, schema, urn, uuid_of};
+
+/// What the replicas vote on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replies {
+    /// Digest of the bundle.
+    pub bundle: Digest,
+    /// Where it was ordered.
+    pub seqno: Seqno,
+    /// How each of its items ended, in its order.
+    pub items: Vec<Done>,
+}
+
+/// A replica's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleReply {
+    /// Who answers.
+    pub replica: ReplicaId,
+    /// The view it is in.
+    pub view: View,
+    /// Digest of the bundle.
+    pub bundle: Digest,
+    /// Where it was ordered.
+    pub seqno: Seqno,
+    /// SHA-256 of the canonical b:Replies, computed by the reader where that is there.
+    pub digest: Digest,
+    /// The replies, if it sent them in full.
+    pub replies: Option<Replies>,
+    /// Where its time went, if it measures.
+    pub timing: Option<Timing>,
+}
+
+/// Points on the machine's monotonic clock, in nanoseconds, at one replica on one bundle's way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The whole request was read.
+    pub received: u64,
+    /// It was parsed and verified.
+    pub accepted: u64,
+    /// It was ordered and its execution began.
+    pub ordered: u64,
+    /// Its execution ended.
+    pub executed: u64,
+    /// The answer was built, but for its signature.
+    pub built: u64,
+    /// A span, not a point: verifying the request.
+    pub verifying: u64,
+    /// A span, not a point: the MAC of the replica's previous answer, for that of this one cannot
+    /// stand inside it.
+    pub sealing: u64,
+}
+
+/// Replies composed once by a replica, to be sent in full or as a digest.
+#[derive(Clone, Debug)]
+pub struct Composed {
+    /// SHA-256 of the canonical b:Replies.
+    pub digest: Digest,
+    bundle: Digest,
+    seqno: Seqno,
+    /// The items, canonical inside the elements that carry them.
+    items: Vec<u8>,
+    prefixes: PrefixList,
+}
+
+impl Replies {
+    /// Writes the items and takes the digest of the element around them.
+    #[must_use]
+    pub fn compose(&self) -> Composed {
+        let mut out = Writer::inside(&AMBIENT);
+        let mut prefixes = PrefixList::default();
+        self.items
+            .iter()
+            .for_each(|item| write_item(&mut out, &mut prefixes, item));
+        let items = out.finish();
+        let mut hash = Sha256::new();
+        hash.update(self.voted_tag().as_bytes());
+        hash.update(&items);
+        hash.update(b"</b:Replies>");
+        let digest = hash.finish();
+        Composed {
+            digest,
+            bundle: self.bundle,
+            seqno: self.seqno,
+            items,
+            prefixes,
+        }
+    }
+
+    /// The start tag of the element as it is voted: canonical as an apex, where the prefixes that
+    /// are declared around packed content count as inclusive.
+    fn voted_tag(&self) -> String {
+        let (b, soap, wsu) = (BFT.uri, SOAP12.uri, WSU.uri);
+        let (bundle, seqno) = (base64_of(&self.bundle.0), self.seqno);
+        format!(
+            "<b:Replies xmlns:b=\"{b}\" xmlns:soap=\"{soap}\" xmlns:wsu=\"{wsu}\" bundle=\"{bundle}\" seqno=\"{seqno}\">"
+        )
+    }
+
+    /// The octets of a received element that are voted: nothing outside of them is used.
+    fn voted(element: Element<'_, '_>) -> Vec<u8> {
+        let mut prefixes = user_prefixes(element);
+        AMBIENT.iter().for_each(|ns| prefixes.insert(ns.prefix));
+        let mut octets = Vec::new();
+        c14n::exclusive(element, &prefixes, &mut octets);
+        octets
+    }
+
+    fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
+        expect(element, "Replies")?;
+        let mut items = Vec::new();
+        for child in element.children() {
+            if items.len() == limits::BUNDLE_CALLS {
+                return Err(Rejected::TooLarge.into());
+            }
+            items.push(read_item(child)?);
+        }
+        Ok(Self {
+            bundle: digest(attribute(element, "bundle")?)?,
+            seqno: Seqno(number(element, "seqno")?),
+            items,
+        })
+    }
+}
+
+fn write_item(out: &mut Writer<'_>, prefixes: &mut PrefixList, item: &Done) {
+    match item {
+        Done::Began(sequence, generation, last) => {
+            let (sequence, generation) = (urn(*sequence), generation.to_string());
+            let last = last.to_string();
+            let attributes = [
+                plain("generation", &generation),
+                plain("last", &last),
+                plain("sequence", &sequence),
+            ];
+            out.leaf(BFT, "Began", &attributes, "");
+        }
+        Done::NotBegun(sequence) => {
+            out.leaf(BFT, "NotBegun", &[plain("sequence", &urn(*sequence))], "");
+        }
+        Done::Ended(sequence) => {
+            out.leaf(BFT, "Ended", &[plain("sequence", &urn(*sequence))], "");
+        }
+        Done::Call(sequence, number, verdict, reply) => {
+            let (sequence, number) = (urn(*sequence), number.to_string());
+            let fault = if reply.as_ref().is_some_and(|r| r.fault()) {
+                "true"
+            } else {
+                "false"
+            };
+            let attributes = [
+                plain("fault", fault),
+                plain("number", &number),
+                plain("sequence", &sequence),
+                plain("verdict", verdict_name(*verdict)),
+            ];
+            out.open(BFT, "Reply", &attributes);
+            if let Some(reply) = reply {
+                bundle::write_content(out, prefixes, reply.header(), reply.payload());
+            }
+            out.close();
+        }
+    }
+}
+
+fn read_item(element: Element<'_, '_>) -> Result<Done, Refused> {
+    schema(element.ns().eq(BFT.uri).then_some(()))?;
+    let sequence = uuid_of(element, "sequence")?;
+    match element.local() {
+        "Began" => {
+            let generation = Generation(number(element, "generation")?);
+            Ok(Done::Began(
+                sequence,
+                generation,
+                CallNumber(number(element, "last")?),
+            ))
+        }
+        "NotBegun" => Ok(Done::NotBegun(sequence)),
+        "Ended" => Ok(Done::Ended(sequence)),
+        "Reply" => {
+            let number = CallNumber(number(element, "number")?);
+            let verdict = schema(read_verdict(attribute(element, "verdict")?))?;
+            let fault = attribute(element, "fault")? == "true";
+            let reply = if element.children().next().is_some() {
+                let unpacked = |octets| Packed {
+                    octets,
+                    ..Packed::default()
+                };
+                let (header, payload) = read_content(element)?;
+                Some(Rc::new(Stored::new(
+                    fault,
+                    unpacked(header),
+                    unpacked(payload),
+                )))
+            } else {
+                None
+            };
+            Ok(Done::Call(sequence, number, verdict, reply))
+        }
+        _ => Err(Rejected::Schema.into()),
+    }
+}
+
+const VERDICTS: [(Verdict, &str); 6] = [
+    (Verdict::Executed, "executed"),
+    (Verdict::Conflict, "conflict"),
+    (Verdict::Gap, "gap"),
+    (Verdict::UnknownSequence, "unknown-sequence"),
+    (Verdict::Released, "released"),
+    (Verdict::Full, "full"),
+];
+
+/// The verdict's name on the wire and in faults.
+#[must_use]
+pub fn verdict_name(verdict: Verdict) -> &'static str {
+    VERDICTS
+        .iter()
+        .find(|(v, _)| *v == verdict)
+        .map_or("", |(_, name)| *name)
+}
+
+fn read_verdict(name: &str) -> Option<Verdict> {
+    VERDICTS
+        .iter()
+        .find(|(_, n)| *n == name)
+        .map(|(verdict, _)| *verdict)
+}
+
+impl Composed {
+    /// The soap:Body of the answer, canonical: with the replies in full or with their digest.
+    #[must_use]
+    pub fn body(&self, replica: ReplicaId, view: View, full: bool, timing: Option<Timing>) -> Part {
+        let mut out = Writer::with_capacity(self.items.len() + 1_024);
+        out.open(SOAP12, "Body", &[Attribute::of(WSU, "Id", ids::BODY)]);
+        let (replica, view) = (replica.to_string(), view.to_string());
+        out.open(
+            BFT,
+            "BundleReply",
+            &[plain("replica", &replica), plain("view", &view)],
+        );
+        let (bundle, seqno) = (base64_of(&self.bundle.0), self.seqno.to_string());
+        let attributes = [plain("bundle", &bundle), plain("seqno", &seqno)];
+        if full {
+            out.open(BFT, "Replies", &attributes);
+            out.raw(&self.items);
+            out.close();
+        } else {
+            out.leaf(
+                BFT,
+                "RepliesDigest",
+                &attributes,
+                &base64_of(&self.digest.0),
+            );
+        }
+        if let Some(timing) = timing {
+            write_timing(&mut out, &timing);
+        }
+        out.close();
+        out.close();
+        let prefixes = if full {
+            self.prefixes.clone()
+        } else {
+            PrefixList::default()
+        };
+        Part::with_prefixes(ids::BODY, out.finish(), prefixes)
+    }
+}
+
+fn write_timing(out: &mut Writer<'_>, timing: &Timing) {
+    let texts = [
+        ("accepted", timing.accepted),
+        ("built", timing.built),
+        ("executed", timing.executed),
+        ("ordered", timing.ordered),
+        ("received", timing.received),
+        ("sealing", timing.sealing),
+        ("verifying", timing.verifying),
+    ]
+    .map(|(name, value)| (name, value.to_string()));
+    let attributes: Vec<_> = texts
+        .iter()
+        .map(|(name, value)| plain(name, value))
+        .collect();
+    out.leaf(BFT, "Timing", &attributes, "");
+}
+
+fn read_timing(element: Element<'_, '_>) -> Result<Timing, Refused> {
+    Ok(Timing {
+        received: number(element, "received")?,
+        accepted: number(element, "accepted")?,
+        ordered: number(element, "ordered")?,
+        executed: number(element, "executed")?,
+        built: number(element, "built")?,
+        verifying: number(element, "verifying")?,
+        sealing: number(element, "sealing")?,
+    })
+}
+
+impl BundleReply {
+    /// Reads the `b:BundleReply` of a Body and takes the digest of its replies.
+    ///
+    /// # Errors
+    /// `Schema` or `TooLarge`.
+    pub fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
+        expect(element, "BundleReply")?;
+        let mut children = element.children();
+        let content = schema(children.next())?;
+        let timing = children.next().map(read_timing).transpose()?;
+        let (replies, digest) = if is(content, "Replies") {
+            // Read off what is voted, not off what came: declarations around it would count too.
+            let voted = Replies::voted(content);
+            let document = Document::parse(&voted)?;
+            (
+                Some(Replies::read(document.root())?),
+                crypto::sha256(&voted),
+            )
+        } else {
+            expect(content, "RepliesDigest")?;
+            (None, digest(&content.text())?)
+        };
+        Ok(Self {
+            replica: schema(attribute(element, "replica")?.parse().ok().map(ReplicaId))?,
+            view: View(number(element, "view")?),
+            bundle: self::digest(attribute(content, "bundle")?)?,
+            seqno: Seqno(number(content, "seqno")?),
+            digest,
+            replies,
+            timing,
+        })
+    }
+}
+
+/// Why a bundle was not executed while its POST was open (R14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The primary does not order it (R7).
+    NoPrimary,
+    /// This replica is the primary and has proposed it, but too few others vote.
+    NoQuorum,
+    /// It is ordered, but the application has not finished what comes before it or itself.
+    Executing,
+    /// No checkpoint forms: the group admits nothing (R19).
+    Stalled,
+    /// This replica is diverged and executes nothing (R19, R21).
+    Diverged,
+    /// The client holds as much as it may, or its numbers are too far ahead (R1).
+    Full,
+}
+
+const REASONS: [(Reason, &str); 6] = [
+    (Reason::NoPrimary, "no-primary"),
+    (Reason::NoQuorum, "no-quorum"),
+    (Reason::Executing, "executing"),
+    (Reason::Stalled, "stalled"),
+    (Reason::Diverged, "diverged"),
+    (Reason::Full, "full"),
+];
+
+impl Reason {
+    /// As it stands on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        REASONS
+            .iter()
+            .find(|(reason, _)| *reason == self)
+            .map_or("", |(_, name)| *name)
+    }
+}
+
+/// The word that a bundle waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Who says so.
+    pub replica: ReplicaId,
+    /// The view it is in.
+    pub view: View,
+    /// Digest of the bundle.
+    pub bundle: Digest,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Waiting {
+    /// The soap:Body, canonical.
+    #[must_use]
+    pub fn body(&self) -> Part {
+        let mut out = Writer::new();
+        out.open(SOAP12, "Body", &[Attribute::of(WSU, "Id", ids::BODY)]);
+        let (bundle, replica) = (base64_of(&self.bundle.0), self.replica.to_string());
+        let view = self.view.to_string();
+        let attributes = [
+            plain("bundle", &bundle),
+            plain("reason", self.reason.name()),
+            plain("replica", &replica),
+            plain("view", &view),
+        ];
+        out.leaf(BFT, "Waiting", &attributes, "");
+        out.close();
+        Part::new(ids::BODY, out.finish())
+    }
+
+    /// Reads the `b:Waiting` of a Body.
+    ///
+    /// # Errors
+    /// `Schema`.
+    pub fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
+        expect(element, "Waiting")?;
+        let name = attribute(element, "reason")?;
+        let reason = REASONS
+            .iter()
+            .find(|(_, n)| *n == name)
+            .map(|(reason, _)| *reason);
+        Ok(Self {
+            replica: schema(attribute(element, "replica")?.parse().ok().map(ReplicaId))?,
+            view: View(number(element, "view")?),
+            bundle: digest(attribute(element, "bundle")?)?,
+            reason: schema(reason)?,
+        })
+    }
+}

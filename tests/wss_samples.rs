@@ -90,7 +90,7 @@ fn headers(action: &str) -> Vec<Part> {
 
 fn body(content: &str, prefixes: &str) -> Part {
     let octets = format!(
-        "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"body\">{content}</soap:Body>",
+        "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"bft-ws-body\">{content}</soap:Body>",
         SOAP12.uri, WSU.uri
     );
     let prefixes = PrefixList::parse(prefixes).unwrap();

@@ -245,7 +245,10 @@ fn element(message: &Message) -> Element {
     let signature = match message {
         Message::Checkpoint(vote) => {
             let id = agreement::checkpoint_id(vote.seqno, vote.replica);
-            Some(Rc::new(DetachedSignature::of(&id, vote.signature.clone())))
+            Some(Rc::new(DetachedSignature::from_octets(
+                &id,
+                vote.signature.clone(),
+            )))
         }
         _ => None,
     };

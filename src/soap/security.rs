@@ -19,13 +19,14 @@ use super::xml::Element;
 use crate::crypto::{Authentic, PairKey, Principal, Verified, VerifyingKey, sha256};
 use crate::types::Digest;
 
+pub use crate::limits::DETACHED_SIGNATURES as DETACHED;
 pub use emit::{DetachedSignature, detached, seal};
 pub use open::{Detached, open, verify_detached};
 
 /// The `wsu:Id`s of the parts that we sign. None repeats within an envelope.
 pub mod ids {
     /// The Body.
-    pub const BODY: &str = "body";
+    pub const BODY: &str = "bft-ws-body";
     /// wsa:To.
     pub const TO: &str = "to";
     /// wsa:Action.

@@ -201,7 +201,7 @@ pub fn body<'a>(fragments: impl Iterator<Item = &'a [u8]>) -> Part {
     put(
         &mut out,
         format_args!(
-            "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"body\"><b:Agreement xmlns:b=\"{}\">",
+            "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"bft-ws-body\"><b:Agreement xmlns:b=\"{}\">",
             SOAP12.uri, WSU.uri, BFT.uri
         ),
     );

@@ -20,20 +20,12 @@ pub struct DetachedSignature {
 }
 
 impl DetachedSignature {
-    /// One that was made before, over the part with this id: what [`DetachedSignature::octets`]
-    /// gave.
+    /// The signature over the part of an id, from the octets that [`detached`] gave or that
+    /// `open` or `verify_detached` found good: these bear the id that is expected here.
     #[must_use]
-    pub fn of(part: &str, octets: Vec<u8>) -> Self {
+    pub fn from_octets(part: &str, octets: Vec<u8>) -> Self {
         Self {
-            part: Part::new(format!("sig-{part}"), octets),
-        }
-    }
-
-    /// Any octets as a signature, for tests that forge.
-    #[cfg(test)]
-    pub(super) fn of(id: &str, octets: Vec<u8>) -> Self {
-        Self {
-            part: Part::new(id, octets),
+            part: Part::new(signature_id(part), octets),
         }
     }
 
@@ -44,6 +36,12 @@ impl DetachedSignature {
     }
 }
 
+/// The `Id` of the signature over a part, so that whoever forwards it need not look it up, and no
+/// signer can choose one that clashes with another.
+pub(super) fn signature_id(part: &str) -> String {
+    format!("sig-{part}")
+}
+
 /// Signs one part alone.
 ///
 /// # Errors
@@ -51,7 +49,7 @@ impl DetachedSignature {
 pub fn detached(part: &Part, signer: &Identity) -> Result<DetachedSignature, KeyError> {
     let info = SignedInfo::over(ED25519, &[Target::of(part)]);
     let made = signer.signing().sign(info.octets())?;
-    let id = format!("sig-{}", part.id());
+    let id = signature_id(part.id());
     let mut out = Vec::with_capacity(2 << 10);
     push(
         &mut out,

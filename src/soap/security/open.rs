@@ -3,6 +3,7 @@
 //! Nothing but the MAC's own SignedInfo is canonicalized for a stranger: work grows with the
 //! envelope only after the pair key has vouched for the list of digests.
 
+use super::emit::signature_id;
 use super::read::{KeyName, Reference, Signature};
 use super::{Keys, Opened, Part, SignedPart};
 use crate::crypto::{Authentic, Principal, Verified, sha256};
@@ -219,7 +220,12 @@ fn proven(reference: &Reference<'_>, octets: Vec<u8>) -> Part {
 fn only_reference<'s, 'd>(signature: &'s Signature<'d, '_>) -> Result<&'s Reference<'d>, Rejected> {
     // With a PrefixList its own octets would depend on where it stands, and it is forwarded.
     match signature.references.as_slice() {
-        [only] if signature.prefixes.is_empty() => Ok(only),
+        [only]
+            if signature.prefixes.is_empty()
+                && signature.id == Some(signature_id(only.id).as_str()) =>
+        {
+            Ok(only)
+        }
         _ => Err(Rejected::Schema),
     }
 }

@@ -70,7 +70,7 @@ fn headers() -> Vec<Part> {
 
 fn body(content: &str, prefixes: &str) -> Part {
     let octets = format!(
-        "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"body\">{content}</soap:Body>",
+        "<soap:Body xmlns:soap=\"{}\" xmlns:wsu=\"{}\" wsu:Id=\"bft-ws-body\">{content}</soap:Body>",
         SOAP12.uri, WSU.uri
     );
     let prefixes = PrefixList::parse(prefixes).unwrap();
@@ -187,7 +187,12 @@ fn wrapping_the_signed_body_elsewhere_proves_nothing() {
         rest.strip_suffix("</soap:Envelope>").unwrap()
     );
     let (front, tail) = head.rsplit_once("</soap:Header>").unwrap();
-    for id in ["wsu:Id=\"body\"", "wsu:Id=\"other\"", "wsu:Id=\"to\"", ""] {
+    for id in [
+        "wsu:Id=\"bft-ws-body\"",
+        "wsu:Id=\"other\"",
+        "wsu:Id=\"to\"",
+        "",
+    ] {
         let bad = format!(
             "<soap:Body xmlns:wsu=\"{}\" {id}><evil xmlns=\"urn:x\"/></soap:Body>",
             WSU.uri
@@ -257,7 +262,7 @@ fn ids_that_repeat_are_refused() {
 fn a_mac_that_leaves_something_out_is_refused() {
     let ring = Ring::new();
     let good = sealed(&ring);
-    for id in ["to", "action", "body", "sig-body"] {
+    for id in ["to", "action", "bft-ws-body", "sig-bft-ws-body"] {
         let (before, rest) = good
             .rsplit_once(&format!("<ds:Reference URI=\"#{id}\""))
             .unwrap();
@@ -304,10 +309,10 @@ fn only_our_algorithms_are_taken() {
             "</ds:SignedInfo>",
             "<ds:Object></ds:Object></ds:SignedInfo>",
         ),
-        ("URI=\"#body\"", "URI=\"\""),
-        ("URI=\"#body\"", "URI=\"http://x/\""),
-        ("URI=\"#body\"", "URI=\"#xpointer(/)\""),
-        ("URI=\"#body\"", "URI=\"#body\" Type=\"x\""),
+        ("URI=\"#bft-ws-body\"", "URI=\"\""),
+        ("URI=\"#bft-ws-body\"", "URI=\"http://x/\""),
+        ("URI=\"#bft-ws-body\"", "URI=\"#xpointer(/)\""),
+        ("URI=\"#bft-ws-body\"", "URI=\"#bft-ws-body\" Type=\"x\""),
     ] {
         let bent = resealed(&edited(&good, what, with), &ring);
         let why = refused(&bent, &ring);
@@ -425,7 +430,7 @@ fn a_signature_beside_the_mac_must_be_under_it() {
     let (before, after) = octets.split_once("<ds:Signature ").unwrap();
     let slipped = format!("{before}{signature}<ds:Signature {after}");
     assert_eq!(refused(&slipped, &ring), Rejected::Unsigned);
-    let anonymous = slipped.replacen(" Id=\"sig-body\"", "", 1);
+    let anonymous = slipped.replacen(" Id=\"sig-bft-ws-body\"", "", 1);
     assert_eq!(refused(&anonymous, &ring), Rejected::Unsigned);
 }
 
@@ -464,6 +469,8 @@ fn r9_a_checkpoint_is_signed_on_its_own_and_known_by_its_place() {
         let alone = verify_detached(part.part().octets(), part.signature(), &ring).unwrap();
         assert_eq!(alone.part(), part.part());
         assert_eq!(alone.signer(), replica);
+        let again = DetachedSignature::from_octets(part.part().id(), part.signature().to_vec());
+        assert_eq!(detached(part.part(), &ring.replica).unwrap(), again);
     }
     assert!(opened.signed_element(envelope.body).is_none());
 }
@@ -502,13 +509,16 @@ fn two_signatures_over_one_element_are_refused() {
         detached(&bundle(), &ring.replica).unwrap(),
     );
     let octets = seal(&headers(), &bundle(), &[&one, &two], &ring.pair);
-    // Both are called sig-body.
+    // Both are called sig-bft-ws-body.
     assert_eq!(
         refused(&String::from_utf8(octets).unwrap(), &ring),
         Rejected::Schema
     );
     let renamed = String::from_utf8(one.octets().to_vec()).unwrap();
-    one = emit::DetachedSignature::of("sig-x", renamed.replace("sig-body", "sig-x").into_bytes());
+    one = DetachedSignature::from_octets(
+        "x",
+        renamed.replace("sig-bft-ws-body", "sig-x").into_bytes(),
+    );
     let octets = seal(&headers(), &bundle(), &[&one, &two], &ring.pair);
     assert_eq!(
         refused(&String::from_utf8(octets).unwrap(), &ring),
@@ -569,7 +579,7 @@ fn r5_a_forwarded_part_is_verified_by_its_exact_octets() {
             Rejected::BadDigest,
         ),
         (
-            text.replace("wsu:Id=\"body\"", "wsu:Id=\"bodY\""),
+            text.replace("wsu:Id=\"bft-ws-body\"", "wsu:Id=\"bft-ws-bodY\""),
             Rejected::BadDigest,
         ),
         (format!("{text}<!-- x -->"), Rejected::BadDigest),
@@ -592,7 +602,7 @@ fn r5_a_forwarded_part_is_verified_by_its_exact_octets() {
     let mac = String::from_utf8(octets).unwrap();
     let start = mac.rfind("<ds:Signature ").unwrap();
     let end = mac.rfind("</wsse:Security>").unwrap();
-    let declared = format!("<ds:Signature xmlns:wsse=\"{}\" ", WSSE.uri);
+    let declared = format!("<ds:Signature Id=\"sig-bft-ws-body\" xmlns:wsse=\"{}\" ", WSSE.uri);
     let mac = mac[start..end].replacen("<ds:Signature ", &declared, 1);
     let said = verify_detached(part.octets(), mac.as_bytes(), &ring);
     assert_eq!(said.unwrap_err(), Rejected::UnknownKey.into());
@@ -658,7 +668,7 @@ fn r10_what_we_emit_is_known_as_canonical_without_canonicalizing() {
         ("PrefixList=\"#default q\"", "PrefixList='#default q'"),
         ("</ds:DigestValue>", "</ds:DigestValue >"),
         ("<ds:SignedInfo>", "<ds:SignedInfo xmlns:ec=\"urn:x\">"),
-        ("URI=\"#body\"", "URI=\"&#35;body\""),
+        ("URI=\"#bft-ws-body\"", "URI=\"&#35;bft-ws-body\""),
     ] {
         assert!(opened(&edited(&good, what, with), &ring).is_ok(), "{with}");
     }
@@ -674,4 +684,16 @@ fn r10_what_we_emit_is_known_as_canonical_without_canonicalizing() {
         "<ds:SignedInfo xmlns:ds=\"urn:x\">",
     );
     assert_eq!(refused(&rebound, &ring), Rejected::Schema);
+}
+
+#[test]
+fn the_id_of_a_detached_signature_is_not_the_signers_choice() {
+    let ring = Ring::new();
+    let made = detached(&bundle(), &ring.gateway).unwrap();
+    let octets = String::from_utf8(made.octets().to_vec()).unwrap();
+    for id in [" Id=\"to\"", " Id=\"sig-other\"", ""] {
+        let renamed = octets.replacen(" Id=\"sig-bft-ws-body\"", id, 1);
+        let said = verify_detached(bundle().octets(), renamed.as_bytes(), &ring);
+        assert_eq!(said.unwrap_err(), Rejected::Schema.into());
+    }
 }

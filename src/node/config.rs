@@ -8,8 +8,9 @@ mod complaint;
 mod group;
 mod process;
 
+pub use crate::endpoint::config::AgreementConfig as Agreement;
 pub use complaint::Complaint;
-pub use group::{Agreement, ClientMember, Group, ReplicaMember, genesis_id};
+pub use group::{ClientMember, Group, ReplicaMember, genesis_id};
 pub use process::{ClientProcess, ReplicaProcess, Service, load_client, load_replica, load_status};
 
 #[cfg(test)]

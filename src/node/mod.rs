@@ -3,16 +3,22 @@
 //! their inputs off the world and carries their outputs out, on one thread per process.
 
 pub mod admin;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod driver;
+pub mod gateway;
 pub mod http;
 pub mod init;
 pub mod keys;
+pub mod machines;
 pub mod process;
 pub mod record;
+pub mod replica;
 pub mod report;
 pub mod service;
+pub mod service_client;
 pub mod soap_http;
 pub mod status;
 pub mod supervise;
+pub mod wsdl;

@@ -1,5 +1,6 @@
 //! The command line of bft-ws: what is typed and what is printed. What is done is the library's.
 
+mod call;
 mod members;
 mod output;
 
@@ -36,6 +37,12 @@ struct Cli {
 enum Command {
     /// Make the keys of a group and the files of all its members
     Init(members::Init),
+    /// Run one replica until SIGTERM
+    Replica(members::Run),
+    /// Run the gateway, which unmodified SOAP users call, until SIGTERM
+    Gateway(members::Run),
+    /// Make one call as a native client, and show who answered what
+    Call(call::Call),
     /// Show how all processes of a group are
     Status(members::Status),
     /// Run a plain SOAP service to be wrapped; it can be told to lie, to dawdle or to crash
@@ -50,6 +57,9 @@ fn main() -> ExitCode {
     report::log_to_stderr();
     let done = match cli.command {
         Command::Init(options) => members::make(options),
+        Command::Replica(options) => members::replica(&options),
+        Command::Gateway(options) => members::gateway(&options),
+        Command::Call(options) => call::call(&options),
         Command::Status(options) => members::show(&options),
         Command::Service(options) => service::run(options).map(|()| Exit::Right),
     };

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use bft_ws::node::config::{self, Agreement};
+use bft_ws::crypto::Identity;
+use bft_ws::node::config::{self, Agreement, Group};
 use bft_ws::node::init::{BASE_PORT, InitError, Plan, init};
 use bft_ws::node::process::{self, RunError};
-use bft_ws::node::status;
+use bft_ws::node::record::Recorder;
+use bft_ws::node::{gateway, machines, replica, status};
 use clap::Args;
 use serde_json::json;
 
@@ -46,6 +48,23 @@ pub struct Init {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Options of `bftws replica` and `bftws gateway`.
+#[derive(Args)]
+#[command(after_help = "\
+The first line on stdout is JSON and says that the process takes calls, where, and as which pid;
+logs go to stderr (RUST_LOG=debug shows more). SIGTERM or Ctrl-C ends it cleanly.
+Examples:
+  bftws replica --config group/replica-0.toml
+  bftws gateway --config group/gateway.toml")]
+pub struct Run {
+    /// The process's file, as `bftws init` wrote it
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Write every message to this folder, with SECRET KEYS beside them: for debugging only
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
 }
 
 /// Options of `bftws status`.
@@ -97,6 +116,33 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
         output::line(format_args!("then:  users call {}", made.gateway));
     }
     Ok(Exit::Right)
+}
+
+/// Runs a replica.
+pub fn replica(options: &Run) -> Result<Exit, RunError> {
+    let config = config::load_replica(&options.config)?;
+    let recorder = recorder(options, &config.group, &config.identity)?;
+    process::run(replica::run(config, recorder, machines::replica))?;
+    Ok(Exit::Right)
+}
+
+/// Runs a gateway.
+pub fn gateway(options: &Run) -> Result<Exit, RunError> {
+    let config = config::load_client(&options.config)?;
+    let recorder = recorder(options, &config.group, &config.identity)?;
+    process::run(gateway::run(config, recorder, machines::client))?;
+    Ok(Exit::Right)
+}
+
+fn recorder(
+    options: &Run,
+    group: &Group,
+    identity: &Identity,
+) -> std::io::Result<Option<Recorder>> {
+    let folder = options.record.as_deref();
+    folder
+        .map(|folder| Recorder::new(folder, group, identity))
+        .transpose()
 }
 
 /// Shows how a group is.

@@ -17,6 +17,8 @@ pub enum Exit {
     Usage = 2,
     /// Nothing could be sent.
     Unreached = 3,
+    /// Outcome unknown.
+    Unknown = 4,
 }
 
 impl From<Exit> for ExitCode {

@@ -86,6 +86,21 @@ impl Source {
         }
     }
 
+    /// A number, if it is within its bounds.
+    pub(super) fn within(
+        &self,
+        value: &toml::Spanned<u64>,
+        low: u64,
+        high: u64,
+    ) -> Result<u64, Complaint> {
+        let number = *value.get_ref();
+        if (low..=high).contains(&number) {
+            return Ok(number);
+        }
+        let what = format!("{number} is out of bounds");
+        Err(self.at(value.span(), what, format!("a number from {low} to {high}")))
+    }
+
     /// A path that the file gives is meant from where the file lies.
     pub(super) fn beside(&self, path: &Path) -> PathBuf {
         self.path

@@ -14,6 +14,7 @@ use toml::Spanned;
 
 use super::complaint::{Complaint, Source};
 use crate::crypto::{Certificate, Sha256, is_name};
+use crate::endpoint::config::AgreementConfig as Agreement;
 use crate::limits;
 use crate::node::http::{Pool, PoolLimits};
 use crate::types::{Digest, Micros, Quorums, ReplicaId};
@@ -63,45 +64,6 @@ pub struct ClientMember {
     pub certificate: Certificate,
     /// Its X25519 public key.
     pub agreement_key: [u8; 32],
-}
-
-/// Parameters of agreement; the first four are part of the genesis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Agreement {
-    /// K: batches from checkpoint to checkpoint.
-    pub checkpoint_interval: u64,
-    /// L: batches between the watermarks.
-    pub window: u64,
-    /// Bundles of a batch.
-    pub batch_count: usize,
-    /// Octets of the bodies of a batch.
-    pub batch_bytes: usize,
-    /// How long the primary waits to fill a batch while `pipeline` batches are under way.
-    pub batch_delay: Micros,
-    /// Batches under way before the primary waits to fill one.
-    pub pipeline: usize,
-    /// How long a bundle may wait for its order before the primary is suspected (R7).
-    pub request_timeout: Micros,
-    /// How often a replica that lacks something asks.
-    pub status_interval: Micros,
-    /// w of R16.
-    pub clock_window: Micros,
-}
-
-impl Default for Agreement {
-    fn default() -> Self {
-        Self {
-            checkpoint_interval: limits::CHECKPOINT_INTERVAL,
-            window: limits::WINDOW,
-            batch_count: limits::BATCH_BUNDLES,
-            batch_bytes: limits::BATCH_BYTES,
-            batch_delay: Micros(500),
-            pipeline: 4,
-            request_timeout: Micros::seconds(4),
-            status_interval: Micros::millis(200),
-            clock_window: limits::CLOCK_WINDOW,
-        }
-    }
 }
 
 /// The file's form.
@@ -237,14 +199,7 @@ pub fn genesis_id(nonce: &[u8; 32], replicas: &[ReplicaMember], shared: &Agreeme
 }
 
 fn parameters(source: &Source, table: &AgreementTable) -> Result<Agreement, Complaint> {
-    let within = |value: &Spanned<u64>, low: u64, high: u64| {
-        let number = *value.get_ref();
-        if (low..=high).contains(&number) {
-            return Ok(number);
-        }
-        let what = format!("{number} is out of bounds");
-        Err(source.at(value.span(), what, format!("a number from {low} to {high}")))
-    };
+    let within = |value, low, high| source.within(value, low, high);
     let size = |value, high: usize| {
         within(value, 1, high as u64).map(|n| usize::try_from(n).unwrap_or(high))
     };

@@ -77,8 +77,7 @@ struct ReplicaFile {
     listen: Spanned<String>,
     admin: Spanned<String>,
     service: ServiceTable,
-    #[serde(default = "hold")]
-    hold_ms: u64,
+    hold_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
 }
@@ -88,8 +87,7 @@ struct ReplicaFile {
 struct ServiceTable {
     url: Spanned<String>,
     command: Option<String>,
-    #[serde(default = "service_timeout")]
-    timeout_ms: u64,
+    timeout_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -100,23 +98,14 @@ struct ClientFile {
     listen: Option<Spanned<String>>,
     admin: Option<Spanned<String>>,
     public_url: Option<Spanned<String>>,
-    #[serde(default = "deadline")]
-    deadline_ms: u64,
+    deadline_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
 }
 
-fn hold() -> u64 {
-    5_000
-}
-
-fn service_timeout() -> u64 {
-    60_000
-}
-
-fn deadline() -> u64 {
-    10_000
-}
+const HOLD: Micros = Micros::seconds(5);
+const SERVICE_TIMEOUT: Micros = Micros::seconds(60);
+const DEADLINE: Micros = Micros::seconds(10);
 
 /// Reads and checks a replica's file, the group file and the keys that it names.
 ///
@@ -152,9 +141,9 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         service: Service {
             url: url(&source, &file.service.url)?,
             command: file.service.command,
-            timeout: Micros::millis(file.service.timeout_ms),
+            timeout: span(&source, &file.service.timeout_ms, SERVICE_TIMEOUT)?,
         },
-        hold: Micros::millis(file.hold_ms),
+        hold: span(&source, &file.hold_ms, HOLD)?,
         timing: file.timing,
         group,
     })
@@ -194,7 +183,7 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .as_ref()
             .map(|value| url(&source, value))
             .transpose()?,
-        deadline: Micros::millis(file.deadline_ms),
+        deadline: span(&source, &file.deadline_ms, DEADLINE)?,
         timing: file.timing,
         group,
     })
@@ -218,6 +207,12 @@ fn identity(source: &Source, path: &Spanned<PathBuf>) -> Result<Identity, Compla
         let remedy = "name a key file that `bftws init` wrote, and run as the user who owns it";
         source.at(path.span(), what, remedy)
     })
+}
+
+/// Milliseconds, from one to an hour.
+fn span(source: &Source, value: &Option<Spanned<u64>>, usual: Micros) -> Result<Micros, Complaint> {
+    let Some(value) = value else { return Ok(usual) };
+    source.within(value, 1, 3_600_000).map(Micros::millis)
 }
 
 fn address(source: &Source, text: &Spanned<String>) -> Result<SocketAddr, Complaint> {

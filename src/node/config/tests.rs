@@ -168,6 +168,7 @@ fn complaints_name_file_line_and_remedy() {
             Some(5),
         ),
         ("replica-0.toml", "127.0.0.1:7401", "localhost", Some(6)),
+        ("replica-0.toml", "hold_ms = 5000", "hold_ms = 0", Some(8)),
         ("replica-0.toml", "url = \"http", "url = \"https", Some(11)),
     ];
     for (name, from, to, line) in cases {
@@ -194,7 +195,7 @@ fn addresses_and_time_outs_may_be_edited() {
     );
     edit(
         &out.path().join("group.toml"),
-        "request_timeout_ms = 4000",
+        "request_timeout_ms = 5000",
         "request_timeout_ms = 500",
     );
     load_replica(&out.path().join("replica-0.toml")).unwrap();

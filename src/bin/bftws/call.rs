@@ -1,0 +1,194 @@
+//! `bftws call`: one call as a native client, and who answered what.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bft_ws::endpoint::io::{Answer, Outcome, UserCall};
+use bft_ws::limits;
+use bft_ws::node::client::{ClientNode, ClientWorld};
+use bft_ws::node::config;
+use bft_ws::node::process::{self, RunError};
+use bft_ws::node::{clock, machines};
+use bft_ws::soap::envelope::{Envelope, Version, write};
+use bft_ws::soap::xml::Document;
+use bft_ws::types::CallNumber;
+use clap::Args;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::output::{self, Exit};
+
+/// Enough for a client to end its sequences.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Options of `bftws call`.
+#[derive(Args)]
+#[command(after_help = "\
+FILE holds an envelope, or just what stands in its Body; - is stdin.
+Example:
+  echo '<echo xmlns=\"urn:bft-ws:echo\"><text>hello</text></echo>' |
+      bftws call --config group/client-0.toml --action urn:bft-ws:echo/echo --body -
+
+A call of a sequence of your own (--sequence, --number) is executed once however often it is
+repeated: the repetition gets the first answer.")]
+pub struct Call {
+    /// A client's file that `bftws init` wrote: client-0.toml
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// SOAPAction, or the action parameter
+    #[arg(long, value_name = "URI", default_value = "")]
+    action: String,
+    /// Envelope, or content of the Body
+    #[arg(long, value_name = "FILE")]
+    body: PathBuf,
+    /// SOAP version of the call; an envelope shows its own
+    #[arg(long, value_name = "VERSION", value_parser = ["1.1", "1.2"])]
+    soap: Option<String>,
+    /// Call sequence of your own
+    #[arg(long, value_name = "UUID", requires = "number")]
+    sequence: Option<Uuid>,
+    /// Number in that sequence, from 1
+    #[arg(long, value_name = "M", requires = "sequence")]
+    number: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes the call.
+pub fn call(options: &Call) -> Result<Exit, RunError> {
+    let config = config::load_client(&options.config)?;
+    let (version, envelope) = envelope(options)?;
+    let sequence = options.sequence.zip(options.number.map(CallNumber));
+    process::run(async move {
+        let world = ClientWorld::new(&config, None).map_err(RunError::Unsound)?;
+        let node = ClientNode::start(machines::client(config)?, world);
+        let begun = clock::instant();
+        let action = options.action.clone();
+        let received_ns = clock::stopwatch();
+        let envelope = envelope.into();
+        let call = UserCall {
+            version,
+            action,
+            envelope,
+            sequence,
+            received_ns,
+        };
+        let answer = node.call(call).await;
+        let taken = clock::instant() - begun;
+        node.drain(FAREWELL).await;
+        match answer {
+            Some(answer) => Ok(print(&answer, taken.0, options.json)),
+            None => Err(RunError::Unsound(
+                "the client ended without an answer".to_owned(),
+            )),
+        }
+    })
+}
+
+/// The file's envelope, or an envelope around what it holds.
+fn envelope(options: &Call) -> Result<(Version, Vec<u8>), RunError> {
+    let refuse = |what: String| RunError::Unsound(format!("{}: {what}", options.body.display()));
+    let octets = read(&options.body).map_err(|why| refuse(why.to_string()))?;
+    let wanted = options.soap.as_deref().and_then(Version::from_name);
+    let document = Document::parse(&octets).map_err(|why| refuse(format!("not XML: {why}")))?;
+    match Envelope::read(&document) {
+        Ok(read) if wanted.is_some_and(|wanted| wanted != read.version) => Err(refuse(format!(
+            "an envelope of SOAP {}",
+            read.version.name()
+        ))),
+        Ok(read) => Ok((read.version, octets.clone())),
+        Err(why) if document.root().local() == "Envelope" => {
+            Err(refuse(format!("no SOAP envelope: {why:?}")))
+        }
+        Err(_) => {
+            let version = wanted.unwrap_or(Version::V12);
+            let body = document.root().source().as_bytes();
+            Ok((version, write(version, &[], body)))
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let source: Box<dyn Read> = match path.to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => Box::new(std::fs::File::open(path)?),
+    };
+    let mut octets = Vec::new();
+    // One octet more than is allowed, so that too much is seen as such.
+    source
+        .take(limits::CALL_BYTES as u64 + 1)
+        .read_to_end(&mut octets)?;
+    if octets.len() > limits::CALL_BYTES {
+        return Err(std::io::Error::other(format!(
+            "over {} octets",
+            limits::CALL_BYTES
+        )));
+    }
+    Ok(octets)
+}
+
+fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
+    let (exit, outcome, envelope, reason) = match &answer.outcome {
+        Outcome::Reply {
+            fault: false,
+            envelope,
+        } => (Exit::Right, "ok", envelope, None),
+        Outcome::Reply {
+            fault: true,
+            envelope,
+        } => (Exit::Failed, "fault", envelope, None),
+        Outcome::Refused {
+            envelope, reason, ..
+        } => (Exit::Failed, "fault", envelope, Some(reason)),
+        Outcome::Unknown {
+            envelope,
+            reason,
+            reached,
+        } => {
+            let exit = if *reached {
+                Exit::Unknown
+            } else {
+                Exit::Unreached
+            };
+            (exit, "unknown", envelope, Some(reason))
+        }
+    };
+    let reply = String::from_utf8_lossy(envelope);
+    if as_json {
+        output::json(&json!({
+            "schema": 1,
+            "outcome": outcome,
+            "seqno": answer.seqno.map(|seqno| seqno.0),
+            "view": answer.view.map(|view| view.0),
+            "votes": votes(answer),
+            "reply": reply,
+            "reason": reason,
+            "ms": thousandths(micros),
+        }));
+    } else {
+        output::line(format_args!("{reply}"));
+        eprintln!("{outcome} in {} ms", thousandths(micros));
+        if let Some(reason) = reason {
+            eprintln!("{reason}");
+        }
+        for vote in &answer.votes {
+            let agreed = if vote.agreed { "agreed" } else { "DISAGREED" };
+            eprintln!("replica {} {agreed} ({:?})", vote.replica, vote.digest);
+        }
+    }
+    exit
+}
+
+fn votes(answer: &Answer) -> Vec<Value> {
+    let vote = |vote: &bft_ws::endpoint::io::Vote| json!({"replica": vote.replica.0, "digest": vote.digest.hex(), "agreed": vote.agreed});
+    answer.votes.iter().map(vote).collect()
+}
+
+/// Microseconds as milliseconds with three decimals.
+fn thousandths(micros: u64) -> Value {
+    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+        .parse()
+        .map_or(Value::Null, Value::Number)
+}

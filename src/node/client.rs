@@ -1,0 +1,219 @@
+//! A client's machine between its callers and the replicas: what the gateway, the native client
+//! and the benchmarks share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use super::clock;
+use super::config::ClientProcess;
+use super::driver::{Driver, Machine, World};
+use super::http::{Outgoing, Pool, PoolLimits, SOAP12};
+use super::record::{Body, Recorder};
+use super::replica::envelope_of;
+use super::report::Report;
+use crate::endpoint::io::{Answer, CallToken, ClientInput, ClientOutput, Event, PostId, UserCall};
+use crate::limits;
+use crate::types::ReplicaId;
+
+/// A client's machine as the process sees it.
+pub trait ClientMachine: Machine<Input = ClientInput, Output = ClientOutput> {
+    /// Call sequences open now.
+    fn sequences(&self) -> usize;
+}
+
+/// What stands around a client's machine.
+#[derive(Debug)]
+pub struct ClientWorld {
+    replicas: Vec<(Rc<str>, Rc<Pool>)>,
+    post_timeout: Duration,
+    calls: RefCell<BTreeMap<CallToken, oneshot::Sender<Answer>>>,
+    descriptions: RefCell<BTreeMap<CallToken, oneshot::Sender<Description>>>,
+    next_token: Cell<u64>,
+    drained: Notify,
+    report: Report,
+    recorder: Option<Recorder>,
+}
+
+/// A WSDL with a mark for the address, or why there is none.
+pub type Description = Result<Vec<u8>, String>;
+
+/// A running client.
+pub struct ClientNode<M: Machine> {
+    driver: Rc<Driver<M, ClientWorld>>,
+}
+
+impl<M: Machine> Clone for ClientNode<M> {
+    fn clone(&self) -> Self {
+        Self {
+            driver: self.driver.clone(),
+        }
+    }
+}
+
+impl<M: ClientMachine> ClientNode<M> {
+    /// Starts a client; connects to nobody yet. Must run inside a `LocalSet`.
+    ///
+    /// # Errors
+    /// What is wrong with an address.
+    pub fn start(machine: M, world: ClientWorld) -> Self {
+        Self {
+            driver: Driver::start(machine, world),
+        }
+    }
+
+    /// Makes a call and waits for its answer; `None` only if the machine was shut down.
+    pub async fn call(&self, call: UserCall) -> Option<Answer> {
+        let world = self.driver.world();
+        let token = world.token();
+        let (sender, answer) = oneshot::channel();
+        world.calls.borrow_mut().insert(token, sender);
+        self.driver.input(ClientInput::Call { token, call });
+        answer.await.ok()
+    }
+
+    /// Asks for the WSDL of the wrapped service.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn describe(&self) -> Description {
+        let world = self.driver.world();
+        let token = world.token();
+        let (sender, answer) = oneshot::channel();
+        world.descriptions.borrow_mut().insert(token, sender);
+        self.driver.input(ClientInput::Describe(token));
+        answer
+            .await
+            .unwrap_or_else(|_| Err("the client has ended".to_owned()))
+    }
+
+    /// Ends what is open, for at most so long.
+    pub async fn drain(&self, at_most: Duration) {
+        self.driver.input(ClientInput::Shutdown);
+        let _ = tokio::time::timeout(at_most, self.driver.world().drained.notified()).await;
+    }
+
+    /// Call sequences open now.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.driver.machine().sequences()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.driver.world().report
+    }
+
+    /// Writes a body that passed between a user and a gateway, if bodies are recorded.
+    pub fn note(&self, what: Body, peer: &str, octets: &[u8]) {
+        self.driver.world().note(what, peer, octets);
+    }
+}
+
+impl ClientWorld {
+    /// For a client's file.
+    ///
+    /// # Errors
+    /// What is wrong with an address.
+    pub fn new(config: &ClientProcess, recorder: Option<Recorder>) -> Result<Self, String> {
+        let pool_limits = PoolLimits::connections(limits::LEG_CONNECTIONS);
+        let members = config.group.replicas.iter();
+        let replicas = members.map(|member| {
+            let pool = Pool::new(&member.url, pool_limits)?;
+            Ok((Rc::from(member.name.as_str()), Rc::new(pool)))
+        });
+        Ok(Self {
+            replicas: replicas.collect::<Result<_, String>>()?,
+            // A replica holds a POST until it is executed (R8); its answer to a late one is wanted.
+            post_timeout: clock::duration(config.deadline) + Duration::from_secs(5),
+            calls: RefCell::default(),
+            descriptions: RefCell::default(),
+            next_token: Cell::new(0),
+            drained: Notify::new(),
+            report: Report::default(),
+            recorder,
+        })
+    }
+
+    fn token(&self) -> CallToken {
+        CallToken(self.next_token.replace(self.next_token.get() + 1))
+    }
+
+    fn note(&self, what: Body, peer: &str, octets: &[u8]) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(what, peer, octets);
+        }
+    }
+
+    fn post<M: ClientMachine>(
+        &self,
+        driver: &Rc<Driver<M, Self>>,
+        to: ReplicaId,
+        post: PostId,
+        octets: Vec<u8>,
+    ) {
+        let Some((peer, pool)) = self.replicas.get(to.index()).cloned() else {
+            return driver.input(ClientInput::Failed(post));
+        };
+        self.report.request_sent(octets.len());
+        let (driver, timeout) = (driver.clone(), self.post_timeout);
+        self.note(Body::SentRequest, &peer, &octets);
+        tokio::task::spawn_local(async move {
+            let outgoing = Outgoing::post(SOAP12, Bytes::from(octets), timeout);
+            let answer = pool.send(outgoing).await.map_err(|error| error.to_string());
+            let world = driver.world();
+            driver.input(match answer.and_then(envelope_of) {
+                Ok(octets) => {
+                    world.note(Body::ReceivedResponse, &peer, &octets);
+                    ClientInput::Response { post, octets }
+                }
+                Err(why) => {
+                    world.report.post_failed(&peer, &why);
+                    ClientInput::Failed(post)
+                }
+            });
+        });
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::Refused { from, reason, what } => self.report.refused(&from, reason, what),
+            Event::Disagreed { replica } => self.report.disagreed(replica.0),
+            Event::NoPrimary { primary, view } => {
+                if let Some(kept_back) = self.report.due("agreement", "no primary") {
+                    tracing::warn!(%primary, %view, kept_back, "NoPrimary: replicas say so");
+                }
+            }
+            other => {
+                if let Some(kept_back) = self.report.due("event", &format!("{other:?}")) {
+                    tracing::info!(kept_back, "{other:?}");
+                }
+            }
+        }
+    }
+}
+
+impl<M: ClientMachine> World<M> for ClientWorld {
+    fn carry_out(&self, driver: &Rc<Driver<M, Self>>, output: ClientOutput) {
+        match output {
+            ClientOutput::Post { to, post, octets } => self.post(driver, to, post, octets),
+            ClientOutput::Answer { token, answer } => {
+                self.report.calls.set(self.report.calls.get() + 1);
+                let waiting = self.calls.borrow_mut().remove(&token);
+                // A user who has left is answered all the same: nobody reads it.
+                let _ = waiting.map(|waiting| waiting.send(answer));
+            }
+            ClientOutput::Described { token, wsdl } => {
+                let waiting = self.descriptions.borrow_mut().remove(&token);
+                let _ = waiting.map(|waiting| waiting.send(wsdl));
+            }
+            ClientOutput::Event(event) => self.event(event),
+            ClientOutput::Drained => self.drained.notify_one(),
+        }
+    }
+}

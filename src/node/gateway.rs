@@ -1,0 +1,216 @@
+//! The process `bftws gateway`: plain SOAP of unmodified users on one side, the client's machine
+//! on the other (R20). Trusted by its own users only.
+//!
+//! What HTTP says about a message (SOAP version, action, character set) is read here; the envelope
+//! itself is the machine's.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::Method;
+use serde_json::{Map, Value, json};
+
+use super::admin::{self, Measure, Shown, measure};
+use super::client::{ClientMachine, ClientNode, ClientWorld};
+use super::clock;
+use super::config::{ClientProcess, Complaint};
+use super::http::{Counters, Reply, Request, SOAP11, ServeLimits, serve};
+use super::process::{RunError, listen, ready, stop_on_signal, stopped};
+use super::record::{Body, Recorder};
+use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
+use super::wsdl::{addressed, escaped};
+use crate::endpoint::io::{Outcome, UserCall};
+use crate::limits;
+
+/// How long calls under way are waited for when the gateway ends.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What the front of a gateway needs.
+struct Front<M: ClientMachine> {
+    node: ClientNode<M>,
+    public_url: Option<String>,
+    local: SocketAddr,
+    name: String,
+    counters: Rc<Counters>,
+}
+
+impl<M: ClientMachine> Front<M> {
+    async fn answer(self: Rc<Self>, request: Request) -> Reply {
+        match request.method {
+            Method::POST => self.call(request).await,
+            Method::GET if asks_for_wsdl(&request) => self.describe(&request).await,
+            Method::GET => Reply::words(200, "A SOAP service: POST envelopes here, GET ?wsdl.\n"),
+            _ => Reply::words(405, "POST envelopes, or GET ?wsdl\n"),
+        }
+    }
+
+    async fn call(&self, request: Request) -> Reply {
+        let (version, action) = match version_and_action(&request) {
+            Ok(spoken) => spoken,
+            Err(reply) => return reply,
+        };
+        self.node.note(Body::ReceivedRequest, "user", &request.body);
+        let call = UserCall {
+            version,
+            action,
+            envelope: request.body,
+            sequence: None,
+            received_ns: clock::stopwatch(),
+        };
+        let Some(answer) = self.node.call(call).await else {
+            return Reply::words(503, "the gateway is ending\n");
+        };
+        let (status, envelope) = match answer.outcome {
+            Outcome::Reply {
+                fault: false,
+                envelope,
+            } => (200, envelope),
+            // SOAP 1.1 §6.2; SOAP 1.2 part 2 table 20 has 400 for senders' faults, which
+            // stacks read alike.
+            Outcome::Reply {
+                fault: true,
+                envelope,
+            } => (500, envelope),
+            Outcome::Refused {
+                envelope,
+                status,
+                reason,
+            } => {
+                if let Some(kept_back) = self.node.report().due("user", &reason) {
+                    tracing::warn!(kept_back, "call refused: {reason}");
+                }
+                (status, envelope)
+            }
+            Outcome::Unknown {
+                envelope, reason, ..
+            } => {
+                if let Some(kept_back) = self.node.report().due("user", "unknown") {
+                    tracing::warn!(kept_back, "outcome unknown: {reason}");
+                }
+                (500, envelope)
+            }
+        };
+        self.node.note(Body::SentResponse, "user", &envelope);
+        Reply::new(status, version.content_type(), envelope)
+    }
+
+    async fn describe(&self, request: &Request) -> Reply {
+        let wsdl = match self.node.describe().await {
+            Ok(wsdl) => wsdl,
+            Err(why) => {
+                tracing::warn!(why, "no WSDL");
+                return Reply::words(502, format!("no WSDL: {why}\n"));
+            }
+        };
+        // Where this reader reaches the gateway.
+        let address = match &self.public_url {
+            Some(url) => escaped(url),
+            None => url_of(request, self.local),
+        };
+        Reply::new(200, SOAP11, addressed(&wsdl, &address))
+    }
+}
+
+impl<M: ClientMachine> Shown for Front<M> {
+    fn unready(&self) -> Option<String> {
+        None
+    }
+
+    fn status(&self) -> Value {
+        let report = self.node.report();
+        let (rejected, ignored) = admin::refusals(report);
+        let disagreed = report.disagreements().into_iter();
+        let disagreed: Map<_, _> = disagreed
+            .map(|(id, n)| (id.to_string(), json!(n)))
+            .collect();
+        json!({
+            "role": "gateway",
+            "id": self.name,
+            "up": true,
+            "disagreed": disagreed,
+            "sequences": self.node.sequences(),
+            "rejected": rejected,
+            "ignored": ignored,
+            "rss_bytes": admin::resident_bytes(),
+            "cpu_us": admin::cpu_micros(),
+            "calls": report.calls.get(),
+            "envelopes_sent": report.envelopes(),
+        })
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        let report = self.node.report();
+        let mut all = admin::common(report, &self.counters);
+        let sequences = self.node.sequences() as u64;
+        all.push(measure(
+            "call_sequences",
+            "call sequences open",
+            false,
+            sequences,
+        ));
+        for (id, number) in report.disagreements() {
+            let help = "replies that were outvoted";
+            let label = Some(("replica", id.to_string()));
+            all.push(Measure {
+                label,
+                ..measure("disagreed", help, true, number)
+            });
+        }
+        all
+    }
+}
+
+/// Runs a gateway until a signal ends it.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run<M: ClientMachine>(
+    config: ClientProcess,
+    recorder: Option<Recorder>,
+    machine: impl FnOnce(ClientProcess) -> Result<M, RunError>,
+) -> Result<(), RunError> {
+    let stop = stop_on_signal()?;
+    let (Some(address), Some(admin)) = (config.listen, config.admin) else {
+        return Err(RunError::Config(Complaint {
+            file: config.file,
+            line: None,
+            what: "`listen` or `admin` is missing".to_owned(),
+            remedy: "a gateway needs both: take the gateway.toml of `bftws init`".to_owned(),
+        }));
+    };
+    let (listener, page) = (listen(address).await?, listen(admin).await?);
+    let world = ClientWorld::new(&config, recorder).map_err(RunError::Unsound)?;
+    let (name, public_url) = (config.identity.name().to_owned(), config.public_url.clone());
+    let url = public_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{address}/"));
+    let node = ClientNode::start(machine(config)?, world);
+    let counters = Rc::new(Counters::default());
+    let front = Rc::new(Front {
+        node,
+        public_url,
+        local: address,
+        name,
+        counters: counters.clone(),
+    });
+    tokio::task::spawn_local(admin::show(page, stop.clone(), front.clone()));
+    let limits = ServeLimits {
+        body: limits::CALL_BYTES,
+        grace: FAREWELL,
+        ..Default::default()
+    };
+    let answering = front.clone();
+    let handler = move |request| answering.clone().answer(request);
+    let serving =
+        tokio::task::spawn_local(serve(listener, limits, counters, stop.clone(), handler));
+    let admin = format!("http://{admin}");
+    ready("gateway", &json!(front.name), &url, Some(&admin));
+    stopped(stop).await;
+    front.node.drain(FAREWELL).await;
+    let _ = serving.await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

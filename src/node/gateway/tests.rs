@@ -1,0 +1,171 @@
+//! The front with a machine that answers from a script.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::crypto::Identity;
+use crate::endpoint::io::{ADDRESS_MARK, Answer, ClientInput, ClientOutput};
+use crate::node::config::{Agreement, load_client};
+use crate::node::driver::Machine;
+use crate::node::init::{BASE_PORT, Plan, init};
+use crate::types::{Instant, Now};
+
+/// Answers at once by what the envelope says, and never to `<silence/>`.
+#[derive(Default)]
+struct Script(VecDeque<ClientOutput>);
+
+impl Machine for Script {
+    type Input = ClientInput;
+    type Output = ClientOutput;
+    fn handle(&mut self, _: Now, input: ClientInput) {
+        match input {
+            ClientInput::Call { token, call } => {
+                let envelope = format!("{:?} {}", call.version, call.action).into_bytes();
+                let outcome = match &*call.envelope {
+                    b"<fault/>" => Outcome::Reply {
+                        fault: true,
+                        envelope,
+                    },
+                    b"<refuse/>" => Outcome::Refused {
+                        envelope,
+                        status: 400,
+                        reason: "no".to_owned(),
+                    },
+                    b"<unknown/>" => Outcome::Unknown {
+                        envelope,
+                        reason: "?".to_owned(),
+                        reached: true,
+                    },
+                    _ => Outcome::Reply {
+                        fault: false,
+                        envelope,
+                    },
+                };
+                let answer = Answer {
+                    outcome,
+                    seqno: None,
+                    view: None,
+                    votes: vec![],
+                    timing: None,
+                };
+                self.0.push_back(ClientOutput::Answer { token, answer });
+            }
+            ClientInput::Describe(token) => {
+                let wsdl = Ok(format!("<a l=\"{ADDRESS_MARK}\"/><b l='{ADDRESS_MARK}'/>").into());
+                self.0.push_back(ClientOutput::Described { token, wsdl });
+            }
+            ClientInput::Shutdown => self.0.push_back(ClientOutput::Drained),
+            _ => {}
+        }
+    }
+    fn poll(&mut self) -> Option<ClientOutput> {
+        self.0.pop_front()
+    }
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+    fn tick() -> ClientInput {
+        ClientInput::Tick
+    }
+}
+
+impl ClientMachine for Script {
+    fn sequences(&self) -> usize {
+        3
+    }
+}
+
+fn with_front(test: impl AsyncFnOnce(Rc<Front<Script>>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let out = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            replicas: 4,
+            out: out.path().to_owned(),
+            service_urls: vec!["http://127.0.0.1:1/".to_owned()],
+            service_command: None,
+            base_port: BASE_PORT,
+            clients: 0,
+            agreement: Agreement::default(),
+        };
+        init(&plan).unwrap();
+        let config = load_client(&out.path().join("gateway.toml")).unwrap();
+        let world = ClientWorld::new(&config, None).unwrap();
+        let identity: &Identity = &config.identity;
+        test(Rc::new(Front {
+            node: ClientNode::start(Script::default(), world),
+            public_url: None,
+            local: "127.0.0.1:7400".parse().unwrap(),
+            name: identity.name().to_owned(),
+            counters: Rc::default(),
+        }))
+        .await;
+    });
+}
+
+fn request(method: Method, target: &str, content_type: &'static str, body: &str) -> Request {
+    let mut headers = hyper::HeaderMap::new();
+    headers.insert("content-type", content_type.parse().unwrap());
+    headers.insert("soapaction", "\"urn:a\"".parse().unwrap());
+    headers.insert("host", "ws.example:80".parse().unwrap());
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    Request {
+        method,
+        uri: target.parse().unwrap(),
+        headers,
+        body,
+    }
+}
+
+#[test]
+fn a_user_is_answered_in_the_version_of_the_call() {
+    with_front(async |front| {
+        for (body, status) in [
+            ("<e/>", 200),
+            ("<fault/>", 500),
+            ("<refuse/>", 400),
+            ("<unknown/>", 500),
+        ] {
+            for (content_type, said, answered) in [
+                ("text/xml", "V11 urn:a", "text/xml; charset=utf-8"),
+                (
+                    "application/soap+xml; action=\"urn:b\"",
+                    "V12 urn:b",
+                    "application/soap+xml; charset=utf-8",
+                ),
+            ] {
+                let call = request(Method::POST, "/any", content_type, body);
+                let reply = front.clone().answer(call).await;
+                assert_eq!(
+                    (reply.status, &*reply.body),
+                    (status, said.as_bytes()),
+                    "{body}"
+                );
+                assert_eq!(reply.content_type, answered);
+            }
+        }
+        let other = request(Method::POST, "/", "text/plain", "<e/>");
+        assert_eq!(front.clone().answer(other).await.status, 415);
+        let put = request(Method::PUT, "/", "text/xml", "<e/>");
+        assert_eq!(front.clone().answer(put).await.status, 405);
+        assert_eq!(front.status()["sequences"], 3);
+        assert_eq!(front.status()["calls"], 8);
+    });
+}
+
+#[test]
+fn the_wsdl_names_the_address_that_its_reader_used() {
+    with_front(async |front| {
+        let reply = front
+            .clone()
+            .answer(request(Method::GET, "/calc?wsdl", "a/b", ""))
+            .await;
+        let expected = "<a l=\"http://ws.example:80/calc\"/><b l='http://ws.example:80/calc'/>";
+        assert_eq!(reply.body, expected);
+    });
+}

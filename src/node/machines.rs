@@ -1,0 +1,128 @@
+//! The two machines of `endpoint` behind the driver's traits, made from what the files say and
+//! from what only this floor can give: entropy, the clocks, the number of this life.
+
+use std::rc::Rc;
+
+use super::client::ClientMachine;
+use super::config::{ClientProcess, Group, ReplicaProcess};
+use super::driver::Machine;
+use super::process::RunError;
+use super::replica::ReplicaMachine;
+use super::{clock, keys};
+use crate::endpoint::client::Client;
+use crate::endpoint::config::{ClientConfig, GroupConfig, Member, ReplicaConfig, Stopwatch};
+use crate::endpoint::io::{ClientInput, ClientOutput, ReplicaInput, ReplicaOutput};
+use crate::endpoint::replica::{Replica, Status};
+use crate::limits;
+use crate::types::{Instant, Now};
+
+/// A replica's machine.
+///
+/// # Errors
+/// When a key of the group file cannot be used, or there is no entropy.
+pub fn replica(config: ReplicaProcess) -> Result<Replica, RunError> {
+    let config = ReplicaConfig {
+        group: Rc::new(group(config.group)),
+        me: config.id,
+        identity: config.identity,
+        group_secret: config.group_secret,
+        incarnation: clock::incarnation(),
+        rng_seed: keys::entropy()?,
+        hold: config.hold,
+        stopwatch: stopwatch(config.timing),
+        plant: None,
+    };
+    Replica::new(config, clock::now()).map_err(|error| RunError::Unsound(error.to_string()))
+}
+
+/// A client's machine.
+///
+/// # Errors
+/// When a key of the group file cannot be used, or there is no entropy.
+pub fn client(config: ClientProcess) -> Result<Client, RunError> {
+    let config = ClientConfig {
+        group: Rc::new(group(config.group)),
+        identity: config.identity,
+        incarnation: clock::incarnation(),
+        rng_seed: keys::entropy()?,
+        call_timeout: config.deadline,
+        // One connection is kept for resends (R8).
+        pipeline: limits::LEG_CONNECTIONS - 1,
+        stopwatch: stopwatch(config.timing),
+        plant: None,
+    };
+    Client::new(config, clock::now()).map_err(|error| RunError::Unsound(error.to_string()))
+}
+
+fn stopwatch(timing: bool) -> Option<Stopwatch> {
+    timing.then_some(clock::stopwatch)
+}
+
+fn group(group: Group) -> GroupConfig {
+    let replicas = group.replicas.into_iter().map(|replica| Member {
+        name: replica.name,
+        url: replica.url,
+        certificate: replica.certificate,
+        agreement_key: replica.agreement_key,
+    });
+    let clients = group.clients.into_iter().map(|client| Member {
+        name: client.name,
+        url: String::new(),
+        certificate: client.certificate,
+        agreement_key: client.agreement_key,
+    });
+    GroupConfig {
+        id: group.id,
+        quorums: group.quorums,
+        replicas: replicas.collect(),
+        clients: clients.collect(),
+        key_epoch: group.epoch,
+        agreement: group.agreement,
+    }
+}
+
+impl Machine for Replica {
+    type Input = ReplicaInput;
+    type Output = ReplicaOutput;
+    fn handle(&mut self, now: Now, input: ReplicaInput) {
+        Self::handle(self, now, input);
+    }
+    fn poll(&mut self) -> Option<ReplicaOutput> {
+        Self::poll(self)
+    }
+    fn deadline(&self) -> Option<Instant> {
+        Self::deadline(self)
+    }
+    fn tick() -> ReplicaInput {
+        ReplicaInput::Tick
+    }
+}
+
+impl ReplicaMachine for Replica {
+    fn status(&self) -> Status {
+        Self::status(self)
+    }
+}
+
+impl Machine for Client {
+    type Input = ClientInput;
+    type Output = ClientOutput;
+    fn handle(&mut self, now: Now, input: ClientInput) {
+        Self::handle(self, now, input);
+    }
+    fn poll(&mut self) -> Option<ClientOutput> {
+        Self::poll(self)
+    }
+    fn deadline(&self) -> Option<Instant> {
+        Self::deadline(self)
+    }
+    fn tick() -> ClientInput {
+        ClientInput::Tick
+    }
+}
+
+impl ClientMachine for Client {
+    fn sequences(&self) -> usize {
+        Self::sequences(self)
+    }
+}

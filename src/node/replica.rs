@@ -1,0 +1,409 @@
+//! The process `bftws replica`: a replica's machine between its listener, its peers, its service
+//! and its log.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::admin::{self, Measure, Shown, measure};
+use super::config::ReplicaProcess;
+use super::driver::{Driver, Machine, World};
+use super::http::{
+    Counters, Outgoing, Pool, PoolLimits, Reply, Request, Response, SOAP12, ServeLimits, serve,
+};
+use super::process::{RunError, listen, ready, stop_on_signal, stopped};
+use super::record::{Body, Recorder};
+use super::report::Report;
+use super::service_client::ServiceClient;
+use super::supervise::Child;
+use crate::endpoint::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId};
+use crate::endpoint::replica::Status;
+use crate::limits;
+use crate::log::Log;
+use crate::types::ReplicaId;
+
+/// For a POST between replicas, which is answered at once (R6).
+const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A replica's machine as the process sees it.
+pub trait ReplicaMachine: Machine<Input = ReplicaInput, Output = ReplicaOutput> {
+    /// Where it is.
+    fn status(&self) -> Status;
+}
+
+/// What stands around a replica's machine.
+#[derive(Debug)]
+pub struct ReplicaWorld {
+    me: ReplicaId,
+    peers: Vec<(Rc<str>, Rc<Pool>)>,
+    service: Rc<ServiceClient>,
+    log: RefCell<Log>,
+    unsynced: Cell<bool>,
+    waiting: RefCell<BTreeMap<RequestId, oneshot::Sender<Reply>>>,
+    next_request: Cell<u64>,
+    report: Rc<Report>,
+    recorder: Option<Rc<Recorder>>,
+    diverged: RefCell<Option<String>>,
+    stalled: Cell<bool>,
+}
+
+impl ReplicaWorld {
+    /// For a replica's file; connects to nobody yet.
+    ///
+    /// # Errors
+    /// What is wrong with an address.
+    pub fn new(config: &ReplicaProcess, recorder: Option<Recorder>) -> Result<Self, String> {
+        let peer_limits = PoolLimits::connections(limits::PEER_CONNECTIONS);
+        let members = config.group.replicas.iter();
+        let peers = members.map(|member| {
+            let pool = Pool::new(&member.url, peer_limits)?;
+            Ok((Rc::from(member.name.as_str()), Rc::new(pool)))
+        });
+        Ok(Self {
+            me: config.id,
+            peers: peers.collect::<Result<_, String>>()?,
+            service: Rc::new(ServiceClient::new(&config.service)?),
+            log: RefCell::default(),
+            unsynced: Cell::new(false),
+            waiting: RefCell::default(),
+            next_request: Cell::new(0),
+            report: Rc::default(),
+            recorder: recorder.map(Rc::new),
+            diverged: RefCell::default(),
+            stalled: Cell::new(false),
+        })
+    }
+
+    fn note(&self, what: Body, peer: &str, octets: &[u8]) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(what, peer, octets);
+        }
+    }
+
+    fn post<M: ReplicaMachine>(
+        &self,
+        driver: &Rc<Driver<M, Self>>,
+        to: ReplicaId,
+        post: PostId,
+        octets: Vec<u8>,
+    ) {
+        let Some((peer, pool)) = self.peers.get(to.index()).cloned() else {
+            return driver.input(ReplicaInput::Failed(post));
+        };
+        self.report.request_sent(octets.len());
+        self.note(Body::SentRequest, &peer, &octets);
+        let driver = driver.clone();
+        tokio::task::spawn_local(async move {
+            let outgoing = Outgoing::post(SOAP12, octets.into(), PEER_TIMEOUT);
+            let answer = pool.send(outgoing).await.map_err(|error| error.to_string());
+            let world = driver.world();
+            driver.input(match answer.and_then(envelope_of) {
+                Ok(octets) => {
+                    world.note(Body::ReceivedResponse, &peer, &octets);
+                    ReplicaInput::Response { post, octets }
+                }
+                Err(why) => {
+                    world.report.post_failed(&peer, &why);
+                    ReplicaInput::Failed(post)
+                }
+            });
+        });
+    }
+
+    fn respond(&self, request: RequestId, status: u16, octets: Vec<u8>) {
+        // Without an entry the peer is gone: nobody waits for this.
+        let Some(waiting) = self.waiting.borrow_mut().remove(&request) else {
+            return;
+        };
+        if !octets.is_empty() {
+            self.report.response_sent(octets.len());
+            if let Some(recorder) = &self.recorder {
+                recorder.note(Body::SentResponse, &recorder.peer_in(&octets), &octets);
+            }
+        }
+        let _ = waiting.send(Reply::new(status, SOAP12, octets));
+    }
+
+    fn event(&self, event: Event) {
+        match event {
+            Event::Refused { from, reason, what } => self.report.refused(&from, reason, what),
+            Event::Disagreed { replica } => self.report.disagreed(replica.0),
+            Event::NoPrimary { primary, view } => {
+                if let Some(kept_back) = self.report.due("agreement", "no primary") {
+                    tracing::warn!(%primary, %view, kept_back, "NoPrimary: it orders nothing");
+                }
+            }
+            Event::Stable(seqno) => tracing::debug!(%seqno, "checkpoint is stable"),
+            Event::Diverged { seqno, why } => {
+                tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
+                *self.diverged.borrow_mut() = Some(why);
+            }
+            Event::Stalled(seqno) => {
+                tracing::error!(%seqno, "STALLED: no stable checkpoint; nothing is admitted");
+                self.stalled.set(true);
+            }
+            Event::Resumed(seqno) => {
+                tracing::info!(%seqno, "a checkpoint is stable again; calls are admitted");
+                self.stalled.set(false);
+            }
+            Event::Behind { executed, stable } => {
+                tracing::error!(%executed, %stable, "too far behind for peers to help");
+            }
+            Event::Restarted { replica } => {
+                tracing::warn!(%replica, "came back in another life and is not taken");
+            }
+        }
+    }
+}
+
+impl<M: ReplicaMachine> World<M> for ReplicaWorld {
+    fn carry_out(&self, driver: &Rc<Driver<M, Self>>, output: ReplicaOutput) {
+        match output {
+            ReplicaOutput::Post { to, post, octets } => self.post(driver, to, post, octets),
+            ReplicaOutput::Respond {
+                request,
+                status,
+                octets,
+            } => {
+                self.respond(request, status, octets);
+            }
+            ReplicaOutput::Append(position, record) => {
+                let at = self.log.borrow_mut().append(record);
+                assert!(at == position, "machine and log count records differently");
+                self.unsynced.set(true);
+            }
+            ReplicaOutput::Execute { ticket, invocation } => {
+                self.report.calls.set(self.report.calls.get() + 1);
+                let (driver, service) = (driver.clone(), self.service.clone());
+                tokio::task::spawn_local(async move {
+                    let report = &driver.world().report;
+                    let completion = service.execute(&invocation, report).await;
+                    driver.input(ReplicaInput::Executed { ticket, completion });
+                });
+            }
+            ReplicaOutput::Describe(request) => {
+                let (driver, service) = (driver.clone(), self.service.clone());
+                tokio::task::spawn_local(async move {
+                    let wsdl = service.describe().await;
+                    driver.input(ReplicaInput::Described { request, wsdl });
+                });
+            }
+            ReplicaOutput::Event(event) => self.event(event),
+        }
+    }
+
+    /// One sync covers every record of a drain: in memory mode it is done at once.
+    fn drained(&self, driver: &Rc<Driver<M, Self>>) {
+        if self.unsynced.replace(false) {
+            let synced = self.log.borrow_mut().sync_now();
+            driver.input(ReplicaInput::Synced(synced));
+        }
+    }
+}
+
+/// The envelope of a response, empty with a bare 2xx; what is neither is no answer of a peer of
+/// ours.
+pub(super) fn envelope_of(response: Response) -> Result<Bytes, String> {
+    let bare = response.body.is_empty() && (200..300).contains(&response.status);
+    if bare || (!response.body.is_empty() && response.content_type.contains("xml")) {
+        return Ok(response.body);
+    }
+    Err(format!("answered {} without an envelope", response.status))
+}
+
+/// Tells the machine when a peer leaves before its answer.
+struct Gone<M: ReplicaMachine> {
+    driver: Rc<Driver<M, ReplicaWorld>>,
+    request: RequestId,
+}
+
+impl<M: ReplicaMachine> Drop for Gone<M> {
+    fn drop(&mut self) {
+        let open = self
+            .driver
+            .world()
+            .waiting
+            .borrow_mut()
+            .remove(&self.request);
+        if open.is_some() {
+            self.driver.input(ReplicaInput::Gone(self.request));
+        }
+    }
+}
+
+/// Answers one HTTP request to a replica's listener.
+pub async fn front<M: ReplicaMachine>(
+    driver: Rc<Driver<M, ReplicaWorld>>,
+    incoming: Request,
+) -> Reply {
+    if incoming.method != Method::POST {
+        return Reply::words(405, "a replica takes envelopes by POST\n");
+    }
+    let world = driver.world();
+    let request = RequestId(world.next_request.replace(world.next_request.get() + 1));
+    let (waiting, answer) = oneshot::channel();
+    world.waiting.borrow_mut().insert(request, waiting);
+    if let Some(recorder) = &world.recorder {
+        let peer = recorder.peer_in(&incoming.body);
+        recorder.note(Body::ReceivedRequest, &peer, &incoming.body);
+    }
+    let _gone = Gone {
+        driver: driver.clone(),
+        request,
+    };
+    driver.input(ReplicaInput::Request {
+        request,
+        octets: incoming.body,
+    });
+    answer
+        .await
+        .unwrap_or_else(|_| Reply::words(500, "no answer\n"))
+}
+
+/// A running replica, as its page shows it.
+struct Page<M: ReplicaMachine> {
+    driver: Rc<Driver<M, ReplicaWorld>>,
+    front: Rc<Counters>,
+}
+
+impl<M: ReplicaMachine> Shown for Page<M> {
+    fn unready(&self) -> Option<String> {
+        let world = self.driver.world();
+        if let Some(why) = &*world.diverged.borrow() {
+            return Some(format!("diverged: {why}"));
+        }
+        if world.stalled.get() {
+            return Some("stalled: no stable checkpoint".to_owned());
+        }
+        (!world.service.up()).then(|| "the wrapped service cannot be reached".to_owned())
+    }
+
+    fn status(&self) -> Value {
+        let world = self.driver.world();
+        let status = self.driver.machine().status();
+        let (rejected, ignored) = admin::refusals(&world.report);
+        let diverged = world.diverged.borrow().clone();
+        let diverged = diverged.or_else(|| status.diverged.then(String::new));
+        json!({
+            "role": "replica",
+            "id": world.me.0,
+            "up": true,
+            "view": status.view.0,
+            "primary": status.primary.0,
+            "executed": status.executed.0,
+            "stable": status.stable.0,
+            "state_digest": status.state_digest.hex(),
+            "rejected": rejected,
+            "ignored": ignored,
+            "rss_bytes": admin::resident_bytes(),
+            "cpu_us": admin::cpu_micros(),
+            "calls": status.calls,
+            "bundles": status.bundles,
+            "batches": status.batches,
+            "envelopes": {
+                "to_replicas": status.envelopes_to_replicas,
+                "aside": status.envelopes_aside,
+                "to_clients": status.envelopes_to_clients,
+            },
+            "service_up": world.service.up(),
+            "diverged": diverged,
+            "stalled": world.stalled.get(),
+        })
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        let world = self.driver.world();
+        let status = self.driver.machine().status();
+        let mut all = admin::common(&world.report, &self.front);
+        all.extend([
+            measure("bundles", "bundles executed", true, status.bundles),
+            measure("batches", "batches executed", true, status.batches),
+            measure("view", "current view", false, status.view.0),
+            measure(
+                "executed_seqno",
+                "last batch executed",
+                false,
+                status.executed.0,
+            ),
+            measure(
+                "stable_seqno",
+                "last stable checkpoint",
+                false,
+                status.stable.0,
+            ),
+            measure(
+                "service_up",
+                "wrapped service is there",
+                false,
+                world.service.up().into(),
+            ),
+            measure(
+                "stalled",
+                "nothing is admitted",
+                false,
+                world.stalled.get().into(),
+            ),
+            measure(
+                "diverged",
+                "this replica executes no more",
+                false,
+                world.diverged.borrow().is_some().into(),
+            ),
+        ]);
+        all
+    }
+}
+
+/// Runs a replica until a signal ends it.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run<M: ReplicaMachine>(
+    config: ReplicaProcess,
+    recorder: Option<Recorder>,
+    machine: impl FnOnce(ReplicaProcess) -> Result<M, RunError>,
+) -> Result<(), RunError> {
+    let stop = stop_on_signal()?;
+    let (listener, page) = (listen(config.listen).await?, listen(config.admin).await?);
+    let world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
+    let _child = config
+        .service
+        .command
+        .as_deref()
+        .map(Child::start)
+        .transpose()?;
+    let (id, url) = (json!(config.id.0), format!("http://{}/", config.listen));
+    let admin = format!("http://{}", config.admin);
+    let driver = Driver::start(machine(config)?, world);
+    let counters = Rc::new(Counters::default());
+    let shown = Page {
+        driver: driver.clone(),
+        front: counters.clone(),
+    };
+    tokio::task::spawn_local(admin::show(page, stop.clone(), Rc::new(shown)));
+    let probed = driver.clone();
+    tokio::task::spawn_local(async move {
+        let world = probed.world();
+        world.service.probe(&world.report).await;
+    });
+    // A bundle's POST may be open for long: a replica that ends does not wait for it (R8).
+    let limits = ServeLimits {
+        grace: Duration::from_millis(200),
+        ..ServeLimits::default()
+    };
+    let handler = move |request| front(driver.clone(), request);
+    tokio::task::spawn_local(serve(listener, limits, counters, stop.clone(), handler));
+    ready("replica", &id, &url, Some(&admin));
+    stopped(stop).await;
+    tokio::time::sleep(limits.grace).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,322 @@
+//! The effect *execute*: one call handed to the wrapped service over HTTP (R21).
+//!
+//! Only a failed connect is tried again, for as long as it takes: the service has then seen
+//! nothing, and the order waits for it. Once an octet may have left, a lost answer is told as
+//! lost; what follows from it is the machine's to decide.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::clock;
+use super::config::Service;
+use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11};
+use super::report::Report;
+use super::wsdl::marked;
+use crate::endpoint::io::{Completion, Invocation};
+use crate::limits;
+use crate::soap::envelope::Version;
+use crate::types::Micros;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// For the WSDL.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A wrapped service, as its replica reaches it.
+#[derive(Debug)]
+pub struct ServiceClient {
+    pool: Pool,
+    timeout: Duration,
+    /// Whether the last attempt to reach it did.
+    up: Cell<bool>,
+}
+
+impl ServiceClient {
+    /// For the service of a replica's file.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn new(service: &Service) -> Result<Self, String> {
+        let limits = PoolLimits {
+            body: limits::CALL_BYTES,
+            // Short of any server's keep-alive: a connection that it is just closing would turn
+            // the next call into a lost one.
+            idle: Micros::seconds(2),
+            ..PoolLimits::connections(2)
+        };
+        Ok(Self {
+            pool: Pool::new(&service.url, limits)?,
+            timeout: clock::duration(service.timeout),
+            up: Cell::new(false),
+        })
+    }
+
+    /// Whether the service was there when it was last asked for.
+    #[must_use]
+    pub fn up(&self) -> bool {
+        self.up.get()
+    }
+
+    /// Executes one call.
+    pub async fn execute(&self, call: &Invocation, report: &Report) -> Completion {
+        let envelope = Bytes::copy_from_slice(&call.envelope);
+        let content_type = content_type(call.version, &call.action);
+        let mut headers = vec![
+            ("bftws-time", call.env.time.0.to_string()),
+            ("bftws-seed", call.env.seed.hex()),
+        ];
+        if call.version == Version::V11 {
+            headers.push(("soapaction", quoted(&call.action)));
+        }
+        let outgoing = Outgoing {
+            headers: &headers,
+            ..Outgoing::post(&content_type, envelope, self.timeout)
+        };
+        match self.patiently(outgoing, report).await {
+            Ok(response) => Completion::Reply {
+                status: response.0,
+                octets: response.1,
+            },
+            // It answered, and so did the services of the others, with the same: too much.
+            Err(PostError::TooLarge(..)) => Completion::Reply {
+                status: 502,
+                octets: Bytes::new(),
+            },
+            Err(error) => {
+                tracing::error!(%error, "the service's answer is lost");
+                Completion::Lost(error.to_string())
+            }
+        }
+    }
+
+    /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address.
+    ///
+    /// # Errors
+    /// One line.
+    pub async fn describe(&self) -> Result<Vec<u8>, String> {
+        let path = self.pool.target().split('?').next().unwrap_or("/");
+        let target = format!("{path}?wsdl");
+        let answer = self
+            .pool
+            .send(Outgoing::get(&target, DESCRIBE_TIMEOUT))
+            .await;
+        let response = answer.map_err(|error| error.to_string())?;
+        match response.status {
+            200 => Ok(marked(&response.body)),
+            status => Err(format!(
+                "{target} at {} gave {status}",
+                self.pool.authority()
+            )),
+        }
+    }
+
+    /// Says at start whether the service is there, and goes on trying until it is.
+    pub async fn probe(&self, report: &Report) {
+        let mut pause = FIRST_PAUSE;
+        while let Err(why) = tokio::net::TcpStream::connect(self.pool.authority()).await {
+            self.away(&why.to_string(), report);
+            pause = self.wait(pause).await;
+        }
+        self.here();
+    }
+
+    async fn patiently(
+        &self,
+        outgoing: Outgoing<'_>,
+        report: &Report,
+    ) -> Result<(u16, Bytes), PostError> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.pool.send(outgoing.clone()).await {
+                Ok(response) => {
+                    self.here();
+                    return Ok((response.status, response.body));
+                }
+                Err(PostError::Connect(_, why)) => {
+                    self.away(&why, report);
+                    pause = self.wait(pause).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn wait(&self, pause: Duration) -> Duration {
+        tokio::time::sleep(pause).await;
+        (pause * 2).min(LONGEST_PAUSE)
+    }
+
+    fn here(&self) {
+        if !self.up.replace(true) {
+            tracing::info!(service = self.pool.authority(), "the service is there");
+        }
+    }
+
+    fn away(&self, why: &str, report: &Report) {
+        self.up.set(false);
+        if let Some(kept_back) = report.due("service", "away") {
+            let service = self.pool.authority();
+            tracing::warn!(
+                service,
+                why,
+                kept_back,
+                "the service cannot be reached; trying on"
+            );
+        }
+    }
+}
+
+fn content_type(version: Version, action: &str) -> String {
+    match version {
+        Version::V11 => SOAP11.to_owned(),
+        Version::V12 if action.is_empty() => super::http::SOAP12.to_owned(),
+        Version::V12 => format!("{}; action={}", super::http::SOAP12, quoted(action)),
+    }
+}
+
+/// A quoted string that may stand in a header field: what may not is percent-encoded, as in any
+/// URI, so that every replica's service is asked the same.
+fn quoted(action: &str) -> String {
+    let mut out = String::with_capacity(action.len() + 2);
+    out.push('"');
+    for octet in action.bytes() {
+        match octet {
+            b'"' | b'\\' | 0..=b' ' | 0x7f.. => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{octet:02X}");
+            }
+            _ => out.push(char::from(octet)),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::http::{Reply, Request, ServeLimits, serve};
+    use crate::types::{Digest, Env, Time};
+    use tokio::net::TcpListener;
+
+    const URN: &str = "urn:x#add";
+
+    fn call(version: Version) -> Invocation {
+        Invocation {
+            version,
+            action: URN.to_owned(),
+            envelope: b"<e/>".to_vec(),
+            env: Env {
+                time: Time(7),
+                seed: Digest([1; 32]),
+            },
+        }
+    }
+
+    fn service(listener: &TcpListener) -> ServiceClient {
+        let url = format!("http://{}/calc", listener.local_addr().unwrap());
+        let timeout = Micros::seconds(20);
+        ServiceClient::new(&Service {
+            url,
+            command: None,
+            timeout,
+        })
+        .unwrap()
+    }
+
+    fn run(work: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, work);
+    }
+
+    async fn mirror(request: Request) -> Reply {
+        let field = |name| request.header(name).unwrap_or("-").to_owned();
+        let all = ["content-type", "soapaction", "bftws-time", "bftws-seed"].map(field);
+        Reply::words(500, format!("{} {}", request.uri, all.join(" ")))
+    }
+
+    #[test]
+    fn the_service_is_told_version_action_time_and_seed() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = service(&listener);
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let limits = ServeLimits::default();
+            tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, mirror));
+            let seed = "01".repeat(32);
+            for (version, expected) in [
+                (Version::V11, format!("{SOAP11} \"{URN}\" 7 {seed}")),
+                (
+                    Version::V12,
+                    format!("{}; action=\"{URN}\" - 7 {seed}", crate::node::http::SOAP12),
+                ),
+            ] {
+                let done = client.execute(&call(version), &Report::default()).await;
+                let octets = Bytes::from(format!("/calc {expected}"));
+                assert_eq!(
+                    done,
+                    Completion::Reply {
+                        status: 500,
+                        octets
+                    }
+                );
+            }
+            assert!(client.up());
+            assert!(client.describe().await.unwrap_err().contains("/calc?wsdl"));
+        });
+    }
+
+    #[test]
+    fn r21_a_lost_answer_is_told_and_never_repeated() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = service(&listener);
+            let (call, report) = (call(Version::V12), Report::default());
+            let hang_up = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut some = [0; 8];
+                tokio::io::AsyncReadExt::read_exact(&mut stream, &mut some)
+                    .await
+                    .unwrap();
+            };
+            let (done, ()) = tokio::join!(client.execute(&call, &report), hang_up);
+            assert!(matches!(done, Completion::Lost(_)));
+        });
+    }
+
+    #[test]
+    fn r21_a_service_that_is_down_is_waited_for() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (client, address) = (service(&listener), listener.local_addr().unwrap());
+            drop(listener);
+            let (call, report) = (call(Version::V12), Report::default());
+            let come_up = async {
+                while report.due("service", "away").is_some() {
+                    tokio::task::yield_now().await;
+                }
+                let listener = TcpListener::bind(address).await.unwrap();
+                let (stop, stopped) = tokio::sync::watch::channel(false);
+                let limits = ServeLimits::default();
+                tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, mirror));
+                stop
+            };
+            let (done, _stop) = tokio::join!(client.execute(&call, &report), come_up);
+            assert!(matches!(done, Completion::Reply { status: 500, .. }));
+        });
+    }
+
+    #[test]
+    fn an_action_cannot_break_out_of_its_header() {
+        assert_eq!(quoted("a\"\r\nx: y\\é"), "\"a%22%0D%0Ax:%20y%5C%C3%A9\"");
+        assert_eq!(quoted(""), "\"\"");
+    }
+
+    use std::rc::Rc;
+}

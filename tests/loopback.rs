@@ -1,0 +1,288 @@
+//! A whole group as processes on this machine, driven by the program's own commands: what a user
+//! does, and what a user sees. The interoperability tests do the same with foreign peers.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use bft_ws::node::http::{Outgoing, Pool, PoolLimits, Response};
+use bft_ws::node::process::RunError;
+use serde_json::Value;
+
+const BFTWS: &str = env!("CARGO_BIN_EXE_bftws");
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs a command to its end.
+fn bftws(arguments: &[&str]) -> Output {
+    Command::new(BFTWS).args(arguments).output().unwrap()
+}
+
+/// A process of the group; killed when dropped.
+struct Process {
+    child: Child,
+    ready: Value,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(BFTWS)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        Self {
+            child,
+            ready: serde_json::from_str(&line).unwrap(),
+        }
+    }
+
+    fn url(&self) -> &str {
+        self.ready["url"].as_str().unwrap()
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn end(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Four replicas, each with a service of its own, and a gateway.
+struct Group {
+    folder: tempfile::TempDir,
+    services: Vec<Process>,
+    replicas: Vec<Option<Process>>,
+    gateway: Process,
+}
+
+impl Group {
+    fn start(kind: &str, base_port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let services: Vec<_> = (0..4)
+            .map(|_| Process::start(&["service", kind, "--port", "0"]))
+            .collect();
+        let out = folder.path().join("group");
+        let port = base_port.to_string();
+        let mut arguments = vec!["init", "--replicas", "4", "--base-port", &port, "--out"];
+        arguments.push(out.to_str().unwrap());
+        for service in &services {
+            arguments.extend(["--service-url", service.url()]);
+        }
+        assert!(bftws(&arguments).status.success());
+        let file = |name: &str| path(&out.join(name));
+        let replicas = (0..4)
+            .map(|id| {
+                let config = file(&format!("replica-{id}.toml"));
+                Some(Process::start(&["replica", "--config", &config]))
+            })
+            .collect();
+        let gateway = Process::start(&["gateway", "--config", &file("gateway.toml")]);
+        Self {
+            folder,
+            services,
+            replicas,
+            gateway,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("group").join(name)
+    }
+
+    fn status(&self) -> Value {
+        let file = path(&self.file("group.toml"));
+        let output = bftws(&["status", "--json", "--config", &file]);
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn run(work: impl Future<Output = ()>) {
+    let done = bft_ws::node::process::run(async {
+        work.await;
+        Ok::<_, RunError>(())
+    });
+    done.unwrap();
+}
+
+const SOAP11: (&str, &str) = (
+    "text/xml; charset=utf-8",
+    "http://schemas.xmlsoap.org/soap/envelope/",
+);
+const SOAP12: (&str, &str) = (
+    "application/soap+xml; charset=utf-8",
+    "http://www.w3.org/2003/05/soap-envelope",
+);
+
+async fn post(gateway: &Pool, (kind, ns): (&str, &str), body: &str) -> Response {
+    let envelope = format!("<s:Envelope xmlns:s=\"{ns}\"><s:Body>{body}</s:Body></s:Envelope>");
+    gateway
+        .send(Outgoing::post(kind, envelope.into(), LONG))
+        .await
+        .unwrap()
+}
+
+async fn increment(gateway: &Pool, version: (&str, &str)) -> (u16, String) {
+    let body = "<increment xmlns=\"urn:bft-ws:counter\"/>";
+    let response = post(gateway, version, body).await;
+    let text = String::from_utf8(response.body.to_vec()).unwrap();
+    let value = text
+        .split_once("value>")
+        .and_then(|(_, rest)| rest.split_once('<'));
+    (
+        response.status,
+        value.map_or(text.clone(), |(value, _)| value.to_owned()),
+    )
+}
+
+#[test]
+fn a_group_answers_through_its_gateway_with_one_backup_killed() {
+    let mut group = Group::start("counter", 21_400);
+    run(async {
+        let gateway = Pool::new(group.gateway.url(), PoolLimits::connections(8)).unwrap();
+        for number in 1..=10 {
+            let version = if number % 2 == 0 { SOAP11 } else { SOAP12 };
+            assert_eq!(
+                increment(&gateway, version).await,
+                (200, number.to_string())
+            );
+        }
+        let wsdl = gateway
+            .send(Outgoing::get("/counter?wsdl", LONG))
+            .await
+            .unwrap();
+        let wsdl = String::from_utf8(wsdl.body.to_vec()).unwrap();
+        assert!(
+            wsdl.contains(&format!("\"{}counter\"", group.gateway.url())),
+            "{wsdl}"
+        );
+
+        drop(group.replicas[3].take());
+        for number in 11..=20 {
+            assert_eq!(increment(&gateway, SOAP12).await, (200, number.to_string()));
+        }
+        let status = group.status();
+        assert_eq!(status["replicas"][3]["up"], false);
+        assert!(status["replicas"][0]["executed"].as_u64().unwrap() >= 20);
+        assert_eq!(status["gateways"][0]["calls"], 20);
+
+        let fault = post(&gateway, SOAP11, "<nothing xmlns=\"urn:bft-ws:counter\"/>").await;
+        assert_eq!(fault.status, 500);
+        let broken = Outgoing::post(SOAP11.0, "<a".into(), LONG);
+        assert!(gateway.send(broken).await.unwrap().status >= 400);
+        assert_eq!(increment(&gateway, SOAP11).await, (200, "21".to_owned()));
+    });
+    assert_eq!(group.gateway.end(), Some(0));
+    for process in group.replicas.into_iter().flatten().chain(group.services) {
+        assert_eq!(process.end(), Some(0));
+    }
+}
+
+#[test]
+fn the_native_client_shows_who_answered_what() {
+    let group = Group::start("counter", 21_800);
+    let client = path(&group.file("client-0.toml"));
+    let body = path(&group.file("body.xml"));
+    std::fs::write(&body, "<increment xmlns=\"urn:bft-ws:counter\"/>").unwrap();
+    let call = || {
+        let action = "urn:bft-ws:counter/increment";
+        let sequence = [
+            "--sequence",
+            "6d5b3c0e-5a0c-4c53-9c8d-1f5a7f1f3d11",
+            "--number",
+            "1",
+        ];
+        let call = [
+            "call", "--config", &client, "--action", action, "--body", &body, "--json",
+        ];
+        let output = bftws(&[&call[..], &sequence[..]].concat());
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), answer)
+    };
+    let (code, answer) = call();
+    assert_eq!(
+        (code, &answer["outcome"]),
+        (Some(0), &Value::from("ok")),
+        "{answer}"
+    );
+    assert!(
+        answer["reply"].as_str().unwrap().contains(">1<"),
+        "{answer}"
+    );
+    let votes = answer["votes"].as_array().unwrap();
+    assert!(
+        votes.iter().filter(|vote| vote["agreed"] == true).count() >= 2,
+        "{answer}"
+    );
+}
+
+#[test]
+fn without_replicas_nothing_could_be_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(&folder.path().join("group"));
+    let service = ["--service-url", "http://127.0.0.1:1/"];
+    let init = [
+        "init",
+        "--replicas",
+        "4",
+        "--base-port",
+        "22200",
+        "--out",
+        &out,
+    ];
+    assert!(bftws(&[&init[..], &service[..]].concat()).status.success());
+    let client = folder.path().join("group/client-0.toml");
+    let text = std::fs::read_to_string(&client).unwrap();
+    std::fs::write(
+        &client,
+        text.replace("deadline_ms = 10000", "deadline_ms = 500"),
+    )
+    .unwrap();
+    let body = folder.path().join("body.xml");
+    std::fs::write(&body, "<x/>").unwrap();
+    let call = bftws(&[
+        "call",
+        "--config",
+        &path(&client),
+        "--body",
+        &path(&body),
+        "--json",
+    ]);
+    let answer: Value = serde_json::from_slice(&call.stdout).unwrap();
+    assert_eq!(
+        (call.status.code(), &answer["outcome"]),
+        (Some(3), &Value::from("unknown"))
+    );
+}
+
+#[test]
+fn configuration_errors_are_found_at_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("replica.toml");
+    std::fs::write(&file, "group = \"group.toml\"\nid = x\n").unwrap();
+    let output = bftws(&["replica", "--config", &path(&file)]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said.contains("replica.toml:2:") && said.contains("remedy:"),
+        "{said}"
+    );
+    assert_eq!(bftws(&["replica"]).status.code(), Some(2));
+}

@@ -13,15 +13,14 @@ use std::rc::Rc;
 
 use crate::crypto::{KeyError, Principal};
 use crate::error::{Ignored, Refused, Rejected};
-use crate::limits;
 use crate::rm::content::Content;
 use crate::rm::source::Ending;
 use crate::rm::version::Operation;
 use crate::soap::xml::Document;
-use crate::types::{ClientId, GroupNumber, Instant, Micros, Now, ReplicaId};
+use crate::types::{ClientId, Digest, GroupNumber, Instant, Micros, Now, ReplicaId};
 use crate::wire;
 use crate::wire::leg::Leg;
-use crate::wire::reply::{BundleReply, Waiting};
+use crate::wire::reply::{BundleReply, Reason, Waiting};
 
 use super::config::{ClientConfig, Plant};
 use super::ids::Ids;
@@ -35,11 +34,11 @@ use super::voter::{Ballot, Counted};
 
 use calls::{Calls, Waiting as WaitingCall};
 
-/// A bundle that is not decided, or not answered by all replicas yet.
+/// A bundle whose calls are not answered.
 #[derive(Debug)]
 struct OpenBundle {
     ballot: Ballot,
-    /// The calls that wait for it, in the order of its items; empty once they are answered.
+    /// The calls that wait for it, in the order of its items.
     calls: Vec<WaitingCall>,
     since: Instant,
     /// When to ask for the replies in full (R12).
@@ -47,6 +46,26 @@ struct OpenBundle {
     times: ClientTimes,
     /// When the envelope to each replica left.
     posted: BTreeMap<ReplicaId, u64>,
+}
+
+/// Bundles whose calls are answered, while some replicas have not spoken: a late lie is noticed
+/// too. At most [`REMEMBERED`].
+#[derive(Debug, Default)]
+struct Answered {
+    ballots: BTreeMap<Digest, Ballot>,
+    order: VecDeque<Digest>,
+}
+
+impl Answered {
+    fn remember(&mut self, ballot: Ballot) {
+        self.order.push_back(ballot.bundle());
+        self.ballots.insert(ballot.bundle(), ballot);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ballots.remove(&oldest);
+        }
+    }
 }
 
 /// A question for the WSDL.
@@ -66,7 +85,9 @@ pub struct Client {
     ids: Ids,
     sender: MulticastSender,
     calls: Calls,
+    /// Invariant: at most `config.pipeline`.
     open: BTreeMap<GroupNumber, OpenBundle>,
+    answered: Answered,
     descriptions: Vec<Description>,
     /// POSTs that ask for the WSDL.
     asking: BTreeMap<PostId, (ReplicaId, CallToken)>,
@@ -84,8 +105,6 @@ enum Closing {
     Drained,
 }
 
-/// Bundles that are decided but lack the word of some replicas are remembered up to this many, so
-/// that a late lie is noticed too.
 const REMEMBERED: usize = 1_024;
 
 impl Client {
@@ -105,6 +124,7 @@ impl Client {
             sender,
             calls,
             open: BTreeMap::new(),
+            answered: Answered::default(),
             descriptions: Vec::new(),
             asking: BTreeMap::new(),
             out: VecDeque::new(),
@@ -139,14 +159,10 @@ impl Client {
     /// When to hand in `Tick` at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let calls = self
-            .open
-            .values()
-            .filter(|o| !o.calls.is_empty())
-            .map(|open| {
-                let due = open.since + self.config.call_timeout;
-                open.ask_full.map_or(due, |ask| ask.min(due))
-            });
+        let calls = self.open.values().map(|open| {
+            let due = open.since + self.config.call_timeout;
+            open.ask_full.map_or(due, |ask| ask.min(due))
+        });
         let described = self.descriptions.iter().map(|d| d.deadline);
         let waiting = self
             .calls
@@ -202,7 +218,7 @@ impl Client {
 
     /// Freezes what waits into bundles while few enough are undecided.
     fn bundle(&mut self, now: Instant) {
-        while !self.calls.is_empty() && self.undecided() < self.config.pipeline {
+        while !self.calls.is_empty() && self.open.len() < self.config.pipeline {
             let times = ClientTimes::default();
             let number = self.sender.next();
             let before = self.stopwatch();
@@ -241,13 +257,6 @@ impl Client {
             self.open.insert(number, open);
             self.sender.push(Rc::new(frozen), &mut self.ids);
         }
-    }
-
-    fn undecided(&self) -> usize {
-        self.open
-            .values()
-            .filter(|open| !open.calls.is_empty())
-            .count()
     }
 
     fn transmit(&mut self, now: Instant) {
@@ -446,7 +455,7 @@ impl Client {
             .iter_mut()
             .find(|(_, open)| open.ballot.bundle() == reply.bundle)
         else {
-            return Err(Ignored::Unasked.into());
+            return self.count_late(from, reply);
         };
         match open.ballot.count(from, reply)? {
             Counted::Undecided | Counted::Agreed => {}
@@ -471,24 +480,22 @@ impl Client {
                 self.decided(number, &decision);
             }
         }
-        self.forget_complete();
         Ok(())
     }
 
-    /// Ballots that every replica has answered, and the oldest beyond what is remembered.
-    fn forget_complete(&mut self) {
-        let n = self.config.group.quorums.n();
-        self.open
-            .retain(|_, open| !open.calls.is_empty() || !open.ballot.complete(n));
-        while self.open.len() > REMEMBERED + limits::LEG_CONNECTIONS {
-            let Some(oldest) = self.open.keys().next().copied() else {
-                return;
-            };
-            if !self.open[&oldest].calls.is_empty() {
-                return;
-            }
-            self.open.remove(&oldest);
+    /// A reply to a bundle whose calls are answered.
+    fn count_late(&mut self, from: ReplicaId, reply: BundleReply) -> Result<(), Refused> {
+        let bundle = reply.bundle;
+        let ballot = self.answered.ballots.get_mut(&bundle);
+        let ballot = ballot.ok_or(Refused::Ignored(Ignored::Unasked))?;
+        if ballot.count(from, reply)? == Counted::Outvoted {
+            let event = Event::Disagreed { replica: from };
+            self.out.push_back(ClientOutput::Event(event));
         }
+        if ballot.complete(self.config.group.quorums.n()) {
+            self.answered.ballots.remove(&bundle);
+        }
+        Ok(())
     }
 
     /// A replica says why a bundle waits. When a weak certificate says that there is no primary,
@@ -498,15 +505,18 @@ impl Client {
             return Err(Rejected::Misdirected.into());
         }
         let weak = self.config.group.quorums.weak();
-        let Some((&number, open)) = self
-            .open
-            .iter_mut()
-            .find(|(_, open)| open.ballot.bundle() == said.bundle)
-        else {
-            return Err(Ignored::Unasked.into());
+        let mut open = self.open.iter_mut();
+        let about = open.find(|(_, open)| open.ballot.bundle() == said.bundle);
+        let Some((&number, open)) = about else {
+            let known = self.answered.ballots.contains_key(&said.bundle);
+            return if known {
+                Ok(())
+            } else {
+                Err(Ignored::Unasked.into())
+            };
         };
         open.ballot.wait(from, said.reason);
-        if !open.calls.is_empty() && open.ballot.reason(weak).is_some() {
+        if open.ballot.reason(weak) == Some(Reason::NoPrimary) {
             self.unknown(number);
         }
         Ok(())
@@ -519,7 +529,7 @@ impl Client {
         let late: Vec<GroupNumber> = self
             .open
             .iter()
-            .filter(|(_, open)| !open.calls.is_empty() && open.since + timeout <= now)
+            .filter(|(_, open)| open.since + timeout <= now)
             .map(|(number, _)| *number)
             .collect();
         late.into_iter().for_each(|number| self.unknown(number));
@@ -544,7 +554,7 @@ impl Client {
 
     /// Once every call is answered: ends the legs, but waits for no replica that is silent.
     fn drain(&mut self, now: Instant) {
-        let answered = self.undecided() == 0 && self.calls.is_empty();
+        let answered = self.open.is_empty() && self.calls.is_empty();
         if self.closing == Closing::Asked && answered {
             self.sender.finish();
             self.closing = Closing::Until(now + Micros::seconds(1));

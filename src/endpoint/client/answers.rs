@@ -68,12 +68,14 @@ impl Client {
     /// Answers the calls of a decided bundle.
     pub(super) fn decided(&mut self, number: GroupNumber, decision: &Decision) {
         self.sender.decided(number);
-        let Some(open) = self.open.get_mut(&number) else {
+        let Some(open) = self.open.remove(&number) else {
             return;
         };
-        let calls = std::mem::take(&mut open.calls);
         let votes = open.ballot.votes();
-        let mut times = open.times;
+        if !open.ballot.complete(self.config.group.quorums.n()) {
+            self.answered.remember(open.ballot);
+        }
+        let (calls, mut times) = (open.calls, open.times);
         times.decided = self.config.stopwatch.map_or(0, |read| read());
         let mut lost = None;
         for call in calls {
@@ -125,7 +127,7 @@ impl Client {
     /// with "not executed". The bundle itself stays on its legs.
     pub(super) fn unknown(&mut self, number: GroupNumber) {
         let quorums = self.config.group.quorums;
-        let Some(open) = self.open.get_mut(&number) else {
+        let Some(open) = self.open.remove(&number) else {
             return;
         };
         let why = match open.ballot.reason(quorums.weak()) {
@@ -142,9 +144,9 @@ impl Client {
         let reason = format!("outcome unknown: {why} ({account})");
         let reached = open.ballot.heard();
         let votes = open.ballot.votes();
-        let calls = std::mem::take(&mut open.calls);
+        self.answered.remember(open.ballot);
         self.sender.decided(number);
-        for call in calls {
+        for call in open.calls {
             self.calls.release(call.sequence, call.number);
             let fault = Fault::new(Code::Receiver, reason.clone()).subcode(BFT, "OutcomeUnknown");
             let envelope = envelope::write(call.version, &[], &fault.write(call.version));

@@ -96,6 +96,9 @@ pub const REQUEST_READ: Micros = Micros::seconds(30);
 
 /// How far a batch's proposed time may lie from a backup's clock (w of R16).
 pub const CLOCK_WINDOW: Micros = Micros::seconds(10);
+/// How far a client's clock may lie behind the group's when the group's state begins: what was
+/// signed earlier than that is of a life before (R4).
+pub const BEGIN_SKEW: Micros = Micros::seconds(60);
 
 const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
 const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);

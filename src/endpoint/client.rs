@@ -112,11 +112,11 @@ impl Client {
     ///
     /// # Errors
     /// A name or key of the group file that cannot be used.
-    pub fn new(config: ClientConfig, now: Now) -> Result<Self, KeyError> {
+    pub fn new(config: ClientConfig, _now: Now) -> Result<Self, KeyError> {
         let keys = KeyTable::of_client(&config.group, &config.identity)?;
         let mut ids = Ids::new(config.rng_seed);
         let sender = MulticastSender::new(config.group.quorums.n(), &mut ids);
-        let calls = Calls::new(ids.uuid(), config.incarnation, now);
+        let calls = Calls::new(ids.uuid(), config.incarnation);
         Ok(Self {
             id: config.identity.certificate().client_id(),
             keys,
@@ -146,7 +146,7 @@ impl Client {
             ClientInput::Shutdown => {}
         }
         self.expire(at);
-        self.bundle(at);
+        self.bundle(now);
         self.drain(at);
         self.transmit(at);
     }
@@ -217,14 +217,18 @@ impl Client {
     // Sending.
 
     /// Freezes what waits into bundles while few enough are undecided.
-    fn bundle(&mut self, now: Instant) {
+    fn bundle(&mut self, now: Now) {
         while !self.calls.is_empty() && self.open.len() < self.config.pipeline {
             let times = ClientTimes::default();
             let number = self.sender.next();
             let before = self.stopwatch();
-            let taken =
-                self.calls
-                    .freeze(&self.config, self.id, self.sender.group_sequence(), number);
+            let taken = self.calls.freeze(
+                now,
+                &self.config,
+                self.id,
+                self.sender.group_sequence(),
+                number,
+            );
             let Some((body, calls)) = taken else {
                 return;
             };
@@ -249,7 +253,7 @@ impl Client {
             let open = OpenBundle {
                 ballot: Ballot::new(frozen.digest(), self.needed()),
                 calls,
-                since: now,
+                since: now.instant,
                 ask_full: None,
                 times,
                 posted: BTreeMap::new(),

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::error::{Ignored, Refused};
+use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::rm::fault::Code;
 use crate::rm::source::{Ending, Exchange, Settings, Source, State, Transmit};
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::security::{DetachedSignature, Part};
-use crate::types::{Instant, ReplicaId};
+use crate::types::{Incarnation, Instant, ReplicaId};
 use crate::wire::agreement;
 
 use super::ids::Ids;
@@ -175,7 +175,7 @@ impl PeerSender {
         }
     }
 
-    /// A peer made our sequence.
+    /// A peer made our sequence, and put its own life behind our Identifier.
     ///
     /// # Errors
     /// Another Identifier than ours, or nothing was asked.
@@ -184,7 +184,10 @@ impl PeerSender {
             .peers
             .get_mut(&from)
             .ok_or(Refused::Ignored(Ignored::Unasked))?;
-        peer.source.created(identifier)?;
+        if of_life(identifier) != of_life(peer.source.identifier()) {
+            return Err(Rejected::Misdirected.into());
+        }
+        peer.source.created_as(identifier.to_owned())?;
         peer.accepted = true;
         peer.refused = false;
         Ok(())
@@ -315,4 +318,18 @@ impl Peer {
             aside: !taken.iter().any(|element| element.orders),
         }
     }
+}
+
+/// The Identifier that a replica gives to another replica's sequence: the one that was supplied and
+/// the life of who receives on it. What was sent to an earlier life fits no sequence of this one,
+/// so that nobody can replay votes to a replica that lost its memory.
+#[must_use]
+pub fn in_life(supplied: &str, life: Incarnation) -> String {
+    format!("{supplied}#{life}")
+}
+
+fn of_life(identifier: &str) -> &str {
+    identifier
+        .split_once('#')
+        .map_or(identifier, |(supplied, _)| supplied)
 }

@@ -148,6 +148,7 @@ impl TotalOrderInvoker {
             let Some(delivery) = self.queue.pop_front() else {
                 return Progress::Idle;
             };
+            self.calls.live(delivery.time);
             self.running = Some(Running::of(delivery));
         }
         let Some(mut running) = self.running.take() else {

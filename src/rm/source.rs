@@ -369,6 +369,20 @@ impl<P> Source<P> {
         Ok(())
     }
 
+    /// CreateSequenceResponse came and gives the sequence an Identifier of the destination's own,
+    /// as §3.4 has it.
+    ///
+    /// # Errors
+    /// A response to nothing.
+    pub fn created_as(&mut self, identifier: String) -> Result<(), Refused> {
+        if self.state != State::Creating {
+            return Err(Ignored::Unasked.into());
+        }
+        self.identifier = identifier;
+        let identifier = self.identifier.clone();
+        self.created(&identifier)
+    }
+
     /// A SequenceAcknowledgement came (§3.9); gives the numbers that it newly acknowledges.
     ///
     /// A number that was given out but never sent here may be acknowledged: the replica can have

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::crypto::{self, Sha256};
 use crate::limits;
 use crate::soap::payload::Packed;
-use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
+use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno, Time};
 
 /// What one item of a bundle asks for, as far as this table is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +240,8 @@ pub struct Calls {
     clients: BTreeMap<ClientId, Client>,
     /// Digest chain over all bundle replies so far, in execution order.
     chain: Digest,
+    /// The floor of clients that are not in the table; set once, with the first batch.
+    born: Option<Generation>,
     /// Set by the simulator's self-test: execute what was executed.
     skip_duplicate_check: bool,
 }
@@ -249,6 +251,26 @@ impl Calls {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A batch of this virtual time is about to be executed. The first one dates the state:
+    /// generations are clients' wall-clock microseconds, and what a client began before this state
+    /// did belongs to a group that lost its memory; a copy of it must not run again (R4, R9).
+    pub fn live(&mut self, time: Time) {
+        let born = time.0.saturating_sub(limits::BEGIN_SKEW.0);
+        self.born.get_or_insert(Generation(born));
+    }
+
+    fn floor(&self, client: Option<&Client>) -> Generation {
+        client.map_or(self.born.unwrap_or_default(), |client| client.floor)
+    }
+
+    fn client(&mut self, id: ClientId) -> &mut Client {
+        let floor = self.born.unwrap_or_default();
+        self.clients.entry(id).or_insert_with(|| Client {
+            floor,
+            ..Client::default()
+        })
     }
 
     /// Plants the bug "no duplicate check", for the simulator's test of its own checkers.
@@ -349,7 +371,7 @@ impl Calls {
                     let live = client
                         .and_then(|c| c.sequences.get(sequence))
                         .map(|s| s.last);
-                    let floor = client.map_or(Generation(0), |c| c.floor);
+                    let floor = self.floor(client);
                     if live.is_some() || *generation > floor {
                         last.insert(*sequence, live.unwrap_or_default());
                     }
@@ -374,7 +396,7 @@ impl Calls {
 
     /// Takes the client's releases; first of all steps of a bundle that is not refused.
     pub fn release(&mut self, bundle: &Bundle<'_>) {
-        let client = self.clients.entry(bundle.client).or_default();
+        let client = self.client(bundle.client);
         for released in bundle.released {
             let Some(sequence) = client.sequences.get_mut(&released.sequence) else {
                 continue;
@@ -386,7 +408,7 @@ impl Calls {
     /// What to do with one item of the bundle that is being executed at `seqno`.
     pub fn step(&mut self, client: ClientId, item: &Wanted, seqno: Seqno) -> Step {
         let skip = self.skip_duplicate_check;
-        let client = self.clients.entry(client).or_default();
+        let client = self.client(client);
         match *item {
             Wanted::Begin(sequence, generation) => {
                 Step::Done(client.begin(sequence, generation, seqno))
@@ -419,7 +441,7 @@ impl Calls {
         let Wanted::Call(sequence, number, digest) = *item else {
             unreachable!("only a call's step is Execute");
         };
-        let client = self.clients.entry(client).or_default();
+        let client = self.client(client);
         let reply = Rc::new(reply);
         if let Some(known) = client.sequences.get_mut(&sequence) {
             known.last = known.last.max(number);
@@ -434,7 +456,7 @@ impl Calls {
     /// Ends a bundle: remembers how, and chains the digest of its replies.
     pub fn finish(&mut self, bundle: &Bundle<'_>, seqno: Seqno, items: Vec<Done>, replies: Digest) {
         self.chain = chained(self.chain, seqno, replies);
-        let client = self.clients.entry(bundle.client).or_default();
+        let client = self.client(bundle.client);
         let group = client.group(bundle.group_sequence, seqno);
         group.used = seqno;
         let items = items.into_iter().map(Done::without_reply).collect();
@@ -458,6 +480,7 @@ impl Calls {
     pub fn digest(&self) -> Digest {
         let mut hash = Sha256::new();
         hash.update(&self.chain.0);
+        hash.update(&self.born.unwrap_or_default().0.to_be_bytes());
         for (id, client) in &self.clients {
             hash.update(&id.0.0);
             hash.update(&client.floor.0.to_be_bytes());

@@ -46,7 +46,6 @@ impl Waiting {
 
 #[derive(Debug)]
 struct Sequence {
-    generation: Generation,
     /// Whether a frozen bundle begins it.
     begun: bool,
     /// Every number up to here is released.
@@ -80,12 +79,12 @@ pub enum Full {
 }
 
 impl Calls {
-    /// No calls yet; plain ones will go on the sequence `own`. Generations start from this
-    /// incarnation, which the driver draws from the wall clock in microseconds: they rise from
-    /// life to life, as the replicas demand (R4).
+    /// No calls yet; plain ones will go on the sequence `own`. Generations are wall-clock
+    /// microseconds, and start above this incarnation: they rise from life to life, as the
+    /// replicas demand (R4).
     #[must_use]
-    pub fn new(own: Uuid, incarnation: Incarnation, now: Now) -> Self {
-        let generation = Generation(incarnation.0.max(now.wall.0));
+    pub fn new(own: Uuid, incarnation: Incarnation) -> Self {
+        let generation = Generation(incarnation.0);
         let mut calls = Self {
             queue: VecDeque::new(),
             bytes: 0,
@@ -99,15 +98,12 @@ impl Calls {
     }
 
     fn open(&mut self, sequence: Uuid) {
-        let generation = self.generation;
         self.sequences.entry(sequence).or_insert_with(|| Sequence {
-            generation,
             begun: false,
             released: CallNumber(0),
             beyond: BTreeSet::new(),
             told: CallNumber(0),
         });
-        self.generation = self.generation.next();
     }
 
     /// Takes a call.
@@ -236,6 +232,7 @@ impl Calls {
     /// Gives `None` if no call waits.
     pub fn freeze(
         &mut self,
+        now: Now,
         config: &ClientConfig,
         client: ClientId,
         group_sequence: Uuid,
@@ -259,7 +256,8 @@ impl Calls {
             if let Some(sequence) = self.sequences.get_mut(&call.sequence)
                 && !std::mem::replace(&mut sequence.begun, true)
             {
-                begun.push(Draft::Begin(call.sequence, sequence.generation));
+                self.generation = self.generation.next().max(Generation(now.wall.0));
+                begun.push(Draft::Begin(call.sequence, self.generation));
             }
             calls.push(call);
         }

@@ -25,6 +25,7 @@ use super::super::global_in_handler::{self, Inbound};
 use super::super::in_handler::{self, Incoming};
 use super::super::io::{Event, ReplicaOutput, RequestId};
 use super::super::out_handler::Outgoing;
+use super::super::peer_sender;
 use super::super::storage_manager::Body;
 use super::{Replica, WAITERS, Waiter};
 
@@ -260,6 +261,10 @@ impl Replica {
         if leg.group != self.config.group.id || leg.from != self.name(incoming.from) {
             return Err(Rejected::Misdirected.into());
         }
+        let identifier = match incoming.from {
+            Principal::Replica(_) => peer_sender::in_life(&identifier, self.config.incarnation),
+            Principal::Client(_) => identifier,
+        };
         let accept = create.offer.is_some();
         let offer = create.offer.map(|offer| offer.identifier);
         match self.inbound.create(incoming.from, &identifier, &leg, offer) {

@@ -284,3 +284,20 @@ fn memory_is_flat_over_many_calls() {
     assert!(client.groups[&GROUP].finished.len() <= FINISHED);
     assert!(client.groups[&GROUP].beyond.is_empty());
 }
+
+#[test]
+fn r4_what_was_begun_before_this_state_was_born_does_not_run_in_it() {
+    let mut run = Run::new();
+    let now = 1_000_000_000_000;
+    run.calls.live(Time(now));
+    // A copy of what a client sent to the group before it lost its memory.
+    let old = Wanted::Begin(SEQUENCE, Generation(now - limits::BEGIN_SKEW.0));
+    assert_eq!(
+        run.bundle(&[], &[old, call(1)]),
+        Err(Verdict::UnknownSequence)
+    );
+    // A clock that is a little behind does no harm, and later batches change nothing.
+    run.calls.live(Time(now * 2));
+    let fresh = Wanted::Begin(SEQUENCE, Generation(now - 1_000));
+    assert!(run.bundle(&[], &[fresh, call(1)]).is_ok());
+}

@@ -33,6 +33,8 @@ pub enum Action {
     Provide(ReplicaId, Digest),
     /// Free bodies.
     Release(Vec<Digest>),
+    /// A bundle is not ordered in time (R7).
+    Overdue(Digest),
     /// Tell the operator.
     Event(Event),
 }
@@ -119,6 +121,11 @@ impl TotalOrderManager {
         self.agreement.message(now, message)
     }
 
+    /// Drops a bundle from the pool: all its numbers are executed (R1).
+    pub fn forget(&mut self, now: Now, digest: Digest) {
+        self.agreement.forget(now, &[digest]);
+    }
+
     /// A batch is executed.
     pub fn executed(&mut self, now: Now, seqno: Seqno) {
         self.agreement.executed(now, seqno);
@@ -190,6 +197,7 @@ impl TotalOrderManager {
                 Output::Provide { to, digest } => Action::Provide(to, digest),
                 Output::Forward { digest } => Action::Provide(self.agreement.primary(), digest),
                 Output::Release { bundles, .. } => Action::Release(bundles),
+                Output::Overdue { digest } => Action::Overdue(digest),
                 other => Action::Event(self.event(other)),
             };
             return Some(action);
@@ -216,10 +224,6 @@ impl TotalOrderManager {
 
     fn event(&self, output: Output) -> Event {
         match output {
-            Output::Overdue { .. } => Event::NoPrimary {
-                primary: self.agreement.primary(),
-                view: self.agreement.view(),
-            },
             Output::Stable { seqno, .. } => Event::Stable(seqno),
             Output::Diverged {
                 seqno,

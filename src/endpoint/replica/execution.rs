@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::crypto::Principal;
 use crate::pbft::To;
+use crate::state::calls::Admission;
 use crate::types::{Digest, Now, ReplicaId, Seqno};
 use crate::wire;
 use crate::wire::agreement::{self, Item};
@@ -22,7 +23,7 @@ impl Replica {
     pub(super) fn carry_out(&mut self, now: Now) {
         loop {
             while let Some(action) = self.order.poll() {
-                self.act(action);
+                self.act(now, action);
             }
             if !self.execute(now) {
                 return;
@@ -30,7 +31,7 @@ impl Replica {
         }
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, now: Now, action: Action) {
         match action {
             Action::Append(position, record) => {
                 self.out.push_back(ReplicaOutput::Append(position, record));
@@ -40,7 +41,23 @@ impl Replica {
             Action::Deliver(delivery) => self.invoker.deliver(delivery),
             Action::Provide(to, digest) => self.provide(to, &digest),
             Action::Release(digests) => digests.iter().for_each(|d| self.storage.release(d)),
+            Action::Overdue(digest) => self.overdue(now, digest),
             Action::Event(event) => self.note(event),
+        }
+    }
+
+    /// R7 and R1: a bundle whose calls were executed in another one needs no primary any more.
+    fn overdue(&mut self, now: Now, digest: Digest) {
+        let body = self.storage.get(&digest);
+        let admission = body.map(|body| self.invoker.calls().admission(&body.seen()));
+        if admission == Some(Admission::Executed) {
+            self.order.forget(now, digest);
+        } else {
+            let primary = self.order.agreement().primary();
+            self.event(Event::NoPrimary {
+                primary,
+                view: self.order.view(),
+            });
         }
     }
 

@@ -15,12 +15,12 @@ pub mod types;
 pub mod log;
 pub mod soap;
 
-// Floor 2: protocols as pure machines.
+// Floor 2: protocols as pure machines; what is replicated beside the application.
 pub mod pbft;
 pub mod rm;
-
-// Floor 3: what is replicated beside the application; our own elements.
 pub mod state;
+
+// Floor 3: our own elements.
 pub mod wire;
 
 // Floor 4: the parts of BFT-WS; what is executed.

@@ -84,8 +84,8 @@ pub struct Quorums {
 }
 
 impl Quorums {
-    /// A group of `n` replicas, of which `f = (n - 1) / 3` may be faulty; `None` unless `n = 3f + 1`
-    /// with `f` at least 1 (TOCS 2002 §2).
+    /// A group of `n` replicas, of which `f = (n - 1) / 3` may be faulty; `None` unless
+    /// `n = 3f + 1` with `f` at least 1 (TOCS 2002 §2).
     #[must_use]
     pub fn of(n: u16) -> Option<Self> {
         let f = n.checked_sub(1)? / 3;

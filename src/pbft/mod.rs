@@ -8,7 +8,8 @@
 //! 1. Hand in what happens: [`bundle`](Agreement::bundle) when a body is held,
 //!    [`message`](Agreement::message) from a peer, [`executed`](Agreement::executed),
 //!    [`checkpoint`](Agreement::checkpoint), [`tick`](Agreement::tick) at the deadline.
-//! 2. After each, take [`poll`](Agreement::poll) until `None`, then [`deadline`](Agreement::deadline).
+//! 2. After each, take [`poll`](Agreement::poll) until `None`, then
+//!    [`deadline`](Agreement::deadline).
 //! 3. Outputs are in order: what follows a `Persist` must not leave before its record is synced.
 //!    A `Send` to `All` means all replicas but this one; own votes are counted inside.
 //! 4. Execute `Deliver`ed batches in their order. After one whose Seqno is a multiple of K

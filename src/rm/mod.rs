@@ -5,8 +5,8 @@
 //! no envelope, no socket and no clock: the caller hands in the time and carries what `poll` gives.
 //! Two uses share them: client legs (R5: in order, acknowledged when executed, the POST stays open)
 //! and replica legs (R6: as they come, acknowledged on receipt, the POST is answered at once).
-//! `header` and `content` read and write the elements of WS-RM 1.2 §3, `version` holds what differs between
-//! versions of the protocol, `fault` the faults of §4.
+//! `header` and `content` read and write the elements of WS-RM 1.2 §3, `version` holds what differs
+//! between versions of the protocol, `fault` the faults of §4.
 
 use std::fmt;
 

@@ -174,7 +174,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_set_of_its_numbers(steps in prop::collection::vec((1u64..60, 0u64..6), 0..40)) {
+        fn it_is_the_set_of_its_numbers(
+            steps in prop::collection::vec((1u64..60, 0u64..6), 0..40)
+        ) {
             let mut set = Ranges::new();
             let mut model = BTreeSet::new();
             for (lower, more) in steps {

@@ -182,7 +182,13 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
 }
 
 fn votes(answer: &Answer) -> Vec<Value> {
-    let vote = |vote: &bft_ws::endpoint::io::Vote| json!({"replica": vote.replica.0, "digest": vote.digest.hex(), "agreed": vote.agreed});
+    let vote = |vote: &bft_ws::endpoint::io::Vote| {
+        json!({
+            "replica": vote.replica.0,
+            "digest": vote.digest.hex(),
+            "agreed": vote.agreed,
+        })
+    };
     answer.votes.iter().map(vote).collect()
 }
 

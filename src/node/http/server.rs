@@ -132,7 +132,8 @@ fn count(cell: &Cell<u64>) {
     cell.set(cell.get() + 1);
 }
 
-/// Serves a listener until `stop` turns true or its sender is gone, then lets open requests end within the grace.
+/// Serves a listener until `stop` turns true or its sender is gone, then lets open requests end
+/// within the grace.
 ///
 /// Must run inside a `LocalSet`. The handler's future is dropped when the peer closes the
 /// connection before the answer: whoever must know puts a guard into it.

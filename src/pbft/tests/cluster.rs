@@ -465,9 +465,10 @@ impl Node {
                 seqno: s,
                 digest: d,
                 ..
-            } => found(
-                &|r| matches!(r, Record::Prepared { seqno, digest, .. } if (seqno, digest) == (s, d)),
-            ),
+            } => found(&|r| match r {
+                Record::Prepared { seqno, digest, .. } => (seqno, digest) == (s, d),
+                _ => false,
+            }),
             Message::Checkpoint(vote) if vote.replica == self.agreement.config.me => found(
                 &|r| matches!(r, Record::CheckpointVote { seqno, .. } if *seqno == vote.seqno),
             ),

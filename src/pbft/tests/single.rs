@@ -388,8 +388,9 @@ fn r1_a_client_over_its_bound_is_told_but_what_a_slot_wants_is_taken() {
     outputs(&mut backup);
     backup.forget(NOW, &[digest(0), digest(1), digest(most)]);
     let released = outputs(&mut backup);
+    let both = [digest(0), digest(1)];
     assert!(
-        matches!(&released[..], [Output::Release { bundles, .. }] if *bundles == [digest(0), digest(1)]),
+        matches!(&released[..], [Output::Release { bundles, .. }] if *bundles == both),
         "an open slot keeps its body"
     );
     assert_eq!(backup.bundle(NOW, of_one(most + 1)), Ok(Taken::New));

@@ -1,3 +1,5 @@
+//! RMD by the rules and clauses it must keep: one machine, driven by hand.
+
 use super::*;
 
 fn n(number: u64) -> MessageNumber {

@@ -1,3 +1,5 @@
+//! Header blocks against the golden octets in `tests/wire/rm`, and what a reader must refuse.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -82,7 +82,8 @@ pub enum Exchange {
     Terminate,
 }
 
-/// What to transmit; each is one HTTP exchange that ends in a call of [`Source::ended`](super::Source::ended).
+/// What to transmit; each is one HTTP exchange that ends in a call of
+/// [`Source::ended`](super::Source::ended).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Transmit<'a, P> {
     /// CreateSequence (§3.4).

@@ -602,10 +602,8 @@ fn r5_a_forwarded_part_is_verified_by_its_exact_octets() {
     let mac = String::from_utf8(octets).unwrap();
     let start = mac.rfind("<ds:Signature ").unwrap();
     let end = mac.rfind("</wsse:Security>").unwrap();
-    let declared = format!(
-        "<ds:Signature Id=\"sig-bft-ws-body\" xmlns:wsse=\"{}\" ",
-        WSSE.uri
-    );
+    let wsse = WSSE.uri;
+    let declared = format!("<ds:Signature Id=\"sig-bft-ws-body\" xmlns:wsse=\"{wsse}\" ");
     let mac = mac[start..end].replacen("<ds:Signature ", &declared, 1);
     let said = verify_detached(part.octets(), mac.as_bytes(), &ring);
     assert_eq!(said.unwrap_err(), Rejected::UnknownKey.into());

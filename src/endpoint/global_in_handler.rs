@@ -13,7 +13,7 @@ use crate::limits;
 use crate::rm::destination::{Destination, Settings};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::{Acknowledgement, MessageNumber};
-use crate::types::{Incarnation, Instant, ReplicaId};
+use crate::types::{Incarnation, Instant, Micros, ReplicaId};
 use crate::wire::leg::{Carries, Leg};
 
 use super::storage_manager::Body;
@@ -66,6 +66,9 @@ pub struct GlobalInHandler {
     incarnations: BTreeMap<ReplicaId, Incarnation>,
     created: u64,
 }
+
+/// How long before it is due alone an acknowledgement rides on what goes anyway.
+const RIDES_BEFORE: Micros = Micros::millis(50);
 
 /// Why a sequence is not created.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,15 +171,18 @@ impl GlobalInHandler {
         })
     }
 
-    /// What is to be acknowledged to a replica; at most one sequence at a time, the newest first.
-    pub fn acknowledgement(&mut self, to: ReplicaId) -> Option<Acknowledgement> {
+    /// What is to be acknowledged to a replica, on an envelope that goes to it anyway; the newest
+    /// sequence only. Most envelopes carry none: an acknowledgement rides once it has waited for
+    /// half of the time after which it would have to go alone.
+    pub fn acknowledgement(&mut self, to: ReplicaId, now: Instant) -> Option<Acknowledgement> {
         let sequences = self.peers.get_mut(&Principal::Replica(to))?;
         let newest = sequences.values_mut().max_by_key(|entry| entry.age)?;
         match &mut newest.inbound {
-            Inbound::Replica(received) if received.has_news() => {
-                Some(received.take_acknowledgement())
+            Inbound::Replica(received) => {
+                let due = received.deadline()?;
+                (due <= now + RIDES_BEFORE).then(|| received.take_acknowledgement())
             }
-            _ => None,
+            Inbound::Client(_) => None,
         }
     }
 

@@ -118,7 +118,7 @@ pub struct Outgoing<'a> {
     pub to: &'a str,
     /// wsa:Action; empty for a message of WS-RM, whose methods set it.
     pub action: &'a str,
-    /// wsa:MessageID.
+    /// wsa:MessageID; empty for none, of what wants no reply.
     pub message_id: String,
     /// wsa:RelatesTo, of a response.
     pub relates_to: Option<&'a str>,
@@ -167,7 +167,11 @@ impl<'a> Outgoing<'a> {
         };
         property(Property::To, ids::TO, self.to);
         property(Property::Action, ids::ACTION, self.action);
-        property(Property::MessageId, ids::MESSAGE_ID, &self.message_id);
+        // WS-Addressing 1.0 Core §3.4: only what wants a reply must have one. Each header block
+        // costs its octets and a Reference in the signature, so nothing else bears one.
+        if !self.message_id.is_empty() {
+            property(Property::MessageId, ids::MESSAGE_ID, &self.message_id);
+        }
         if let Some(relates_to) = self.relates_to {
             property(Property::RelatesTo, ids::RELATES_TO, relates_to);
         }

@@ -38,8 +38,6 @@ pub struct Message {
     pub body: Part,
     /// Signatures of its elements.
     pub signatures: Vec<Rc<DetachedSignature>>,
-    /// wsa:MessageID.
-    pub message_id: String,
     /// Nothing in it orders a batch.
     pub aside: bool,
 }
@@ -275,7 +273,7 @@ impl Peer {
             && self.source.unsent() == 0
             && !self.source.is_silent(now);
         if free && !self.queue.is_empty() {
-            let message = self.drain(ids);
+            let message = self.drain();
             if self.source.push(Rc::new(message)).is_err() {
                 self.replace(ids);
             }
@@ -294,7 +292,7 @@ impl Peer {
         Some((what, exchange))
     }
 
-    fn drain(&mut self, ids: &mut Ids) -> Message {
+    fn drain(&mut self) -> Message {
         let mut taken: Vec<Element> = Vec::new();
         let (mut bytes, mut signed) = (0, 0);
         while let Some(element) = self.queue.front() {
@@ -314,7 +312,6 @@ impl Peer {
                 .iter()
                 .filter_map(|element| element.signature.clone())
                 .collect(),
-            message_id: ids.urn(),
             aside: !taken.iter().any(|element| element.orders),
         }
     }

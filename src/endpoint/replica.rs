@@ -268,7 +268,7 @@ impl Replica {
     fn transmit(&mut self, now: Instant) {
         while let Some(sending) = self.peers.poll(now, &mut self.ids) {
             let (to, post) = (sending.to, sending.post);
-            if let Some(octets) = self.envelope(&sending) {
+            if let Some(octets) = self.envelope(&sending, now) {
                 self.counts.to_replicas += 1;
                 self.out.push_back(ReplicaOutput::Post { to, post, octets });
             } else {
@@ -277,19 +277,18 @@ impl Replica {
             }
         }
         for to in self.inbound.due(now) {
-            self.acknowledge_alone(to);
+            self.acknowledge_alone(to, now);
         }
     }
 
-    fn envelope(&mut self, sending: &Sending) -> Option<Vec<u8>> {
-        let acknowledgement = self.inbound.acknowledgement(sending.to);
+    fn envelope(&mut self, sending: &Sending, now: Instant) -> Option<Vec<u8>> {
+        let acknowledgement = self.inbound.acknowledgement(sending.to, now);
         let pair = self.keys.replica(sending.to)?;
         let mut out = Outgoing::to(&self.config.group.replicas.get(sending.to.index())?.url);
         out.acknowledgement = acknowledgement.as_ref();
         Some(match &sending.what {
             What::Message(number, message) => {
                 out.action = crate::wire::AGREEMENT;
-                out.message_id = message.message_id.clone();
                 out.sequence = Some((&sending.sequence, *number));
                 let signatures: Vec<_> = message.signatures.iter().map(|s| &**s).collect();
                 if message.aside {
@@ -316,8 +315,8 @@ impl Replica {
         })
     }
 
-    fn acknowledge_alone(&mut self, to: ReplicaId) {
-        let Some(said) = self.inbound.acknowledgement(to) else {
+    fn acknowledge_alone(&mut self, to: ReplicaId, now: Instant) {
+        let Some(said) = self.inbound.acknowledgement(to, now) else {
             return;
         };
         let (Some(pair), Some(member)) = (
@@ -328,7 +327,6 @@ impl Replica {
         };
         let mut out = Outgoing::to(&member.url);
         out.acknowledgement = Some(&said);
-        out.message_id = self.ids.urn();
         let octets = out.acknowledge(pair);
         let post = self.ids.post();
         self.aside.insert(post, to);

@@ -190,7 +190,6 @@ impl Replica {
         };
         let mut out = Outgoing::back(&waiter.message_id);
         out.action = action;
-        out.message_id = self.ids.urn();
         out.acknowledgement = acknowledgement.as_ref();
         out.sequence = offer
             .as_deref()

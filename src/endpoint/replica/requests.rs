@@ -132,7 +132,6 @@ impl Replica {
             return self.plain_fault(request, reason, "");
         };
         let mut out = Outgoing::back(relates_to);
-        out.message_id = self.ids.urn();
         let octets = match &trouble {
             Trouble::Fault(fault) => out.rm_fault(fault, pair),
             Trouble::Refused(reason) => {
@@ -242,7 +241,6 @@ impl Replica {
         };
         let pair = self.keys.client(client).ok_or(Rejected::UnknownPeer)?;
         let mut out = Outgoing::back(incoming.message_id()?);
-        out.message_id = self.ids.urn();
         out.acknowledgement = Some(&said);
         let octets = out.acknowledge(pair);
         self.respond(request, 200, octets);
@@ -279,7 +277,6 @@ impl Replica {
         }
         let pair = self.keys.with(incoming.from).ok_or(Rejected::UnknownPeer)?;
         let mut out = Outgoing::back(incoming.message_id()?);
-        out.message_id = self.ids.urn();
         let octets = out.sequence_created(&identifier, accept, pair);
         self.respond(request, 200, octets);
         Ok(End202::Answered)
@@ -307,7 +304,6 @@ impl Replica {
         }
         let pair = self.keys.with(incoming.from).ok_or(Rejected::UnknownPeer)?;
         let mut out = Outgoing::back(incoming.message_id()?);
-        out.message_id = self.ids.urn();
         out.acknowledgement = Some(&said);
         let octets = if terminate {
             out.sequence_terminated(&end.identifier, pair)
@@ -577,7 +573,6 @@ impl Replica {
         };
         let mut out = Outgoing::back(&message_id);
         out.action = wire::DESCRIBE_REPLY;
-        out.message_id = self.ids.urn();
         let answer = wire::description::answer(wsdl.as_deref().ok());
         let octets = out.seal(&answer, &[], pair);
         self.respond(request, 200, octets);

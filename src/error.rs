@@ -1,6 +1,6 @@
 //! What goes wrong, in four kinds that are never mixed: a *bug* is an `assert!`; a peer's message
 //! that is not taken is [`Refused`], counted and dropped; a SOAP answer is a `soap::fault::Fault`;
-//! our own operation that failed is an [`Error`].
+//! our own operation that failed is an `Error`.
 
 use std::fmt;
 

@@ -3,5 +3,6 @@
 //!
 //! `setup` installs the Python peers, `python/` holds the services and clients written on them.
 
+pub mod group;
 pub mod process;
 pub mod proxy;

@@ -7,8 +7,11 @@
 use crate::types::{Instant, Micros};
 
 /// Exchanges that must fail in a row before the leg sends one probe at a time. A leg that loses
-/// one message in ten falls silent once in a thousand.
-const PROBE_AFTER: u32 = 3;
+/// one message in ten each way falls silent once in four thousand.
+const PROBE_AFTER: u32 = 5;
+/// How soon a message is sent again after its exchange failed for the first time: a connection
+/// that breaks tells of the loss, so nothing is left to be waited for. Doubled each time.
+const RETRY: Micros = Micros::millis(10);
 /// Doublings after which the interval stands still even without its ceiling.
 const DOUBLINGS: u32 = 20;
 
@@ -66,6 +69,12 @@ impl Pace {
         Micros(span.min(self.ceiling.0))
     }
 
+    /// How long after an exchange failed its message, sent `times` times, is sent again.
+    pub(super) fn retry(&self, times: u32) -> Micros {
+        let doublings = times.saturating_sub(1).min(DOUBLINGS);
+        self.interval(times).min(Micros(RETRY.0 << doublings))
+    }
+
     /// The peer showed that it lives.
     pub(super) fn alive(&mut self) {
         self.failures = 0;
@@ -113,11 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_fails_three_times_is_probed_ever_more_rarely_until_it_answers() {
+    fn a_broken_connection_is_retried_sooner_than_silence() {
+        let pace = pace();
+        assert_eq!(pace.retry(1), RETRY);
+        assert_eq!(pace.retry(3).0, 4 * RETRY.0);
+        assert_eq!(pace.retry(u32::MAX), pace.interval(u32::MAX));
+    }
+
+    #[test]
+    fn a_peer_that_fails_five_times_is_probed_ever_more_rarely_until_it_answers() {
         let mut pace = pace();
         let now = Instant(1_000);
-        pace.failed(now);
-        pace.failed(now);
+        for _ in 1..PROBE_AFTER {
+            pace.failed(now);
+        }
         assert_eq!(pace.probe(), None);
         pace.failed(now);
         assert_eq!(pace.probe(), Some(now + Micros::millis(100)));

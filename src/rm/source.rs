@@ -309,11 +309,18 @@ impl<P> Source<P> {
             Ending::Answered => self.pace.alive(),
             Ending::Failed => self.pace.failed(now),
         }
+        let (times, due) = self.control;
+        if ending == Ending::Failed && !matches!(exchange, Exchange::Message(_)) {
+            self.control = (times, due.min(now + self.pace.retry(times)));
+        }
         if let Exchange::Message(number) = exchange
             && let Some(entry) = self.pending.get_mut(&number)
         {
             entry.heard = ending == Ending::Answered;
-            let due = (entry.sent + self.pace.interval(entry.times)).max(now);
+            let due = match ending {
+                Ending::Answered => (entry.sent + self.pace.interval(entry.times)).max(now),
+                Ending::Failed => now + self.pace.retry(entry.times),
+            };
             self.schedule(number, due);
         }
     }

@@ -98,13 +98,24 @@ fn r5_a_resend_waits_longer_than_the_round_trip_and_ever_longer() {
     push(&mut source, 2);
     sent(&mut source, at(0), 8);
     source.acknowledged(&ack(&[(1, 1)]), at(400)).unwrap();
-    source.ended(message(2), Ending::Failed, at(401));
+    source.ended(message(2), Ending::Answered, at(401));
     let first = source.deadline(8).unwrap();
     assert!(first > at(800), "{first:?}");
     assert_eq!(sent(&mut source, first, 8), [message(2)]);
-    source.ended(message(2), Ending::Failed, first);
+    source.ended(message(2), Ending::Answered, first);
     let second = source.deadline(8).unwrap();
     assert!((second - first) > (first - at(0)));
+}
+
+#[test]
+fn a_message_whose_connection_broke_is_sent_again_soon() {
+    let mut source = opened(Settings::CLIENT_LEG);
+    push(&mut source, 1);
+    sent(&mut source, at(0), 8);
+    source.ended(message(1), Ending::Failed, at(1));
+    let due = source.deadline(8).unwrap();
+    assert!(due <= at(11), "{due:?}");
+    assert_eq!(sent(&mut source, due, 8), [message(1)]);
 }
 
 #[test]

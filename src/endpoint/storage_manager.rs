@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use uuid::Uuid;
+
 use crate::limits;
 use crate::state::calls::{Bundle, Released, Wanted};
-use crate::types::{ClientId, Digest};
+use crate::types::{ClientId, Digest, GroupNumber};
 use crate::wire;
 use crate::wire::agreement::Forwarded;
 
@@ -64,6 +66,11 @@ impl Body {
         }
     }
 
+    fn name(&self) -> (ClientId, Uuid, GroupNumber) {
+        let head = &self.bundle.head;
+        (head.client, head.group_sequence, head.number)
+    }
+
     /// Octets that its client signed: what is counted against bounds.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -89,6 +96,8 @@ struct Share {
 #[derive(Debug, Default)]
 pub struct StorageManager {
     bodies: BTreeMap<Digest, Rc<Body>>,
+    /// Their numbers. A client that puts two bundles under one number only harms itself.
+    numbers: BTreeMap<(ClientId, Uuid, GroupNumber), Digest>,
     /// Invariant: the sums over `bodies`, by client.
     shares: BTreeMap<ClientId, Share>,
 }
@@ -110,6 +119,7 @@ impl StorageManager {
         share.bodies += 1;
         share.bytes += body.bytes();
         self.bodies.insert(body.digest, body.clone());
+        self.numbers.insert(body.name(), body.digest);
         true
     }
 
@@ -119,11 +129,20 @@ impl StorageManager {
         self.bodies.get(digest)
     }
 
+    /// Whether a body is kept under that number of a client's GroupSequence.
+    #[must_use]
+    pub fn has(&self, client: ClientId, group_sequence: Uuid, number: GroupNumber) -> bool {
+        self.numbers.contains_key(&(client, group_sequence, number))
+    }
+
     /// Frees a body.
     pub fn release(&mut self, digest: &Digest) {
         let Some(body) = self.bodies.remove(digest) else {
             return;
         };
+        if self.numbers.get(&body.name()) == Some(digest) {
+            self.numbers.remove(&body.name());
+        }
         if let Some(share) = self.shares.get_mut(&body.bundle.head.client) {
             share.bodies -= 1;
             share.bytes -= body.bytes();

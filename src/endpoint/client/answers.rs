@@ -80,7 +80,8 @@ impl Client {
         let mut lost = None;
         for call in calls {
             let done = of_call(&decision.replies.items, call.sequence, call.number);
-            if matches!(done, Some((Verdict::UnknownSequence, _))) {
+            if matches!(done, Some((Verdict::UnknownSequence | Verdict::Gap, _))) {
+                // After a gap no later call of the sequence could be executed either.
                 lost = Some(call.sequence);
             } else {
                 self.calls.release(call.sequence, call.number);

@@ -207,9 +207,12 @@ impl Calls {
         }
     }
 
-    /// The replicas do not know a sequence: forget it; plain calls go on under another.
+    /// The replicas do not know a sequence, or lack a call of it: forget it; plain calls go on under
+    /// another.
     pub fn lost(&mut self, sequence: Uuid, new: Uuid) {
-        self.sequences.remove(&sequence);
+        if self.sequences.remove(&sequence).is_none() {
+            return;
+        }
         if sequence == self.own {
             self.own = new;
             self.next = CallNumber(1);

@@ -14,7 +14,7 @@ use crate::soap::fault::{self, Fault};
 use crate::soap::security::{self, SignedPart};
 use crate::soap::xml::{Document, Element};
 use crate::state::calls::Admission;
-use crate::types::{ClientId, Now, ReplicaId};
+use crate::types::{ClientId, GroupNumber, Now, ReplicaId};
 use crate::wire;
 use crate::wire::agreement::{self, Forwarded, Item};
 use crate::wire::bundle::Bundle;
@@ -386,6 +386,10 @@ impl Replica {
         if !wanted && self.invoker.calls().admission(&body.seen()) != Admission::Admit {
             return Err(Ignored::Old.into());
         }
+        // Who forwarded it waits for it, and does so again.
+        if !wanted && !self.follows(&body) {
+            return Err(Ignored::Early.into());
+        }
         if !self.storage.store(&body, wanted) {
             return Err(Ignored::Full.into());
         }
@@ -461,11 +465,18 @@ impl Replica {
         {
             return Err(Rejected::BadNumber.into());
         }
-        leg.received
-            .accept(sequence.number, body.bytes(), body.clone(), now.instant)?;
+        let receipt =
+            leg.received
+                .accept(sequence.number, body.bytes(), body.clone(), now.instant)?;
         let mut ready = Vec::new();
         while let Some((_, body)) = leg.received.next() {
             ready.push(body);
+        }
+        let leads = leg.carries.first;
+        // A repeated one may have found no room when it came first.
+        let handed_on = sequence.number.get() <= leg.received.contiguous();
+        if receipt == Receipt::Duplicate && handed_on && self.storage.get(&digest).is_none() {
+            ready.push(body.clone());
         }
         if self.config.stopwatch.is_some() {
             let timing = Timing {
@@ -493,7 +504,8 @@ impl Replica {
                 bytes: body.bytes(),
             };
             // Each was verified when it came, with the same peer's signature.
-            self.admit(now, body, signed.authentic(head));
+            let follows = body.bundle.head.number == leads || self.follows(body);
+            self.admit(now, body, follows, signed.authentic(head));
         }
         self.answer_finished(&body);
         Ok(End202::Answered)
@@ -523,11 +535,30 @@ impl Replica {
         self.waiters.entry(digest).or_default().push(waiter);
     }
 
+    /// Whether the bundle before it is finished or offered: ordered before that one, it would do
+    /// nothing (R1), and all its client's later calls with it.
+    fn follows(&self, body: &Body) -> bool {
+        let head = &body.bundle.head;
+        let before = GroupNumber(head.number.0.saturating_sub(1));
+        self.invoker
+            .calls()
+            .contiguous(head.client, head.group_sequence)
+            >= before
+            || self.storage.has(head.client, head.group_sequence, before)
+    }
+
     /// Offers a bundle to agreement, unless the table of calls has something against it (R1).
-    fn admit(&mut self, now: Now, body: &Rc<Body>, head: crate::crypto::Authentic<BundleHead>) {
+    fn admit(
+        &mut self,
+        now: Now,
+        body: &Rc<Body>,
+        follows: bool,
+        head: crate::crypto::Authentic<BundleHead>,
+    ) {
         let admission = self.invoker.calls().admission(&body.seen());
         let full = match admission {
             Admission::Executed => return,
+            _ if !follows => true,
             Admission::TooFar | Admission::Full => true,
             Admission::Admit if self.stalled || self.invoker.halted() => true,
             Admission::Admit => !self.storage.store(body, false),

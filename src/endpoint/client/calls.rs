@@ -207,8 +207,8 @@ impl Calls {
         }
     }
 
-    /// The replicas do not know a sequence, or lack a call of it: forget it; plain calls go on under
-    /// another.
+    /// The replicas do not know a sequence, or lack a call of it: forget it; plain calls go on
+    /// under another.
     pub fn lost(&mut self, sequence: Uuid, new: Uuid) {
         if self.sequences.remove(&sequence).is_none() {
             return;

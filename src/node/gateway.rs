@@ -15,6 +15,7 @@ use super::admin::{self, Measure, Shown, measure};
 use super::client::{ClientMachine, ClientNode, ClientWorld};
 use super::clock;
 use super::config::{ClientProcess, Complaint};
+use super::front_timing;
 use super::http::{Counters, Reply, Request, SOAP11, ServeLimits, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
@@ -51,16 +52,18 @@ impl<M: ClientMachine> Front<M> {
             Err(reply) => return reply,
         };
         self.node.note(Body::ReceivedRequest, "user", &request.body);
+        let received = clock::stopwatch();
         let call = UserCall {
             version,
             action,
             envelope: request.body,
             sequence: None,
-            received_ns: clock::stopwatch(),
+            received_ns: received,
         };
         let Some(answer) = self.node.call(call).await else {
             return Reply::words(503, "the gateway is ending\n");
         };
+        let timing = answer.timing;
         let (status, envelope) = match answer.outcome {
             Outcome::Reply {
                 fault: false,
@@ -92,7 +95,11 @@ impl<M: ClientMachine> Front<M> {
             }
         };
         self.node.note(Body::SentResponse, "user", &envelope);
-        Reply::new(status, version.content_type(), envelope)
+        let mut reply = Reply::new(status, version.content_type(), envelope);
+        if let Some(rows) = timing {
+            reply.headers = front_timing::headers(&rows, received, clock::stopwatch());
+        }
+        reply
     }
 
     async fn describe(&self, request: &Request) -> Reply {

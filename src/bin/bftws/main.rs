@@ -1,13 +1,14 @@
 //! The command line of bft-ws: what is typed and what is printed. What is done is the library's.
 
 mod call;
+mod demo;
 mod members;
 mod output;
 
 use std::process::ExitCode;
 
 use bft_ws::node::process::RunError;
-use bft_ws::node::{report, service};
+use bft_ws::node::{fleet, report, service};
 use clap::{Parser, Subcommand};
 use output::Exit;
 
@@ -17,6 +18,9 @@ use output::Exit;
     name = "bftws",
     version,
     after_help = "\
+See it work on this machine:
+  bftws demo
+
 Wrap a service that runs four times, and call it through the gateway:
   bftws init --replicas 4 --out group \\
       --service-url http://127.0.0.1:9000/ --service-url http://127.0.0.1:9001/ \\
@@ -35,6 +39,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See it work: a whole group on this machine, its speed, a replica killed, a service lying
+    Demo(demo::Demo),
     /// Make the keys of a group and the files of all its members
     Init(members::Init),
     /// Run one replica until SIGTERM
@@ -53,9 +59,11 @@ Example: bftws service counter --port 9000   then: curl http://127.0.0.1:9000/co
 }
 
 fn main() -> ExitCode {
+    fleet::bind_to_parent();
     let cli = Cli::parse();
     report::log_to_stderr();
     let done = match cli.command {
+        Command::Demo(options) => demo::demo(options),
         Command::Init(options) => members::make(options),
         Command::Replica(options) => members::replica(&options),
         Command::Gateway(options) => members::gateway(&options),

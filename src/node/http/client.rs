@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
-use hyper::{Method, Uri};
+use hyper::{HeaderMap, Method, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -99,8 +99,18 @@ pub struct Response {
     pub status: u16,
     /// Empty if there was none.
     pub content_type: String,
+    /// All fields of the head.
+    pub headers: HeaderMap,
     /// At most [`PoolLimits::body`] octets.
     pub body: Bytes,
+}
+
+impl Response {
+    /// A header as text; `None` if it is absent or not visible ASCII.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
 }
 
 /// Why there is no response.
@@ -262,20 +272,19 @@ impl Pool {
                 };
             }
         };
-        let status = response.status().as_u16();
-        let kind = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok());
+        let (head, body) = response.into_parts();
+        let kind = head.headers.get(CONTENT_TYPE);
+        let kind = kind.and_then(|value| value.to_str().ok());
         let content_type = kind.unwrap_or_default().to_owned();
-        let body = self.body(response.into_body(), limit).await?;
+        let body = self.body(body, limit).await?;
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.limits.connections {
             idle.push((sender, clock::instant()));
         }
         Ok(Exchanged::Whole(Response {
-            status,
+            status: head.status.as_u16(),
             content_type,
+            headers: head.headers,
             body,
         }))
     }

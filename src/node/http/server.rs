@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -54,6 +54,8 @@ pub struct Reply {
     pub status: u16,
     /// Sent unless the body is empty; one that is no header value is left out.
     pub content_type: String,
+    /// More header fields; one that is none is left out.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
 }
@@ -64,6 +66,7 @@ impl Reply {
         Self {
             status,
             content_type: content_type.to_owned(),
+            headers: Vec::new(),
             body: body.into(),
         }
     }
@@ -284,6 +287,12 @@ fn response(reply: Reply) -> hyper::Response<Full<Bytes>> {
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let (true, Ok(kind)) = (typed, HeaderValue::from_str(&reply.content_type)) {
         response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    for (name, value) in &reply.headers {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            let name = HeaderName::from_static(name);
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

@@ -216,6 +216,7 @@ fn an_answer_that_is_no_envelope_is_a_failed_post() {
         envelope_of(Response {
             status,
             content_type,
+            headers: hyper::HeaderMap::new(),
             body: Bytes::from_static(body),
         })
     };

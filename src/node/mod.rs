@@ -3,6 +3,7 @@
 //! their inputs off the world and carries their outputs out, on one thread per process.
 
 pub mod admin;
+pub mod bench;
 pub mod client;
 pub mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! The command line of bft-ws: what is typed and what is printed. What is done is the library's.
 
+mod bench;
 mod call;
 mod demo;
 mod members;
@@ -51,6 +52,8 @@ enum Command {
     Call(call::Call),
     /// Show how all processes of a group are
     Status(members::Status),
+    /// Measure a group on this machine
+    Bench(bench::Bench),
     /// Run a plain SOAP service to be wrapped; it can be told to lie, to dawdle or to crash
     #[command(after_help = "\
 The first line on stdout is JSON and says where; SIGTERM or Ctrl-C ends it.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Gateway(options) => members::gateway(&options),
         Command::Call(options) => call::call(&options),
         Command::Status(options) => members::show(&options),
+        Command::Bench(options) => bench::bench(options),
         Command::Service(options) => service::run(options).map(|()| Exit::Right),
     };
     match done {

@@ -5,6 +5,16 @@
 //! Everything but `node` is pure: inputs in, effects out. ARCHITECTURE.md walks one request
 //! through the files.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 // Floor 0: words, bounds, what goes wrong, what is proven.
 pub mod crypto;
 pub mod error;

@@ -215,8 +215,9 @@ impl Digest {
                 .and_then(|d| u8::try_from(d).ok())
         };
         let mut out = [0; 32];
-        for (byte, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        let (pairs, _) = digits.as_chunks::<2>();
+        for (byte, [high, low]) in out.iter_mut().zip(pairs) {
+            *byte = nibble(*high)? << 4 | nibble(*low)?;
         }
         Some(Self(out))
     }

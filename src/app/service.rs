@@ -156,9 +156,8 @@ impl<O: Operations> SoapService<O> {
             ));
         }
         let mut children = envelope.body.children();
-        let request = match (children.next(), children.next()) {
-            (Some(request), None) => request,
-            _ => return Err(sender("the Body must have one child".to_owned())),
+        let (Some(request), None) = (children.next(), children.next()) else {
+            return Err(sender("the Body must have one child".to_owned()));
         };
         let known = O::OPERATIONS.contains(&request.local()) && request.ns() == O::NAMESPACE.uri;
         if !known {

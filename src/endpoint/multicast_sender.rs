@@ -149,10 +149,14 @@ impl MulticastSender {
         assert!(bundle.number == self.next, "bundles are frozen in order");
         self.next = self.next.next();
         self.kept.insert(bundle.number, bundle.clone());
-        for index in 0..self.legs.len() {
-            if self.legs[index].source.push(bundle.clone()).is_err() {
-                self.replace(index, ids);
+        let mut full = Vec::new();
+        for (index, leg) in self.legs.iter_mut().enumerate() {
+            if leg.source.push(bundle.clone()).is_err() {
+                full.push(index);
             }
+        }
+        for index in full {
+            self.replace(index, ids);
         }
     }
 
@@ -174,24 +178,24 @@ impl MulticastSender {
     /// A new leg for a replica that lost the old one, or that is so far behind that its buffer is
     /// at its bound: 2f + 1 others have what is dropped, or it is still undecided and goes along.
     fn replace(&mut self, index: usize, ids: &mut Ids) {
-        let old = &mut self.legs[index];
-        for post in old.posts.keys() {
+        let Some(leg) = self.legs.get_mut(index) else {
+            return;
+        };
+        for post in leg.posts.keys() {
             self.posts.remove(post);
         }
-        old.source.abandon();
-        let mut leg = Leg::new(ids.urn(), self.undecided, ids);
+        leg.source.abandon();
+        *leg = Leg::new(ids.urn(), self.undecided, ids);
         for bundle in self.kept.values() {
             // Kept bundles are bounded by the calls that wait for them, well below a leg's bound.
             let _ = leg.source.push(bundle.clone());
         }
-        self.legs[index] = leg;
     }
 
     /// The next thing to POST.
     pub fn poll(&mut self, now: Instant, ids: &mut Ids) -> Option<Sending> {
-        for index in 0..self.legs.len() {
+        for (index, leg) in self.legs.iter_mut().enumerate() {
             let to = ReplicaId(u16::try_from(index).unwrap_or(u16::MAX));
-            let leg = &mut self.legs[index];
             let repeated = leg.repeat(to, &self.kept, ids);
             let sending = repeated.or_else(|| leg.poll(to, self.group_sequence, now, ids));
             if let Some(sending) = sending {
@@ -236,6 +240,9 @@ impl MulticastSender {
     }
 
     /// A replica sent a message on its reply sequence; whoever waits for it looks at its body.
+    ///
+    /// # Errors
+    /// If the sequence is not the one offered, or does not take the number.
     pub fn replied(
         &mut self,
         from: ReplicaId,

@@ -198,7 +198,7 @@ impl TotalOrderManager {
                 Output::Forward { digest } => Action::Provide(self.agreement.primary(), digest),
                 Output::Release { bundles, .. } => Action::Release(bundles),
                 Output::Overdue { digest } => Action::Overdue(digest),
-                other => Action::Event(self.event(other)),
+                other => Action::Event(Self::event(other)),
             };
             return Some(action);
         }
@@ -222,7 +222,7 @@ impl TotalOrderManager {
         }
     }
 
-    fn event(&self, output: Output) -> Event {
+    fn event(output: Output) -> Event {
         match output {
             Output::Stable { seqno, .. } => Event::Stable(seqno),
             Output::Diverged {

@@ -168,10 +168,6 @@ pub fn common(report: &Report, front: &Counters) -> Vec<Measure> {
         measure("resident_bytes", "resident memory", false, resident_bytes()),
         measure("cpu_us", "processor time used", true, cpu_micros()),
     ];
-    let labelled = |name, help, key, value: String, number| Measure {
-        label: Some((key, value)),
-        ..measure(name, help, true, number)
-    };
     for (kind, number) in [
         ("request", report.requests_sent.get()),
         ("response", report.responses_sent.get()),
@@ -201,6 +197,26 @@ pub fn common(report: &Report, front: &Counters) -> Vec<Measure> {
             number,
         ));
     }
+    all.extend(refused(report));
+    all
+}
+
+fn labelled(
+    name: &'static str,
+    help: &'static str,
+    key: &'static str,
+    value: String,
+    number: u64,
+) -> Measure {
+    Measure {
+        label: Some((key, value)),
+        ..measure(name, help, true, number)
+    }
+}
+
+/// Messages that were not taken, by reason.
+fn refused(report: &Report) -> Vec<Measure> {
+    let mut all = Vec::new();
     let (rejected, ignored) = refusals(report);
     for (name, help, reasons) in [
         ("rejected", "messages that no correct peer sends", rejected),

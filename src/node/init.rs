@@ -260,7 +260,7 @@ clock_window_ms = {}     # how far a primary's clock may be from a backup's
         );
         key_lines(
             &mut text,
-            &replica.admin,
+            replica.admin.as_deref(),
             replica.certificate.der(),
             &replica.agreement_key,
         );
@@ -269,7 +269,7 @@ clock_window_ms = {}     # how far a primary's clock may be from a backup's
         let _ = write!(text, "\n[[clients]]\nname = \"{}\"\n", client.name);
         key_lines(
             &mut text,
-            &client.admin,
+            client.admin.as_deref(),
             client.certificate.der(),
             &client.agreement_key,
         );
@@ -277,7 +277,7 @@ clock_window_ms = {}     # how far a primary's clock may be from a backup's
     text
 }
 
-fn key_lines(text: &mut String, admin: &Option<String>, der: &[u8], agreement_key: &[u8; 32]) {
+fn key_lines(text: &mut String, admin: Option<&str>, der: &[u8], agreement_key: &[u8; 32]) {
     if let Some(admin) = admin {
         let _ = writeln!(text, "admin = \"{admin}\"");
     }

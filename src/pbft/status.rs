@@ -7,7 +7,7 @@
 //! ones are believed (R9: votes are MAC'd, so none can be passed on).
 
 use super::messages::{Batch, Has, Message, Open, STATUS_OPEN, Status};
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use super::{Agreement, To};
 use crate::error::{Ignored, Refused};
 use crate::types::{Instant, Micros, Now, Quorums, ReplicaId, Seqno};
@@ -195,7 +195,7 @@ impl Agreement {
         let (delivered, stable) = (self.delivered, self.stable());
         let next = self.slots.get(delivered.next());
         // What is ready and not delivered waits for the service here, for no peer.
-        let is_ready = next.is_some_and(|slot| slot.is_ready());
+        let is_ready = next.is_some_and(Slot::is_ready);
         let open = self.slots.last() > delivered || self.pool.is_pending();
         let voted = self.checkpoints.of(me).next().is_some();
         if (open && !is_ready) || voted || delivered < stable {

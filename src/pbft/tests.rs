@@ -102,7 +102,7 @@ fn messages_lost_doubled_and_reordered_on_every_leg_are_repaired() {
 fn lost_messages_with_f_backups_down_are_repaired() {
     for seed in 0..9 {
         let mut cluster = Cluster::new(4, seed);
-        cluster.nodes[1 + (seed as usize % 3)].down = true;
+        cluster.nodes[1 + usize::try_from(seed % 3).unwrap()].down = true;
         cluster.loss = 15;
         submit_all(&mut cluster, 0..60);
         cluster.loss = 0;
@@ -239,7 +239,7 @@ fn a_lying_backup_stops_nothing() {
     for seed in (0..8).chain([242]) {
         let n = if seed % 4 == 0 { 7 } else { 4 };
         let mut cluster = Cluster::new(n, seed);
-        cluster.liar = Some(1 + seed as usize % 3);
+        cluster.liar = Some(1 + usize::try_from(seed % 3).unwrap());
         cluster.loss = 5;
         submit_all(&mut cluster, 0..60);
         cluster.loss = 0;

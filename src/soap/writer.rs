@@ -122,7 +122,7 @@ impl<'a> Writer<'a> {
             rendered,
         }) = self.open.pop()
         else {
-            panic!("nothing is open");
+            unreachable!("nothing is open");
         };
         self.rendered.truncate(rendered);
         self.out.extend_from_slice(b"</");

@@ -302,6 +302,7 @@ impl<'d, 'a> Element<'d, 'a> {
     }
 
     /// Its attributes in the order written, without namespace declarations.
+    #[must_use]
     pub fn attributes(self) -> impl ExactSizeIterator<Item = Attribute<'d>> + use<'d, 'a> {
         let doc = self.doc;
         self.data()
@@ -318,6 +319,7 @@ impl<'d, 'a> Element<'d, 'a> {
 
     /// The namespaces declared on this very element, as (prefix, namespace name) in the order
     /// written; an empty name takes the default namespace away.
+    #[must_use]
     pub fn declared(self) -> impl ExactSizeIterator<Item = (&'a str, &'d str)> + use<'d, 'a> {
         let doc = self.doc;
         self.data()

@@ -206,10 +206,12 @@ impl Client {
 
     pub(super) fn described(&mut self, token: CallToken, from: ReplicaId, wsdl: Option<Vec<u8>>) {
         let quorums = self.config.group.quorums;
-        let Some(index) = self.descriptions.iter().position(|d| d.token == token) else {
+        let index = self.descriptions.iter().position(|d| d.token == token);
+        let Some((index, description)) =
+            index.and_then(|index| Some((index, self.descriptions.get_mut(index)?)))
+        else {
             return;
         };
-        let description = &mut self.descriptions[index];
         description.answers.entry(from).or_insert(wsdl);
         let count = |text: &Vec<u8>| {
             description

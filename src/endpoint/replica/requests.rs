@@ -447,7 +447,7 @@ impl Replica {
         if signed.signer() != incoming.from {
             return Err(Rejected::UnknownKey.into());
         }
-        let content = self.read_bundle(signed)?;
+        let content = Self::read_bundle(signed)?;
         self.check_bundle(&content, client)?;
         let part = signed.part();
         let digest = part.digest();
@@ -513,7 +513,7 @@ impl Replica {
 
     /// R10: what is signed is read off the received octets only where these are exactly what the
     /// signature covers; else off the canonical ones.
-    fn read_bundle(&self, signed: &SignedPart<'_, '_>) -> Result<Bundle, Refused> {
+    fn read_bundle(signed: &SignedPart<'_, '_>) -> Result<Bundle, Refused> {
         let first = |body: Element<'_, '_>| {
             let payload = body
                 .children()

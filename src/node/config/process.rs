@@ -141,9 +141,9 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         service: Service {
             url: url(&source, &file.service.url)?,
             command: file.service.command,
-            timeout: span(&source, &file.service.timeout_ms, SERVICE_TIMEOUT)?,
+            timeout: span(&source, file.service.timeout_ms.as_ref(), SERVICE_TIMEOUT)?,
         },
-        hold: span(&source, &file.hold_ms, HOLD)?,
+        hold: span(&source, file.hold_ms.as_ref(), HOLD)?,
         timing: file.timing,
         group,
     })
@@ -183,7 +183,7 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .as_ref()
             .map(|value| url(&source, value))
             .transpose()?,
-        deadline: span(&source, &file.deadline_ms, DEADLINE)?,
+        deadline: span(&source, file.deadline_ms.as_ref(), DEADLINE)?,
         timing: file.timing,
         group,
     })
@@ -210,7 +210,7 @@ fn identity(source: &Source, path: &Spanned<PathBuf>) -> Result<Identity, Compla
 }
 
 /// Milliseconds, from one to an hour.
-fn span(source: &Source, value: &Option<Spanned<u64>>, usual: Micros) -> Result<Micros, Complaint> {
+fn span(source: &Source, value: Option<&Spanned<u64>>, usual: Micros) -> Result<Micros, Complaint> {
     let Some(value) = value else { return Ok(usual) };
     source.within(value, 1, 3_600_000).map(Micros::millis)
 }

@@ -64,6 +64,8 @@ pub(super) fn qualified_name(name: &str) -> Result<usize, Refusal> {
 pub(super) fn plain_name(name: &str) -> Result<(), Refusal> {
     let plain = match name.as_bytes() {
         // Nearly all names are of ASCII alone.
+        // An octet is always within a table of 256.
+        #[expect(clippy::indexing_slicing)]
         [first, rest @ ..] if name.is_ascii() => {
             STARTS_NAME[usize::from(*first)] && rest.iter().all(|b| CONTINUES_NAME[usize::from(*b)])
         }
@@ -81,6 +83,7 @@ pub(super) fn plain_name(name: &str) -> Result<(), Refusal> {
 const STARTS_NAME: [bool; 256] = ascii_table(false);
 const CONTINUES_NAME: [bool; 256] = ascii_table(true);
 
+#[expect(clippy::indexing_slicing)] // Run by the compiler.
 const fn ascii_table(continues: bool) -> [bool; 256] {
     let mut table = [false; 256];
     let mut octet = 0;

@@ -83,7 +83,7 @@ impl Plan {
             return refuse(format!("--keys: from 1 to {}", limits::CLIENTS - 1));
         }
         // A client takes half a window of calls at once.
-        let most = usize::from(self.keys) * (limits::CALL_WINDOW as usize / 2);
+        let most = usize::from(self.keys) * usize::try_from(limits::CALL_WINDOW / 2).unwrap_or(1);
         if self.loops == 0 || self.loops > most {
             return refuse(format!(
                 "--clients: from 1 to {most} with {} keys",

@@ -3,13 +3,16 @@
 //! their inputs off the world and carries their outputs out, on one thread per process.
 
 pub mod admin;
+#[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.
 pub mod bench;
 pub mod client;
 pub mod clock;
 pub mod config;
+#[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.
 pub mod demo;
 pub mod driver;
 pub mod echo_user;
+#[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.
 pub mod fleet;
 pub mod front_timing;
 pub mod gateway;

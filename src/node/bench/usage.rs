@@ -41,7 +41,9 @@ impl Usage {
         let all = status["replicas"].as_array();
         let all = all.ok_or_else(|| failed("no status"))?;
         let of = |key: &str| {
-            let each = all.iter().map(|r| r.pointer(key).and_then(|v| v.as_u64()));
+            let each = all
+                .iter()
+                .map(|r| r.pointer(key).and_then(serde_json::Value::as_u64));
             let each: Option<Vec<u64>> = each.collect();
             each.ok_or_else(|| failed(format!("a replica gives no status: {status}")))
         };

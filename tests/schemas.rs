@@ -82,7 +82,7 @@ fn r11_to_r14_replies() {
         <b:Ended sequence='$U'/></b:Replies>";
     let digest = "<b:RepliesDigest bundle='$D' seqno='12'>$D</b:RepliesDigest>";
     let timing = "<b:Timing received='1' accepted='2' ordered='3' executed='4' built='5' \
-        verifying='6'/>";
+        sealing='7' verifying='6'/>";
     accepts(&reply(&format!("{replies}{timing}")));
     accepts(&reply(digest));
     accepts(&replies.replace('\'', "\""));
@@ -136,10 +136,12 @@ fn r6_and_r9_agreement() {
 
 #[test]
 fn r4_legs_and_descriptions() {
-    accepts("<b:Leg group='$G' from='replica-1' incarnation='1'/>");
-    accepts("<b:Leg group='$G' from='gateway' incarnation='1' groupSequence='$U' first='1'/>");
-    refuses("<b:Leg group='$G' incarnation='1'/>");
-    refuses("<b:Leg group='$G' from='' incarnation='1'/>");
+    accepts("<b:Leg group='$G' from='replica-1' identifier='$U' incarnation='1'/>");
+    accepts(
+        "<b:Leg group='$G' from='gateway' identifier='$U' incarnation='1' groupSequence='$U' first='1'/>",
+    );
+    refuses("<b:Leg group='$G' identifier='$U' incarnation='1'/>");
+    refuses("<b:Leg group='$G' from='' identifier='$U' incarnation='1'/>");
     accepts("<b:WantFull/>");
     accepts("<b:Describe/>");
     accepts("<b:Description/>");

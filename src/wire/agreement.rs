@@ -14,7 +14,8 @@ use crate::soap::security::{Part, ids};
 use crate::soap::xml::Element;
 use crate::types::{Digest, ReplicaId, Seqno, Time, View};
 
-use super::{attribute, base64_of, bytes, digest, expect, is, number, schema};
+use super::{attribute, base64_of, bytes, digest, empty, expect, holder, is, number, positive};
+use super::{replica, schema, text};
 
 /// One element of an agreement Body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,16 +159,18 @@ fn encode_status(out: &mut Vec<u8>, status: &Status) {
 }
 
 fn read_status(element: Element<'_, '_>) -> Result<Status, Refused> {
+    holder(element, &["asks", "delivered", "stable", "view"])?;
     let mut open = Vec::new();
     for child in element.children() {
         expect(child, "Open")?;
+        empty(child, &["has", "seqno"])?;
         if open.len() == STATUS_OPEN {
             return Err(Rejected::TooLarge.into());
         }
         let name = attribute(child, "has")?;
         let has = HAS.iter().find(|(_, n)| *n == name).map(|(has, _)| *has);
         open.push(Open {
-            seqno: Seqno(number(child, "seqno")?),
+            seqno: Seqno(positive(child, "seqno")?),
             has: schema(has)?,
         });
     }
@@ -218,6 +221,7 @@ pub fn body<'a>(fragments: impl Iterator<Item = &'a [u8]>) -> Part {
 /// `Schema` if it is another element or empty, `TooLarge` above the bound.
 pub fn elements<'d, 'a>(agreement: Element<'d, 'a>) -> Result<Vec<Element<'d, 'a>>, Refused> {
     expect(agreement, "Agreement")?;
+    holder(agreement, &[])?;
     let all: Vec<_> = agreement
         .children()
         .take(limits::AGREEMENT_ELEMENTS + 1)
@@ -238,24 +242,34 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
         return Err(Rejected::Schema.into());
     }
     let message = match element.local() {
-        "PrePrepare" => Message::PrePrepare {
-            view: View(number(element, "view")?),
-            seqno: Seqno(number(element, "seqno")?),
-            batch: batch(element)?,
-        },
+        "PrePrepare" => {
+            holder(element, &["seqno", "time", "view"])?;
+            Message::PrePrepare {
+                view: View(number(element, "view")?),
+                seqno: Seqno(positive(element, "seqno")?),
+                batch: batch(element)?,
+            }
+        }
         "Prepare" | "Commit" => read_vote(element)?,
         "Checkpoint" => Message::Checkpoint(SignedCheckpoint {
-            seqno: Seqno(number(element, "seqno")?),
+            seqno: Seqno(positive(element, "seqno")?),
             replica: replica(element)?,
             digest: digest(&element.text())?,
             signature: Vec::new(),
         }),
         "Status" => Message::Status(read_status(element)?),
-        "Fetch" => Message::Fetch(read_digests(element, limits::FETCH_DIGESTS)?),
-        "Decided" => Message::Decided {
-            seqno: Seqno(number(element, "seqno")?),
-            batch: batch(element)?,
-        },
+        "Fetch" => {
+            holder(element, &[])?;
+            let wanted = read_digests(element, limits::FETCH_DIGESTS)?;
+            Message::Fetch(schema((!wanted.is_empty()).then_some(wanted))?)
+        }
+        "Decided" => {
+            holder(element, &["seqno", "time"])?;
+            Message::Decided {
+                seqno: Seqno(positive(element, "seqno")?),
+                batch: batch(element)?,
+            }
+        }
         "Body" => return read_body(element),
         _ => return Err(Rejected::Schema.into()),
     };
@@ -264,8 +278,8 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
 
 fn read_vote(element: Element<'_, '_>) -> Result<Message, Refused> {
     let view = View(number(element, "view")?);
-    let seqno = Seqno(number(element, "seqno")?);
-    let digest = digest(&element.text())?;
+    let seqno = Seqno(positive(element, "seqno")?);
+    let digest = digest(&text(element, &["seqno", "view"])?)?;
     Ok(match element.local() {
         "Prepare" => Message::Prepare {
             view,
@@ -281,13 +295,17 @@ fn read_vote(element: Element<'_, '_>) -> Result<Message, Refused> {
 }
 
 fn read_body(element: Element<'_, '_>) -> Result<Item, Refused> {
+    holder(element, &[])?;
     let mut children = element.children();
     let signature = schema(children.next().filter(|e| is(*e, "Signature")))?;
     let octets = schema(children.next().filter(|e| is(*e, "Octets")))?;
     schema(children.next().is_none().then_some(()))?;
     Ok(Item::Body(Forwarded {
-        signature: bytes(&signature.text(), limits::ENVELOPE_BYTES)?,
-        octets: bytes(&octets.text(), limits::BUNDLE_BYTES + limits::CALL_BYTES)?,
+        signature: bytes(&text(signature, &[])?, limits::ENVELOPE_BYTES)?,
+        octets: bytes(
+            &text(octets, &[])?,
+            limits::BUNDLE_BYTES + limits::CALL_BYTES,
+        )?,
     }))
 }
 
@@ -306,11 +324,7 @@ fn read_digests(element: Element<'_, '_>, limit: usize) -> Result<Vec<Digest>, R
         if all.len() == limit {
             return Err(Rejected::TooLarge.into());
         }
-        all.push(digest(&child.text())?);
+        all.push(digest(&text(child, &[])?)?);
     }
     Ok(all)
-}
-
-fn replica(element: Element<'_, '_>) -> Result<ReplicaId, Refused> {
-    schema(attribute(element, "replica")?.parse().ok().map(ReplicaId))
 }

@@ -18,7 +18,7 @@ use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::Element;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber};
 
-use super::{attribute, expect, is, number, schema, urn, uuid_of};
+use super::{attribute, empty, expect, holder, is, number, positive, schema, urn, uuid_of};
 
 /// What a bundle says beside its items.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,10 +188,12 @@ impl Bundle {
     /// `Schema` or `TooLarge`.
     pub fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
         expect(element, "Bundle")?;
+        holder(element, &["client", "group", "groupSequence", "number"])?;
         let mut released = Vec::new();
         let mut items = Vec::new();
         for child in element.children() {
             if is(child, "Released") && items.is_empty() {
+                empty(child, &["sequence", "upTo"])?;
                 let up_to = CallNumber(number(child, "upTo")?);
                 released.push((uuid_of(child, "sequence")?, up_to));
             } else {
@@ -206,7 +208,7 @@ impl Bundle {
             group: schema(Digest::from_hex(attribute(element, "group")?))?,
             client: ClientId(schema(Digest::from_hex(attribute(element, "client")?))?),
             group_sequence: uuid_of(element, "groupSequence")?,
-            number: GroupNumber(number(element, "number")?),
+            number: GroupNumber(positive(element, "number")?),
             released,
         };
         Ok(Self { head, items })
@@ -254,10 +256,15 @@ pub(super) fn read_content(element: Element<'_, '_>) -> Result<(Vec<u8>, Vec<u8>
     let mut children = element.children().peekable();
     let header = children.next_if(|child| is(*child, "Header"));
     let payload = schema(children.next().filter(|child| is(*child, "Payload")))?;
+    for holder_of_users in header.iter().chain([&payload]) {
+        holder(*holder_of_users, &[])?;
+    }
     schema((children.next().is_none() && payload.children().count() <= 1).then_some(()))?;
-    if header.is_some_and(|h| h.children().count() > limits::HEADER_BLOCKS) {
+    let blocks = header.map(|header| header.children().count());
+    if blocks.is_some_and(|blocks| blocks > limits::HEADER_BLOCKS) {
         return Err(Rejected::TooLarge.into());
     }
+    schema((blocks != Some(0)).then_some(()))?;
     Ok((inner(header), inner(Some(payload))))
 }
 
@@ -303,18 +310,27 @@ impl Item {
         schema(element.ns().eq(BFT.uri).then_some(()))?;
         let sequence = uuid_of(element, "sequence")?;
         match element.local() {
-            "Begin" => Ok(Self::Begin(
-                sequence,
-                Generation(number(element, "generation")?),
-            )),
-            "End" => Ok(Self::End(sequence)),
+            "Begin" => {
+                empty(element, &["generation", "sequence"])?;
+                let generation = Generation(positive(element, "generation")?);
+                Ok(Self::Begin(sequence, generation))
+            }
+            "End" => {
+                empty(element, &["sequence"])?;
+                Ok(Self::End(sequence))
+            }
             "Call" => {
+                holder(element, &["action", "number", "sequence", "soap"])?;
                 let (header, payload) = read_content(element)?;
+                let action = attribute(element, "action")?;
+                if action.len() > limits::URI_BYTES {
+                    return Err(Rejected::TooLarge.into());
+                }
                 Ok(Self::Call(Call {
                     sequence,
-                    number: CallNumber(number(element, "number")?),
+                    number: CallNumber(positive(element, "number")?),
                     version: schema(Version::from_name(attribute(element, "soap")?))?,
-                    action: attribute(element, "action")?.to_owned(),
+                    action: action.to_owned(),
                     header,
                     payload,
                 }))

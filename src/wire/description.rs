@@ -10,7 +10,7 @@ use crate::soap::security::{Part, ids};
 use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::Element;
 
-use super::{base64_of, bytes, expect, schema};
+use super::{base64_of, bytes, expect, holder, schema, text};
 
 fn body(content: impl FnOnce(&mut Writer<'_>)) -> Part {
     let mut out = Writer::new();
@@ -44,10 +44,11 @@ pub fn answer(wsdl: Option<&[u8]>) -> Part {
 /// `Schema`, or `TooLarge` for a document above the bound of a call.
 pub fn read_answer(element: Element<'_, '_>) -> Result<Option<Vec<u8>>, Refused> {
     expect(element, "Description")?;
+    holder(element, &[])?;
     let Some(wsdl) = element.children().next() else {
         return Ok(None);
     };
     schema((element.children().count() == 1).then_some(()))?;
     expect(wsdl, "Wsdl")?;
-    Ok(Some(bytes(&wsdl.text(), limits::CALL_BYTES)?))
+    Ok(Some(bytes(&text(wsdl, &[])?, limits::CALL_BYTES)?))
 }

@@ -13,7 +13,7 @@ use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::Element;
 use crate::types::{Digest, GroupNumber, Incarnation};
 
-use super::{attribute, expect, number, schema, urn, uuid_of};
+use super::{attribute, empty, expect, number, positive, schema, urn, uuid_of};
 
 /// The extension element of CreateSequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +90,29 @@ impl Leg {
     /// `Schema` for anything else, or a name over the bound.
     pub fn read(element: Element<'_, '_>) -> Result<(Self, String), Refused> {
         expect(element, "Leg")?;
+        empty(
+            element,
+            &[
+                "first",
+                "from",
+                "group",
+                "groupSequence",
+                "identifier",
+                "incarnation",
+            ],
+        )?;
         let from = attribute(element, "from")?;
         let identifier = attribute(element, "identifier")?;
         let fits = |text: &str| (1..=limits::URI_BYTES).contains(&text.len());
         schema((fits(from) && fits(identifier)).then_some(()))?;
-        let carries = match element.attribute("", "groupSequence") {
-            None => None,
-            Some(_) => Some(Carries {
+        let has = |name| element.attribute("", name).is_some();
+        let carries = if has("groupSequence") || has("first") {
+            Some(Carries {
                 group_sequence: uuid_of(element, "groupSequence")?,
-                first: GroupNumber(number(element, "first")?),
-            }),
+                first: GroupNumber(positive(element, "first")?),
+            })
+        } else {
+            None
         };
         let leg = Self {
             group: schema(Digest::from_hex(attribute(element, "group")?))?,

@@ -12,17 +12,20 @@ pub mod description;
 pub mod leg;
 pub mod reply;
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
 use crate::error::{Refused, Rejected};
+use crate::limits;
 use crate::soap::c14n::{self, PrefixList};
 use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::security::{Part, ids};
 use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::{Document, Element};
-use crate::types::Digest;
+use crate::types::{Digest, ReplicaId};
 
 /// wsa:Action of a client's bundle.
 pub const BUNDLE: &str = "urn:bft-ws:1/Bundle";
@@ -91,6 +94,44 @@ fn number(element: Element<'_, '_>, local: &str) -> Result<u64, Refused> {
     schema((text.len() == 1 || !text.starts_with(['0', '+'])).then_some(value))
 }
 
+/// A number of what is numbered from 1 on.
+fn positive(element: Element<'_, '_>, local: &str) -> Result<u64, Refused> {
+    let value = number(element, local)?;
+    schema((value > 0).then_some(value))
+}
+
+/// A replica of the largest group there is.
+fn replica(element: Element<'_, '_>) -> Result<ReplicaId, Refused> {
+    let id = schema(u16::try_from(number(element, "replica")?).ok())?;
+    schema((id < limits::REPLICAS).then_some(ReplicaId(id)))
+}
+
+/// No attribute but these, which have no namespace: what a reader overlooks, another may see.
+fn only(element: Element<'_, '_>, attributes: &[&str]) -> Result<(), Refused> {
+    let mut all = element.attributes();
+    let known = all.all(|a| a.ns.is_empty() && attributes.contains(&a.local));
+    schema(known.then_some(()))
+}
+
+/// Besides, elements only and no text between them.
+fn holder(element: Element<'_, '_>, attributes: &[&str]) -> Result<(), Refused> {
+    schema((!element.has_text()).then_some(()))?;
+    only(element, attributes)
+}
+
+/// Besides, neither elements nor text.
+fn empty(element: Element<'_, '_>, attributes: &[&str]) -> Result<(), Refused> {
+    schema(element.children().next().is_none().then_some(()))?;
+    holder(element, attributes)
+}
+
+/// Besides, text only: that text.
+fn text<'d>(element: Element<'d, '_>, attributes: &[&str]) -> Result<Cow<'d, str>, Refused> {
+    schema(element.children().next().is_none().then_some(()))?;
+    only(element, attributes)?;
+    Ok(element.text())
+}
+
 fn uuid_of(element: Element<'_, '_>, local: &str) -> Result<Uuid, Refused> {
     schema(uuid(attribute(element, local)?))
 }
@@ -100,7 +141,7 @@ fn base64_of(octets: &[u8]) -> String {
 }
 
 fn bytes(text: &str, limit: usize) -> Result<Vec<u8>, Refused> {
-    if text.len() / 4 * 3 > limit.saturating_add(3) {
+    if text.len() / 4 * 3 > limit.saturating_add(2) {
         return Err(Rejected::TooLarge.into());
     }
     schema(STANDARD.decode(text).ok())
@@ -112,3 +153,6 @@ fn digest(text: &str) -> Result<Digest, Refused> {
     let length = schema(STANDARD.decode_slice(text, &mut out).ok())?;
     schema((length == 32).then_some(Digest(out)))
 }
+
+#[cfg(test)]
+mod tests;

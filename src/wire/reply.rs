@@ -19,7 +19,8 @@ use crate::state::calls::{Done, Stored, Verdict};
 use crate::types::{CallNumber, Digest, Generation, ReplicaId, Seqno, View};
 
 use super::bundle::{self, plain, read_content, user_prefixes};
-use super::{attribute, base64_of, digest, expect, is, number, schema, urn, uuid_of};
+use super::{attribute, base64_of, digest, empty, expect, holder, is, number, positive, schema};
+use super::{text, urn, uuid_of};
 
 /// What the replicas vote on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +129,7 @@ impl Replies {
 
     fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
         expect(element, "Replies")?;
+        holder(element, &["bundle", "seqno"])?;
         let mut items = Vec::new();
         for child in element.children() {
             if items.len() == limits::BUNDLE_CALLS {
@@ -135,6 +137,7 @@ impl Replies {
             }
             items.push(read_item(child)?);
         }
+        schema((!items.is_empty()).then_some(()))?;
         Ok(Self {
             bundle: digest(attribute(element, "bundle")?)?,
             seqno: Seqno(number(element, "seqno")?),
@@ -188,19 +191,27 @@ fn read_item(element: Element<'_, '_>) -> Result<Done, Refused> {
     let sequence = uuid_of(element, "sequence")?;
     match element.local() {
         "Began" => {
-            let generation = Generation(number(element, "generation")?);
+            empty(element, &["generation", "last", "sequence"])?;
+            let generation = Generation(positive(element, "generation")?);
             Ok(Done::Began(
                 sequence,
                 generation,
                 CallNumber(number(element, "last")?),
             ))
         }
-        "NotBegun" => Ok(Done::NotBegun(sequence)),
-        "Ended" => Ok(Done::Ended(sequence)),
+        "NotBegun" => {
+            empty(element, &["sequence"])?;
+            Ok(Done::NotBegun(sequence))
+        }
+        "Ended" => {
+            empty(element, &["sequence"])?;
+            Ok(Done::Ended(sequence))
+        }
         "Reply" => {
-            let number = CallNumber(number(element, "number")?);
+            holder(element, &["fault", "number", "sequence", "verdict"])?;
+            let number = CallNumber(positive(element, "number")?);
             let verdict = schema(read_verdict(attribute(element, "verdict")?))?;
-            let fault = attribute(element, "fault")? == "true";
+            let fault = schema(attribute(element, "fault")?.parse().ok())?;
             let reply = if element.children().next().is_some() {
                 let unpacked = |octets| Packed {
                     octets,
@@ -305,6 +316,19 @@ fn write_timing(out: &mut Writer<'_>, timing: &Timing) {
 }
 
 fn read_timing(element: Element<'_, '_>) -> Result<Timing, Refused> {
+    expect(element, "Timing")?;
+    empty(
+        element,
+        &[
+            "accepted",
+            "built",
+            "executed",
+            "ordered",
+            "received",
+            "sealing",
+            "verifying",
+        ],
+    )?;
     Ok(Timing {
         received: number(element, "received")?,
         accepted: number(element, "accepted")?,
@@ -323,9 +347,11 @@ impl BundleReply {
     /// `Schema` or `TooLarge`.
     pub fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
         expect(element, "BundleReply")?;
+        holder(element, &["replica", "view"])?;
         let mut children = element.children();
         let content = schema(children.next())?;
         let timing = children.next().map(read_timing).transpose()?;
+        schema(children.next().is_none().then_some(()))?;
         let (replies, digest) = if is(content, "Replies") {
             // Read off what is voted, not off what came: declarations around it would count too.
             let voted = Replies::voted(content);
@@ -336,10 +362,10 @@ impl BundleReply {
             )
         } else {
             expect(content, "RepliesDigest")?;
-            (None, digest(&content.text())?)
+            (None, digest(&text(content, &["bundle", "seqno"])?)?)
         };
         Ok(Self {
-            replica: schema(attribute(element, "replica")?.parse().ok().map(ReplicaId))?,
+            replica: super::replica(element)?,
             view: View(number(element, "view")?),
             bundle: self::digest(attribute(content, "bundle")?)?,
             seqno: Seqno(number(content, "seqno")?),
@@ -425,13 +451,14 @@ impl Waiting {
     /// `Schema`.
     pub fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
         expect(element, "Waiting")?;
+        empty(element, &["bundle", "reason", "replica", "view"])?;
         let name = attribute(element, "reason")?;
         let reason = REASONS
             .iter()
             .find(|(_, n)| *n == name)
             .map(|(reason, _)| *reason);
         Ok(Self {
-            replica: schema(attribute(element, "replica")?.parse().ok().map(ReplicaId))?,
+            replica: super::replica(element)?,
             view: View(number(element, "view")?),
             bundle: digest(attribute(element, "bundle")?)?,
             reason: schema(reason)?,

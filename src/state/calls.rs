@@ -302,10 +302,16 @@ impl Calls {
             }
             left |= *number > last;
         }
-        match (left, client.stored > limits::STORED_REPLY_BYTES) {
-            (false, _) => Admission::Executed,
-            (true, true) => Admission::Full,
-            (true, false) => Admission::Admit,
+        let group = client.groups.get(&bundle.group_sequence);
+        let contiguous = group.map_or(GroupNumber(0), |group| group.contiguous);
+        if left && client.stored > limits::STORED_REPLY_BYTES {
+            Admission::Full
+        } else if left || bundle.number > contiguous {
+            // One that only repeats calls is ordered too, while its own number is not finished:
+            // so its answer is the same everywhere, and leaves no hole in the GroupSequence.
+            Admission::Admit
+        } else {
+            Admission::Executed
         }
     }
 
@@ -320,6 +326,15 @@ impl Calls {
             .map(|done| client.with_reply(done))
             .collect();
         Some((finished.seqno, items))
+    }
+
+    /// Whether its group number is finished with another content (R2).
+    #[must_use]
+    pub fn finished_otherwise(&self, bundle: &Bundle<'_>) -> bool {
+        let group = self.clients.get(&bundle.client);
+        let group = group.and_then(|client| client.groups.get(&bundle.group_sequence));
+        let known = group.and_then(|group| group.finished.get(&bundle.number));
+        known.is_some_and(|finished| finished.digest != bundle.digest)
     }
 
     /// Whether the very bundle is finished: ordered a second time, it does nothing.
@@ -365,6 +380,7 @@ impl Calls {
     pub fn refusal(&self, bundle: &Bundle<'_>) -> Option<Verdict> {
         let client = self.clients.get(&bundle.client);
         let mut last: BTreeMap<Uuid, CallNumber> = BTreeMap::new();
+        let mut ended: BTreeSet<Uuid> = BTreeSet::new();
         for item in bundle.items {
             match item {
                 Wanted::Begin(sequence, generation) => {
@@ -376,7 +392,12 @@ impl Calls {
                         last.insert(*sequence, live.unwrap_or_default());
                     }
                 }
-                Wanted::End(_) => {}
+                Wanted::End(sequence) => {
+                    ended.insert(*sequence);
+                }
+                Wanted::Call(sequence, ..) if ended.contains(sequence) => {
+                    return Some(Verdict::UnknownSequence);
+                }
                 Wanted::Call(sequence, number, _) => {
                     let live = client
                         .and_then(|c| c.sequences.get(sequence))
@@ -469,7 +490,10 @@ impl Calls {
         while group.finished.len() > FINISHED {
             group.finished.pop_first();
         }
-        group.beyond.insert(bundle.number);
+        // Numbers with gaps are a client's own fault; they are remembered up to a bound.
+        if bundle.number.0 <= group.contiguous.0.saturating_add(limits::LEG_AHEAD) {
+            group.beyond.insert(bundle.number);
+        }
         while group.beyond.remove(&group.contiguous.next()) {
             group.contiguous = group.contiguous.next();
         }

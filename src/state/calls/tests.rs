@@ -301,3 +301,43 @@ fn r4_what_was_begun_before_this_state_was_born_does_not_run_in_it() {
     let fresh = Wanted::Begin(SEQUENCE, Generation(now - 1_000));
     assert!(run.bundle(&[], &[fresh, call(1)]).is_ok());
 }
+
+#[test]
+fn r1_a_bundle_that_only_repeats_calls_is_ordered_while_its_number_is_not_finished() {
+    let mut run = Run::begun();
+    run.bundle(&[], &[call(1)]).unwrap();
+    let bundle = |number| Bundle {
+        client: CLIENT,
+        group_sequence: GROUP,
+        number,
+        digest: crypto::sha256(b"another"),
+        released: &[],
+        items: &[],
+    };
+    let (next, last) = (run.number.next(), run.number);
+    assert_eq!(run.calls.admission(&bundle(next)), Admission::Admit);
+    assert_eq!(run.calls.admission(&bundle(last)), Admission::Executed);
+    assert!(run.calls.finished_otherwise(&bundle(last)));
+    assert!(!run.calls.finished_otherwise(&bundle(next)));
+}
+
+#[test]
+fn r1_a_call_behind_the_end_of_its_sequence_makes_the_bundle_a_no_op() {
+    let mut run = Run::begun();
+    let items = [call(1), Wanted::End(SEQUENCE), call(2)];
+    assert_eq!(run.bundle(&[], &items), Err(Verdict::UnknownSequence));
+    assert_eq!(run.asked, 0);
+}
+
+#[test]
+fn r4_group_numbers_with_gaps_are_remembered_up_to_a_bound() {
+    let mut run = Run::begun();
+    for number in 1..=2 * limits::LEG_AHEAD {
+        run.numbered(GroupNumber(2 * number + 1), &[], &[call(1)])
+            .unwrap();
+    }
+    let client = run.calls.clients.get(&CLIENT).unwrap();
+    let group = client.groups.get(&GROUP).unwrap();
+    assert!(group.beyond.len() as u64 <= limits::LEG_AHEAD);
+    assert!(group.finished.len() <= FINISHED);
+}

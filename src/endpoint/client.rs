@@ -233,10 +233,14 @@ impl Client {
                 return;
             };
             let composed = self.stopwatch();
+            let Ok(body) = body else {
+                self.refuse_frozen(calls, "the call does not fit into a bundle");
+                continue;
+            };
             let Ok(frozen) = out_handler::sign(number, body, &self.config.identity, &mut self.ids)
             else {
                 // The library failed to sign: nothing was sent, and the calls are told.
-                self.refuse_all(calls, "the bundle could not be signed");
+                self.refuse_frozen(calls, "the bundle could not be signed");
                 return;
             };
             let signing = self.stopwatch().saturating_sub(composed);
@@ -401,13 +405,18 @@ impl Client {
                 self.described(token, from, wsdl);
                 Ok(())
             }
-            _ => self.operation(from, incoming),
+            _ => self.operation(now, from, incoming),
         }
     }
 
-    fn operation(&mut self, from: ReplicaId, incoming: &Incoming<'_, '_>) -> Result<(), Refused> {
+    fn operation(
+        &mut self,
+        now: Instant,
+        from: ReplicaId,
+        incoming: &Incoming<'_, '_>,
+    ) -> Result<(), Refused> {
         if let Some(code) = incoming.rm_fault() {
-            self.sender.fault(from, code, &mut self.ids);
+            self.sender.fault(from, code, now, &mut self.ids);
             return Ok(());
         }
         match incoming.operation()? {

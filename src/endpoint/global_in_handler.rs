@@ -13,7 +13,7 @@ use crate::limits;
 use crate::rm::destination::{Destination, Settings};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::{Acknowledgement, MessageNumber};
-use crate::types::{Incarnation, Instant, Micros, ReplicaId};
+use crate::types::{Digest, GroupNumber, Incarnation, Instant, Micros, ReplicaId};
 use crate::wire::leg::{Carries, Leg};
 
 use super::storage_manager::Body;
@@ -36,6 +36,8 @@ pub struct ClientLeg {
     pub offer: Option<String>,
     /// What was received.
     pub received: Destination<Rc<Body>>,
+    /// Digests of what was received and is not acknowledged: the newest [`limits::LEG_AHEAD`].
+    frozen: BTreeMap<MessageNumber, Digest>,
 }
 
 impl ClientLeg {
@@ -49,6 +51,41 @@ impl ClientLeg {
     #[must_use]
     pub fn leg_number(&self, number: crate::types::GroupNumber) -> Option<MessageNumber> {
         MessageNumber::new(number.0.checked_sub(self.carries.first.0)?.checked_add(1)?)
+    }
+
+    /// Whether no other content is known under the number (R2).
+    #[must_use]
+    pub fn is_first_content(&self, number: MessageNumber, digest: &Digest) -> bool {
+        self.frozen.get(&number).is_none_or(|known| known == digest)
+    }
+
+    /// Remembers the content of a number until it is acknowledged.
+    pub fn freeze(&mut self, number: MessageNumber, digest: Digest) {
+        self.frozen.insert(number, digest);
+        while self.frozen.len() as u64 > limits::LEG_AHEAD {
+            self.frozen.pop_first();
+        }
+    }
+
+    /// Whether a bundle is acknowledged on this leg.
+    #[must_use]
+    pub fn has_finished(&self, number: GroupNumber) -> bool {
+        let number = self.leg_number(number);
+        number.is_some_and(|number| self.received.is_acknowledged(number))
+    }
+
+    /// A bundle is executed: it is acknowledged, if this leg carries it. One that is further ahead
+    /// than this leg takes is not, for each such would be a range of its own; it is acknowledged
+    /// when it comes.
+    pub fn finished(&mut self, number: GroupNumber, now: Instant) {
+        let Some(number) = self.leg_number(number) else {
+            return;
+        };
+        let ahead = self.received.contiguous().saturating_add(limits::LEG_AHEAD);
+        if number.get() <= ahead {
+            self.received.acknowledge(number, now);
+            self.frozen.remove(&number);
+        }
     }
 }
 
@@ -109,6 +146,7 @@ impl GlobalInHandler {
                     carries,
                     offer,
                     received,
+                    frozen: BTreeMap::new(),
                 })
             }
             (Principal::Replica(_), None) => Inbound::Replica(Destination::new(
@@ -145,6 +183,21 @@ impl GlobalInHandler {
             .and_then(|sequences| sequences.get_mut(identifier));
         let unknown = || RmFault::about(Code::UnknownSequence, identifier);
         entry.map(|entry| &mut entry.inbound).ok_or_else(unknown)
+    }
+
+    /// Everything up to a group number is finished: acknowledged on a leg that begins later (R4).
+    pub fn finished_through(
+        &mut self,
+        from: Principal,
+        identifier: &str,
+        finished: GroupNumber,
+        now: Instant,
+    ) {
+        if let Ok(Inbound::Client(leg)) = self.find(from, identifier)
+            && let Some(number) = leg.leg_number(finished)
+        {
+            leg.received.acknowledge_through(number, now);
+        }
     }
 
     /// Forgets a sequence that its peer terminated.

@@ -82,6 +82,13 @@ impl<'d, 'a> Incoming<'d, 'a> {
         self.addressing.action.as_deref().unwrap_or_default()
     }
 
+    /// Whether it is our own message to the peer at that address, sent back to us: one pair key
+    /// serves both ways.
+    #[must_use]
+    pub fn is_reflected(&self, peer: &str) -> bool {
+        !peer.is_empty() && self.addressing.to.as_deref() == Some(peer)
+    }
+
     /// wsa:MessageID, which every message has that wants an answer.
     ///
     /// # Errors

@@ -17,3 +17,6 @@ pub mod timing;
 pub mod total_order_invoker;
 pub mod total_order_manager;
 pub mod voter;
+
+#[cfg(test)]
+mod tests;

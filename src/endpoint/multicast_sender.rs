@@ -16,7 +16,7 @@ use crate::rm::fault::Code;
 use crate::rm::source::{self, Ending, Exchange, Source, State, Transmit};
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::security::{DetachedSignature, Part};
-use crate::types::{Digest, GroupNumber, Instant, ReplicaId};
+use crate::types::{Digest, GroupNumber, Instant, Micros, ReplicaId};
 use crate::wire::leg::Carries;
 
 use super::ids::Ids;
@@ -96,7 +96,29 @@ struct Leg {
     posts: BTreeMap<PostId, Option<Exchange>>,
     /// Bundles whose replies are to be asked for in full.
     full: BTreeSet<GroupNumber>,
+    /// How often it was replaced without an answer in between, and when it may begin: a replica
+    /// that refuses every sequence must not keep us busy.
+    replaced: u32,
+    not_before: Instant,
 }
+
+/// The first new leg goes at once, each later one after twice the time, up to 6.4 s.
+pub(super) fn backoff(replaced: u32) -> Micros {
+    match replaced {
+        0 => Micros(0),
+        times => Micros::millis(50 << times.min(7)),
+    }
+}
+
+#[derive(Debug)]
+struct Kept {
+    bundle: Rc<FrozenBundle>,
+    decided: bool,
+}
+
+/// Bundles kept for new legs. Beyond it the oldest is not sent on new legs: its replica gets the
+/// body from the others (R5).
+const KEPT: usize = limits::LEG_UNACKED / 4;
 
 /// All legs of one GroupSequence.
 #[derive(Debug)]
@@ -108,8 +130,9 @@ pub struct MulticastSender {
     next: GroupNumber,
     /// The lowest number that is not decided: a new leg begins there.
     undecided: GroupNumber,
-    /// Bundles from `undecided` on, for new legs.
-    kept: BTreeMap<GroupNumber, Rc<FrozenBundle>>,
+    /// Every bundle from `undecided` on, decided ones between too: a new leg carries consecutive
+    /// group numbers (R4). At most [`KEPT`].
+    kept: BTreeMap<GroupNumber, Kept>,
     closing: bool,
 }
 
@@ -148,7 +171,15 @@ impl MulticastSender {
     pub fn push(&mut self, bundle: Rc<FrozenBundle>, ids: &mut Ids) {
         assert!(bundle.number == self.next, "bundles are frozen in order");
         self.next = self.next.next();
-        self.kept.insert(bundle.number, bundle.clone());
+        let kept = Kept {
+            bundle: bundle.clone(),
+            decided: false,
+        };
+        self.kept.insert(bundle.number, kept);
+        if self.kept.len() > KEPT {
+            self.kept.pop_first();
+            self.drop_decided();
+        }
         let mut full = Vec::new();
         for (index, leg) in self.legs.iter_mut().enumerate() {
             if leg.source.push(bundle.clone()).is_err() {
@@ -162,7 +193,16 @@ impl MulticastSender {
 
     /// The bundle is decided, or nobody waits for it any more.
     pub fn decided(&mut self, number: GroupNumber) {
-        self.kept.remove(&number);
+        if let Some(kept) = self.kept.get_mut(&number) {
+            kept.decided = true;
+        }
+        self.drop_decided();
+    }
+
+    fn drop_decided(&mut self) {
+        while let Some(first) = self.kept.first_entry().filter(|kept| kept.get().decided) {
+            first.remove();
+        }
         self.undecided = self.kept.keys().next().copied().unwrap_or(self.next);
     }
 
@@ -178,18 +218,21 @@ impl MulticastSender {
     /// A new leg for a replica that lost the old one, or that is so far behind that its buffer is
     /// at its bound: 2f + 1 others have what is dropped, or it is still undecided and goes along.
     fn replace(&mut self, index: usize, ids: &mut Ids) {
-        let Some(leg) = self.legs.get_mut(index) else {
+        let undecided = self.undecided;
+        let Some(old) = self.legs.get_mut(index) else {
             return;
         };
-        for post in leg.posts.keys() {
+        for post in old.posts.keys() {
             self.posts.remove(post);
         }
-        leg.source.abandon();
-        *leg = Leg::new(ids.urn(), self.undecided, ids);
-        for bundle in self.kept.values() {
-            // Kept bundles are bounded by the calls that wait for them, well below a leg's bound.
-            let _ = leg.source.push(bundle.clone());
+        old.source.abandon();
+        let mut leg = Leg::new(ids.urn(), undecided, ids);
+        leg.replaced = old.replaced;
+        for kept in self.kept.values() {
+            // They are fewer than a leg's bound.
+            let _ = leg.source.push(kept.bundle.clone());
         }
+        *old = leg;
     }
 
     /// The next thing to POST.
@@ -260,6 +303,7 @@ impl MulticastSender {
         while leg.replies.next().is_some() {}
         leg.replies.acknowledge(number, now);
         leg.source.answered(number);
+        leg.replaced = 0;
         Ok(())
     }
 
@@ -288,13 +332,17 @@ impl MulticastSender {
     }
 
     /// A replica answered with a fault of WS-RM about our sequence; an unknown one is replaced.
-    pub fn fault(&mut self, from: ReplicaId, code: Code, ids: &mut Ids) {
+    pub fn fault(&mut self, from: ReplicaId, code: Code, now: Instant, ids: &mut Ids) {
         let Some(leg) = self.legs.get_mut(from.index()) else {
             return;
         };
         leg.source.fault(code);
         if matches!(leg.source.state(), State::Failed(_)) && !self.closing {
             self.replace(from.index(), ids);
+            if let Some(leg) = self.legs.get_mut(from.index()) {
+                leg.not_before = now + backoff(leg.replaced);
+                leg.replaced = leg.replaced.saturating_add(1);
+            }
         }
     }
 
@@ -313,7 +361,7 @@ impl MulticastSender {
 
     /// The longest measured round trip of the legs.
     #[must_use]
-    pub fn round_trip(&self) -> Option<crate::types::Micros> {
+    pub fn round_trip(&self) -> Option<Micros> {
         self.legs
             .iter()
             .filter_map(|leg| leg.source.round_trip())
@@ -325,7 +373,7 @@ impl MulticastSender {
     pub fn deadline(&self) -> Option<Instant> {
         self.legs
             .iter()
-            .filter_map(|leg| leg.source.deadline(leg.room()))
+            .filter_map(|leg| Some(leg.source.deadline(leg.room())?.max(leg.not_before)))
             .min()
     }
 
@@ -349,6 +397,8 @@ impl Leg {
             offer,
             posts: BTreeMap::new(),
             full: BTreeSet::new(),
+            replaced: 0,
+            not_before: Instant::default(),
         }
     }
 
@@ -367,6 +417,9 @@ impl Leg {
         now: Instant,
         ids: &mut Ids,
     ) -> Option<Sending> {
+        if now < self.not_before {
+            return None;
+        }
         let room = self.room();
         let transmit = self.source.poll(now, room)?;
         let exchange = transmit.exchange();
@@ -396,25 +449,22 @@ impl Leg {
     fn repeat(
         &mut self,
         to: ReplicaId,
-        kept: &BTreeMap<GroupNumber, Rc<FrozenBundle>>,
+        kept: &BTreeMap<GroupNumber, Kept>,
         ids: &mut Ids,
     ) -> Option<Sending> {
-        if self.room() == 0 {
-            return None;
+        while self.room() > 0 {
+            let number = self.full.pop_first()?;
+            let undecided = kept.get(&number).filter(|kept| !kept.decided);
+            if let (Some(kept), Some(number)) = (undecided, self.number_of(number)) {
+                let what = What::Bundle {
+                    number,
+                    bundle: kept.bundle.clone(),
+                    full: true,
+                };
+                return Some(self.sending(to, None, what, ids));
+            }
         }
-        let number = self.full.pop_first()?;
-        let bundle = kept.get(&number)?.clone();
-        let number = self.number_of(number)?;
-        Some(self.sending(
-            to,
-            None,
-            What::Bundle {
-                number,
-                bundle,
-                full: true,
-            },
-            ids,
-        ))
+        None
     }
 
     fn sending(

@@ -49,6 +49,39 @@ impl Content {
     pub fn nodes(&self) -> usize {
         self.header.nodes + self.payload.nodes
     }
+
+    /// Adds the prefixes that the signature must list for it.
+    pub fn list(&self, prefixes: &mut PrefixList) {
+        prefixes.extend(&self.header.prefixes);
+        prefixes.extend(&self.payload.prefixes);
+    }
+}
+
+/// Prefixes that one user's call or one service's reply may declare: those of all that one
+/// envelope carries stand in one PrefixList, which is bounded.
+pub(super) const PREFIXES: usize = limits::XML_NAMESPACES / 2;
+
+/// Whether an action can be carried: it stands in an attribute.
+///
+/// # Errors
+/// The fault to answer with.
+pub fn check_action(action: &str) -> Result<(), Fault> {
+    if action.len() > limits::URI_BYTES {
+        let why = format!(
+            "the action is over the bound of {} octets",
+            limits::URI_BYTES
+        );
+        return Err(Fault::new(Code::Sender, why));
+    }
+    // XML 1.0 §2.2.
+    let no_char = |c: char| {
+        c.is_control() && !matches!(c, '\t' | '\r' | '\n' | '\u{7f}'..)
+            || matches!(c, '\u{fffe}' | '\u{ffff}')
+    };
+    if action.contains(no_char) {
+        return Err(Fault::new(Code::Sender, "the action holds what XML cannot"));
+    }
+    Ok(())
 }
 
 /// Takes a user's envelope apart; every header block goes on to the service.
@@ -79,6 +112,12 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Fault> {
     }
     if children.next().is_some() {
         let why = "a Body with more than one child cannot be carried";
+        return Err(Fault::new(Code::Sender, why));
+    }
+    let mut prefixes = PrefixList::new();
+    content.list(&mut prefixes);
+    if prefixes.len() > PREFIXES {
+        let why = format!("the envelope declares more than {PREFIXES} prefixes");
         return Err(Fault::new(Code::Sender, why));
     }
     // Declarations that were copied down count too.

@@ -19,6 +19,7 @@ use crate::wire::agreement;
 
 use super::ids::Ids;
 use super::io::PostId;
+use super::multicast_sender::backoff;
 
 /// One encoded element, the same octets for every peer.
 #[derive(Clone, Debug)]
@@ -75,6 +76,10 @@ struct Peer {
     accepted: bool,
     /// Whether it refuses us because it knew another incarnation (R18).
     refused: bool,
+    /// How often its sequence was replaced without an acknowledgement in between, and when the
+    /// next may begin: a peer that refuses every sequence must not keep us busy.
+    replaced: u32,
+    not_before: Instant,
 }
 
 /// The sequences to all other replicas.
@@ -102,6 +107,11 @@ impl PeerSender {
         let Some(peer) = self.peers.get_mut(&to) else {
             return;
         };
+        // The same vote twice in one envelope would be two signatures of one name.
+        let signed = element.signature.is_some();
+        if signed && peer.queue.iter().any(|e| e.octets == element.octets) {
+            return;
+        }
         if peer.queue.len() >= limits::PEER_QUEUE {
             peer.queue.pop_front();
             self.dropped += 1;
@@ -208,11 +218,13 @@ impl PeerSender {
         if peer.source.identifier() != said.identifier {
             return Err(Ignored::Forgotten.into());
         }
-        peer.source.acknowledged(said, now).map(|_| ())
+        peer.source.acknowledged(said, now)?;
+        peer.replaced = 0;
+        Ok(())
     }
 
     /// A peer answered with a fault of WS-RM about our sequence.
-    pub fn fault(&mut self, from: ReplicaId, code: Code, ids: &mut Ids) {
+    pub fn fault(&mut self, from: ReplicaId, code: Code, now: Instant, ids: &mut Ids) {
         let Some(peer) = self.peers.get_mut(&from) else {
             return;
         };
@@ -227,6 +239,8 @@ impl PeerSender {
             State::Failed(_) | State::Closed | State::Done
         ) {
             peer.replace(ids);
+            peer.not_before = now + backoff(peer.replaced);
+            peer.replaced = peer.replaced.saturating_add(1);
             self.posts.retain(|_, to| *to != from);
         }
     }
@@ -236,7 +250,7 @@ impl PeerSender {
     pub fn deadline(&self) -> Option<Instant> {
         self.peers
             .values()
-            .filter_map(|peer| peer.source.deadline(peer.room()))
+            .filter_map(|peer| Some(peer.source.deadline(peer.room())?.max(peer.not_before)))
             .min()
     }
 }
@@ -249,6 +263,8 @@ impl Peer {
             posts: BTreeMap::new(),
             accepted: false,
             refused: false,
+            replaced: 0,
+            not_before: Instant::default(),
         }
     }
 
@@ -264,7 +280,7 @@ impl Peer {
 
     fn poll(&mut self, now: Instant, ids: &mut Ids) -> Option<(What, Exchange)> {
         let room = self.room();
-        if room == 0 {
+        if room == 0 || now < self.not_before {
             return None;
         }
         // A queue is drained only into a message that leaves at once: while connections are busy

@@ -253,6 +253,11 @@ impl Replica {
         member.map_or_else(|| "?".to_owned(), |member| member.name.clone())
     }
 
+    fn url(&self, replica: ReplicaId) -> &str {
+        let member = self.config.group.replicas.get(replica.index());
+        member.map_or("", |member| &member.url)
+    }
+
     fn event(&mut self, event: Event) {
         self.out.push_back(ReplicaOutput::Event(event));
     }
@@ -319,6 +324,11 @@ impl Replica {
         let Some(said) = self.inbound.acknowledgement(to, now) else {
             return;
         };
+        let open = self.aside.values().filter(|peer| **peer == to).count();
+        if open >= limits::PEER_CONNECTIONS {
+            // It answers nothing, so this would wait too. It asks again if it needs it.
+            return;
+        }
         let (Some(pair), Some(member)) = (
             self.keys.replica(to),
             self.config.group.replicas.get(to.index()),
@@ -355,12 +365,12 @@ impl Replica {
     fn read_response(&mut self, now: Now, to: ReplicaId, octets: &[u8]) -> Result<(), Refused> {
         let document = Document::parse(octets)?;
         let incoming = in_handler::open(&document, &self.keys, None)?;
-        if incoming.from != Principal::Replica(to) {
+        if incoming.from != Principal::Replica(to) || incoming.is_reflected(self.url(to)) {
             return Err(crate::error::Rejected::Misdirected.into());
         }
         self.take_acknowledgements(now, to, &incoming);
         if let Some(code) = incoming.rm_fault() {
-            self.peers.fault(to, code, &mut self.ids);
+            self.peers.fault(to, code, now.instant, &mut self.ids);
             self.look_for_restart();
             return Ok(());
         }
@@ -414,6 +424,9 @@ impl Replica {
             waiters.retain(|waiter| waiter.request != request);
         }
         self.waiters.retain(|_, waiters| !waiters.is_empty());
+        let waiters = &self.waiters;
+        self.timings
+            .retain(|digest, _| waiters.contains_key(digest));
     }
 }
 

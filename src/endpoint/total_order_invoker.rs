@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::crypto;
 use crate::limits;
 use crate::pbft::Delivery;
+use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::normal;
@@ -23,6 +24,7 @@ use crate::wire::bundle::{Call, Item};
 use crate::wire::reply::{Composed, Replies};
 
 use super::io::{Completion, Invocation, Ticket};
+use super::out_handler::PREFIXES;
 use super::storage_manager::{Body, StorageManager};
 
 /// What comes next.
@@ -32,8 +34,8 @@ pub enum Progress {
     Idle,
     /// Execute this on the application.
     Execute(Ticket, Invocation),
-    /// A bundle is finished; its replies may leave.
-    Bundle(Rc<Body>, Composed),
+    /// A bundle is finished; its replies may leave. With it the gravest of its calls' verdicts.
+    Bundle(Rc<Body>, Composed, Verdict),
     /// A batch is finished.
     Batch(Seqno),
 }
@@ -46,6 +48,7 @@ struct Running {
     /// Octets and XML nodes of their replies.
     bytes: usize,
     nodes: usize,
+    prefixes: PrefixList,
     /// The application works on the item that follows `items`.
     ticket: Option<Ticket>,
 }
@@ -58,6 +61,7 @@ impl Running {
             items: Vec::new(),
             bytes: 0,
             nodes: 0,
+            prefixes: PrefixList::new(),
             ticket: None,
         }
     }
@@ -69,11 +73,18 @@ impl Running {
             Done::Call(_, _, _, Some(reply)) => (reply.len(), reply.nodes()),
             _ => (0, 0),
         };
+        let mut prefixes = self.prefixes.clone();
+        if let Done::Call(_, _, _, Some(reply)) = &done {
+            prefixes.extend(&reply.header().prefixes);
+            prefixes.extend(&reply.payload().prefixes);
+        }
         let fits = self.bytes + bytes <= limits::BUNDLE_BYTES
-            && self.nodes + nodes <= limits::XML_NODES / 2;
+            && self.nodes + nodes <= limits::XML_NODES / 2
+            && prefixes.len() <= limits::XML_NAMESPACES;
         if fits {
             self.bytes += bytes;
             self.nodes += nodes;
+            self.prefixes = prefixes;
             self.items.push(done);
         } else {
             self.items.push(done.without_reply());
@@ -204,16 +215,18 @@ impl TotalOrderInvoker {
         }
         let items = std::mem::take(&mut running.items);
         (running.bytes, running.nodes) = (0, 0);
+        running.prefixes = PrefixList::new();
         let replies = Replies {
             bundle: body.digest,
             seqno,
             items,
         };
         let composed = replies.compose();
+        let worst = gravest(&replies.items);
         self.calls
             .finish(&body.seen(), seqno, replies.items, composed.digest);
         running.bundle += 1;
-        Progress::Bundle(body, composed)
+        Progress::Bundle(body, composed, worst)
     }
 
     fn env(&self, delivery: &Delivery) -> Env {
@@ -272,6 +285,17 @@ impl TotalOrderInvoker {
     }
 }
 
+/// The gravest of the calls' verdicts, in the order of their declaration.
+#[must_use]
+pub fn gravest(items: &[Done]) -> Verdict {
+    let verdicts = items.iter().filter_map(|done| match done {
+        Done::Call(_, _, verdict, _) => Some(*verdict),
+        _ => None,
+    });
+    let grave = |verdict: &Verdict| !matches!(verdict, Verdict::Executed | Verdict::Released);
+    verdicts.filter(grave).min().unwrap_or(Verdict::Executed)
+}
+
 /// How the item of a bundle ends that is a no-op whole (R1).
 fn refused(wanted: &Wanted, verdict: Verdict) -> Done {
     match *wanted {
@@ -319,13 +343,22 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
     for block in &envelope.blocks {
         header.join(normal::normalize(*block).ok()?);
     }
-    let child = envelope.body.children().next();
+    let mut children = envelope.body.children();
+    let child = children.next();
+    if children.next().is_some() {
+        return None;
+    }
     let fault = child.is_some_and(|p| p.is(version.ns(), "Fault"));
     let payload = child
         .map(normal::normalize)
         .transpose()
         .ok()?
         .unwrap_or_default();
+    let mut prefixes = header.prefixes.clone();
+    prefixes.extend(&payload.prefixes);
+    if prefixes.len() > PREFIXES {
+        return None;
+    }
     let reply = Stored::new(fault, header, payload);
     (reply.len() <= limits::CALL_BYTES).then_some(reply)
 }

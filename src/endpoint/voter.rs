@@ -29,6 +29,8 @@ pub struct Ballot {
     /// Full replies by their digest, at most one for each replica.
     full: BTreeMap<Digest, Rc<Replies>>,
     won: Option<Digest>,
+    /// Nobody waits for it any more: replies are compared, not kept.
+    given_up: bool,
 }
 
 /// What a counted vote changed.
@@ -70,7 +72,14 @@ impl Ballot {
             waiting: BTreeMap::new(),
             full: BTreeMap::new(),
             won: None,
+            given_up: false,
         }
+    }
+
+    /// Its calls are answered without it (R14): it decides nothing any more and keeps no replies.
+    pub fn give_up(&mut self) {
+        self.given_up = true;
+        self.full.clear();
     }
 
     /// Counts a replica's reply; the caller has verified that `from` sent it.
@@ -106,6 +115,9 @@ impl Ballot {
             } else {
                 Counted::Outvoted
             });
+        }
+        if self.given_up {
+            return Ok(Counted::Undecided);
         }
         if let Some(replies) = reply.replies {
             self.full.insert(reply.digest, Rc::new(replies));
@@ -321,6 +333,16 @@ mod tests {
         assert!(account.contains("replica 3 was silent"), "{account}");
         assert_eq!(ballot.reason(2), Some(Reason::NoPrimary));
         assert_eq!(ballot.reason(3), None);
+    }
+
+    #[test]
+    fn r14_a_ballot_that_is_given_up_decides_nothing_and_keeps_no_replies() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        count(&mut ballot, 0, 7, true);
+        ballot.give_up();
+        assert_eq!(count(&mut ballot, 1, 7, true), Counted::Undecided);
+        assert_eq!(count(&mut ballot, 2, 9, true), Counted::Undecided);
+        assert!(ballot.full.is_empty() && !ballot.decided());
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! Every call that was taken is answered exactly once, in the SOAP version it came in.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 use crate::limits;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::BFT;
-use crate::state::calls::{Done, Verdict};
+use crate::state::calls::{Done, Stored, Verdict};
 use crate::types::{CallNumber, GroupNumber, Instant, ReplicaId};
 use crate::wire;
 use crate::wire::reply::Reason;
@@ -26,6 +28,9 @@ impl Client {
             let fault = Fault::new(Code::Receiver, "this gateway is shutting down");
             self.answer(token, refusal(&fault, call.version));
             return;
+        }
+        if let Err(fault) = out_handler::check_action(&call.action) {
+            return self.answer(token, refusal(&fault, call.version));
         }
         let content = match out_handler::freeze(&call.envelope, call.version) {
             Ok(content) => content,
@@ -61,10 +66,6 @@ impl Client {
         );
     }
 
-    pub(super) fn refuse_all(&mut self, calls: Vec<Waiting>, why: &str) {
-        calls.into_iter().for_each(|call| self.refuse(call, why));
-    }
-
     /// Answers the calls of a decided bundle.
     pub(super) fn decided(&mut self, number: GroupNumber, decision: &Decision) {
         self.sender.decided(number);
@@ -77,15 +78,17 @@ impl Client {
         }
         let (calls, mut times) = (open.calls, open.times);
         times.decided = self.config.stopwatch.map_or(0, |read| read());
-        let mut lost = None;
+        let mut lost = BTreeSet::new();
+        let mut items = ends_of_calls(&decision.replies.items);
         for call in calls {
-            let done = of_call(&decision.replies.items, call.sequence, call.number);
-            if matches!(done, Some((Verdict::UnknownSequence | Verdict::Gap, _))) {
-                // After a gap no later call of the sequence could be executed either.
-                lost = Some(call.sequence);
+            // By their places, not by their numbers: one bundle may bear a number twice (R1).
+            let done = items.next().filter(|end| end.is_of(&call));
+            if done.is_some_and(|end| self.calls.is_lost(call.sequence, end.verdict)) {
+                lost.insert(call.sequence);
             } else {
                 self.calls.release(call.sequence, call.number);
             }
+            let done = done.map(|end| (end.verdict, end.reply));
             let outcome = match done {
                 Some((Verdict::Executed, Some(reply))) => Outcome::Reply {
                     fault: reply.fault(),
@@ -118,9 +121,18 @@ impl Client {
                 answer,
             });
         }
-        if let Some(sequence) = lost {
+        for sequence in lost {
             let new = self.ids.uuid();
             self.calls.lost(sequence, new);
+        }
+    }
+
+    /// Ends calls whose numbers are given out, but whose bundle never leaves.
+    pub(super) fn refuse_frozen(&mut self, calls: Vec<Waiting>, why: &str) {
+        for call in calls {
+            let new = self.ids.uuid();
+            self.calls.lost(call.sequence, new);
+            self.refuse(call, why);
         }
     }
 
@@ -128,7 +140,7 @@ impl Client {
     /// with "not executed". The bundle itself stays on its legs.
     pub(super) fn unknown(&mut self, number: GroupNumber) {
         let quorums = self.config.group.quorums;
-        let Some(open) = self.open.remove(&number) else {
+        let Some(mut open) = self.open.remove(&number) else {
             return;
         };
         let why = match open.ballot.reason(quorums.weak()) {
@@ -145,6 +157,7 @@ impl Client {
         let reason = format!("outcome unknown: {why} ({account})");
         let reached = open.ballot.heard();
         let votes = open.ballot.votes();
+        open.ballot.give_up();
         self.answered.remember(open.ballot);
         self.sender.decided(number);
         for call in open.calls {
@@ -249,15 +262,29 @@ fn no_wsdl() -> String {
     "fewer than f + 1 replicas show the same WSDL of their service".to_owned()
 }
 
-fn of_call(
-    items: &[Done],
+/// How one call ended.
+#[derive(Clone, Copy)]
+struct End<'r> {
     sequence: Uuid,
     number: CallNumber,
-) -> Option<(Verdict, Option<std::rc::Rc<crate::state::calls::Stored>>)> {
-    items.iter().find_map(|done| match done {
-        Done::Call(s, n, verdict, reply) if *s == sequence && *n == number => {
-            Some((*verdict, reply.clone()))
-        }
+    verdict: Verdict,
+    reply: Option<&'r Stored>,
+}
+
+impl End<'_> {
+    fn is_of(&self, call: &Waiting) -> bool {
+        (self.sequence, self.number) == (call.sequence, call.number)
+    }
+}
+
+fn ends_of_calls(items: &[Done]) -> impl Iterator<Item = End<'_>> {
+    items.iter().filter_map(|done| match done {
+        Done::Call(sequence, number, verdict, reply) => Some(End {
+            sequence: *sequence,
+            number: *number,
+            verdict: *verdict,
+            reply: reply.as_deref(),
+        }),
         _ => None,
     })
 }

@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use uuid::Uuid;
 
+use crate::error::Refused;
 use crate::limits;
+use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::Version;
 use crate::soap::security::Part;
+use crate::state::calls::Verdict;
 use crate::types::{
     CallNumber, ClientId, Generation, GroupNumber, Incarnation, Instant, Micros, Now,
 };
@@ -64,6 +67,8 @@ pub struct Calls {
     own: Uuid,
     next: CallNumber,
     sequences: BTreeMap<Uuid, Sequence>,
+    /// Own sequences that cannot go on: the next bundle ends them, which frees their replies.
+    ended: Vec<Uuid>,
     generation: Generation,
 }
 
@@ -91,6 +96,7 @@ impl Calls {
             own,
             next: CallNumber(1),
             sequences: BTreeMap::new(),
+            ended: Vec::new(),
             generation,
         };
         calls.open(own);
@@ -207,13 +213,26 @@ impl Calls {
         }
     }
 
-    /// The replicas do not know a sequence, or lack a call of it: forget it; plain calls go on
-    /// under another.
+    /// Whether a sequence cannot go on after a call that ended so. On the client's own one no
+    /// higher number would ever be executed after a number that was not; a caller that gives
+    /// numbers itself may repeat that number.
+    #[must_use]
+    pub fn is_lost(&self, sequence: Uuid, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::UnknownSequence => true,
+            Verdict::Gap | Verdict::Full => sequence == self.own,
+            Verdict::Executed | Verdict::Conflict | Verdict::Released => false,
+        }
+    }
+
+    /// A sequence cannot go on: forget it; plain calls go on under another. Saying so again, of
+    /// bundles that were on their way, changes nothing.
     pub fn lost(&mut self, sequence: Uuid, new: Uuid) {
         if self.sequences.remove(&sequence).is_none() {
             return;
         }
         if sequence == self.own {
+            self.ended.push(sequence);
             self.own = new;
             self.next = CallNumber(1);
             self.open(new);
@@ -232,7 +251,8 @@ impl Calls {
     }
 
     /// Freezes the next bundle: as many waiting calls as fit, led by what begins their sequences.
-    /// Gives `None` if no call waits.
+    /// Gives `None` if no call waits. It fits its bounds, for every call was bounded when it was
+    /// taken; if it did not, its calls must be told.
     pub fn freeze(
         &mut self,
         now: Now,
@@ -240,17 +260,23 @@ impl Calls {
         client: ClientId,
         group_sequence: Uuid,
         number: GroupNumber,
-    ) -> Option<(Part, Vec<Waiting>)> {
+    ) -> Option<(Result<Part, Refused>, Vec<Waiting>)> {
         let mut begun = Vec::new();
+        self.ended.truncate(limits::CALL_SEQUENCES);
+        let ended: Vec<_> = self.ended.drain(..).map(Draft::End).collect();
+        let mut prefixes = PrefixList::new();
         let mut calls: Vec<Waiting> = Vec::new();
         let (mut bytes, mut nodes) = (0, 0);
         while let Some(next) = self.queue.front() {
             // A call may bring a Begin with it.
             bytes += next.bytes();
             nodes += next.content.nodes();
-            let full = begun.len() + calls.len() + 2 > limits::BUNDLE_CALLS
+            next.content.list(&mut prefixes);
+            let items = ended.len() + begun.len() + calls.len() + 2;
+            let full = items > limits::BUNDLE_CALLS
                 || bytes > limits::BUNDLE_BYTES / 2
-                || nodes > limits::XML_NODES / 2;
+                || nodes > limits::XML_NODES / 2
+                || prefixes.len() > limits::XML_NAMESPACES;
             if full && !calls.is_empty() {
                 break;
             }
@@ -279,11 +305,12 @@ impl Calls {
         let items: Vec<_> = begun
             .into_iter()
             .chain(calls.iter().map(Waiting::draft))
+            // Last: what it ends may have a higher generation than what begins.
+            .chain(ended)
             .collect();
         let body = bundle::compose(&head, &items);
         drop(items);
-        // Every call was bounded and parsed when it was taken, and a bundle is half of its bound.
-        body.ok().map(|body| (body, calls))
+        Some((body, calls))
     }
 
     fn releases(&mut self) -> Vec<(Uuid, CallNumber)> {

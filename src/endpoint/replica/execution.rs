@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::crypto::Principal;
+use crate::error::{Ignored, Refused, Rejected};
 use crate::pbft::To;
-use crate::state::calls::Admission;
+use crate::state::calls::{Admission, Verdict};
 use crate::types::{Digest, Now, ReplicaId, Seqno};
 use crate::wire;
 use crate::wire::agreement::{self, Item};
@@ -40,7 +41,7 @@ impl Replica {
             Action::Send(To::One(to), element) => self.peers.push(to, element),
             Action::Deliver(delivery) => self.invoker.deliver(delivery),
             Action::Provide(to, digest) => self.provide(to, &digest),
-            Action::Release(digests) => digests.iter().for_each(|d| self.storage.release(d)),
+            Action::Release(digests) => self.release(&digests),
             Action::Overdue(digest) => self.overdue(now, digest),
             Action::Event(event) => self.note(event),
         }
@@ -48,10 +49,12 @@ impl Replica {
 
     /// R7 and R1: a bundle whose calls were executed in another one needs no primary any more.
     fn overdue(&mut self, now: Now, digest: Digest) {
-        let body = self.storage.get(&digest);
-        let admission = body.map(|body| self.invoker.calls().admission(&body.seen()));
-        if admission == Some(Admission::Executed) {
+        let body = self.storage.get(&digest).cloned();
+        let over =
+            |body: &Rc<Body>| self.invoker.calls().admission(&body.seen()) == Admission::Executed;
+        if let Some(body) = body.filter(over) {
             self.order.forget(now, digest);
+            self.answer_finished(now, &body);
         } else {
             let primary = self.order.agreement().primary();
             self.event(Event::NoPrimary {
@@ -69,6 +72,15 @@ impl Replica {
             _ => {}
         }
         self.event(event);
+    }
+
+    /// Frees bodies, but for those that agreement took anew since it gave them up.
+    fn release(&mut self, digests: &[Digest]) {
+        for digest in digests {
+            if !self.order.agreement().holds(digest) {
+                self.storage.release(digest);
+            }
+        }
     }
 
     fn provide(&mut self, to: ReplicaId, digest: &Digest) {
@@ -99,7 +111,10 @@ impl Replica {
                 self.out
                     .push_back(ReplicaOutput::Execute { ticket, invocation });
             }
-            Progress::Bundle(body, composed) => self.finished(now, &body, &composed),
+            Progress::Bundle(body, composed, worst) => {
+                self.judge(&body, worst);
+                self.finished(now, &body, &composed);
+            }
             Progress::Batch(seqno) => self.batch(now, seqno),
         }
         true
@@ -134,22 +149,33 @@ impl Replica {
         self.carry_out(now);
     }
 
+    /// What no correct client has ordered is counted, though the vote is what answers it.
+    pub(super) fn judge(&mut self, body: &Body, worst: Verdict) {
+        let reason: Refused = match worst {
+            Verdict::Executed | Verdict::Released => return,
+            Verdict::Conflict => Rejected::Equivocated.into(),
+            Verdict::Gap => Rejected::BadNumber.into(),
+            Verdict::UnknownSequence => Rejected::UnknownCallSequence.into(),
+            Verdict::Full => Ignored::Full.into(),
+        };
+        let from = Principal::Client(body.bundle.head.client);
+        self.refuse(Some(from), reason, "call");
+    }
+
     /// A bundle is finished: acknowledge it on its client's legs and answer who waits (R5, R8).
     fn finished(&mut self, now: Now, body: &Rc<Body>, composed: &Composed) {
         self.counts.bundles += 1;
-        let client = Principal::Client(body.bundle.head.client);
-        for leg in self
-            .inbound
-            .legs_of(client, body.bundle.head.group_sequence)
-        {
-            if let Some(number) = leg.leg_number(body.bundle.head.number) {
-                leg.received.acknowledge(number, now.instant);
-            }
-        }
+        self.acknowledge_bundle(now, body);
         for waiter in self.waiters.remove(&body.digest).unwrap_or_default() {
             self.answer(body, composed, &waiter);
         }
         self.timings.remove(&body.digest);
+    }
+
+    pub(super) fn acknowledge_bundle(&mut self, now: Now, body: &Body) {
+        let head = &body.bundle.head;
+        let legs = (self.inbound).legs_of(Principal::Client(head.client), head.group_sequence);
+        legs.for_each(|leg| leg.finished(head.number, now.instant));
     }
 
     /// R12: one replica answers in full, the others with a digest, unless asked.

@@ -8,13 +8,14 @@ use crate::pbft::{BundleHead, Message, Taken};
 use crate::rm::content::{Content, CreateSequence, End};
 use crate::rm::destination::Receipt;
 use crate::rm::fault::{Code, Refusal, RmFault};
+use crate::rm::header::Sequence;
 use crate::rm::version::Operation;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{self, Fault};
 use crate::soap::security::{self, SignedPart};
 use crate::soap::xml::{Document, Element};
 use crate::state::calls::Admission;
-use crate::types::{ClientId, GroupNumber, Now, ReplicaId};
+use crate::types::{ClientId, Digest, GroupNumber, Now, ReplicaId, Seqno};
 use crate::wire;
 use crate::wire::agreement::{self, Forwarded, Item};
 use crate::wire::bundle::Bundle;
@@ -27,6 +28,7 @@ use super::super::io::{Event, ReplicaOutput, RequestId};
 use super::super::out_handler::Outgoing;
 use super::super::peer_sender;
 use super::super::storage_manager::Body;
+use super::super::total_order_invoker::gravest;
 use super::{Replica, WAITERS, Waiter};
 
 /// How a request that is not answered with content ends.
@@ -149,6 +151,11 @@ impl Replica {
         incoming: &Incoming<'_, '_>,
         received: u64,
     ) -> Result<End202, Trouble> {
+        if let Principal::Replica(from) = incoming.from
+            && incoming.is_reflected(self.url(from))
+        {
+            return Err(Rejected::Misdirected.into());
+        }
         match (incoming.action(), incoming.from) {
             (wire::AGREEMENT, Principal::Replica(from)) => {
                 self.take_acknowledgements(now, from, incoming);
@@ -201,7 +208,7 @@ impl Replica {
         };
         match (operation, content) {
             (Operation::CreateSequence, Some(Content::CreateSequence(create, more))) => {
-                self.create(request, incoming, create, &more)
+                self.create(now, request, incoming, create, &more)
             }
             (Operation::CloseSequence, Some(Content::CloseSequence(end))) => {
                 self.end(now, request, incoming, &end, false)
@@ -249,6 +256,7 @@ impl Replica {
 
     fn create(
         &mut self,
+        now: Now,
         request: RequestId,
         incoming: &Incoming<'_, '_>,
         create: CreateSequence,
@@ -263,6 +271,17 @@ impl Replica {
             Principal::Replica(_) => peer_sender::in_life(&identifier, self.config.incarnation),
             Principal::Client(_) => identifier,
         };
+        // R4: what is finished leaves no hole in a leg that begins later.
+        let finished = leg
+            .carries
+            .zip(match incoming.from {
+                Principal::Client(client) => Some(client),
+                Principal::Replica(_) => None,
+            })
+            .map(|(carries, client)| {
+                let calls = self.invoker.calls();
+                calls.contiguous(client, carries.group_sequence)
+            });
         let accept = create.offer.is_some();
         let offer = create.offer.map(|offer| offer.identifier);
         match self.inbound.create(incoming.from, &identifier, &leg, offer) {
@@ -274,6 +293,10 @@ impl Replica {
                 self.event(Event::Restarted { replica });
                 return Err(RmFault::about(Code::CreateSequenceRefused, &identifier).into());
             }
+        }
+        if let Some(finished) = finished {
+            self.inbound
+                .finished_through(incoming.from, &identifier, finished, now.instant);
         }
         let pair = self.keys.with(incoming.from).ok_or(Rejected::UnknownPeer)?;
         let mut out = Outgoing::back(incoming.message_id()?);
@@ -359,6 +382,12 @@ impl Replica {
             if signed.signer() != Principal::Replica(vote.replica) {
                 return Err(Rejected::UnknownKey.into());
             }
+            // It is passed on as we write it: in any other form its signature would not fit, and
+            // whoever passes it on would be refused for it.
+            let ours = agreement::checkpoint_part(vote.seqno, vote.replica, &vote.digest);
+            if *signed.part() != ours {
+                return Err(Rejected::Schema.into());
+            }
             vote.signature = signed.signature().to_vec();
             return self
                 .order
@@ -389,6 +418,9 @@ impl Replica {
         // Who forwarded it waits for it, and does so again.
         if !wanted && !self.follows(&body) {
             return Err(Ignored::Early.into());
+        }
+        if !wanted && self.stalled {
+            return Err(Ignored::Full.into());
         }
         if !self.storage.store(&body, wanted) {
             return Err(Ignored::Full.into());
@@ -456,37 +488,7 @@ impl Replica {
             octets: part.octets().to_vec(),
         };
         let body = Rc::new(Body::new(digest, content, forwarded));
-        let leg = match self.inbound.find(incoming.from, &sequence.identifier)? {
-            Inbound::Client(leg) => leg,
-            Inbound::Replica(_) => return Err(Rejected::Misdirected.into()),
-        };
-        if leg.carries.group_sequence != body.bundle.head.group_sequence
-            || leg.group_number(sequence.number) != body.bundle.head.number
-        {
-            return Err(Rejected::BadNumber.into());
-        }
-        let receipt =
-            leg.received
-                .accept(sequence.number, body.bytes(), body.clone(), now.instant)?;
-        let mut ready = Vec::new();
-        while let Some((_, body)) = leg.received.next() {
-            ready.push(body);
-        }
-        let leads = leg.carries.first;
-        // A repeated one may have found no room when it came first.
-        let handed_on = sequence.number.get() <= leg.received.contiguous();
-        if receipt == Receipt::Duplicate && handed_on && self.storage.get(&digest).is_none() {
-            ready.push(body.clone());
-        }
-        if self.config.stopwatch.is_some() {
-            let timing = Timing {
-                received,
-                accepted: self.stopwatch(),
-                verifying: incoming.verifying,
-                ..Timing::default()
-            };
-            self.timings.entry(digest).or_insert(timing);
-        }
+        let (ready, leads) = self.receive(now, &sequence, &body)?;
         let waiter = Waiter {
             request,
             client,
@@ -496,7 +498,15 @@ impl Replica {
             full: incoming.want_full,
             since: now.instant,
         };
-        self.wait(digest, waiter);
+        if self.wait(digest, waiter) && self.config.stopwatch.is_some() {
+            let timing = Timing {
+                received,
+                accepted: self.stopwatch(),
+                verifying: incoming.verifying,
+                ..Timing::default()
+            };
+            self.timings.entry(digest).or_insert(timing);
+        }
         for body in &ready {
             let head = BundleHead {
                 digest: body.digest,
@@ -507,8 +517,50 @@ impl Replica {
             let follows = body.bundle.head.number == leads || self.follows(body);
             self.admit(now, body, follows, signed.authentic(head));
         }
-        self.answer_finished(&body);
+        self.answer_finished(now, &body);
         Ok(End202::Answered)
+    }
+
+    /// Takes a bundle on its leg; gives those whose turn it is, and the leg's first number. What
+    /// is repeated has its turn once more, for it may have been refused when it came first (R19).
+    fn receive(
+        &mut self,
+        now: Now,
+        sequence: &Sequence,
+        body: &Rc<Body>,
+    ) -> Result<(Vec<Rc<Body>>, GroupNumber), Trouble> {
+        let head = &body.bundle.head;
+        let from = Principal::Client(head.client);
+        let leg = match self.inbound.find(from, &sequence.identifier)? {
+            Inbound::Client(leg) => leg,
+            Inbound::Replica(_) => return Err(Rejected::Misdirected.into()),
+        };
+        if leg.carries.group_sequence != head.group_sequence
+            || leg.group_number(sequence.number) != head.number
+        {
+            return Err(Rejected::BadNumber.into());
+        }
+        // R2: a frozen number never gets other content.
+        if !leg.is_first_content(sequence.number, &body.digest)
+            || self.invoker.calls().finished_otherwise(&body.seen())
+        {
+            return Err(Rejected::Equivocated.into());
+        }
+        let receipt =
+            leg.received
+                .accept(sequence.number, body.bytes(), body.clone(), now.instant)?;
+        let mut ready = Vec::new();
+        match receipt {
+            Receipt::New => leg.freeze(sequence.number, body.digest),
+            Receipt::Duplicate if sequence.number.get() <= leg.received.contiguous() => {
+                ready.push(body.clone());
+            }
+            Receipt::Duplicate => {}
+        }
+        while let Some((_, body)) = leg.received.next() {
+            ready.push(body);
+        }
+        Ok((ready, leg.carries.first))
     }
 
     /// R10: what is signed is read off the received octets only where these are exactly what the
@@ -527,17 +579,20 @@ impl Replica {
         }
     }
 
-    fn wait(&mut self, digest: crate::types::Digest, waiter: Waiter) {
+    /// Keeps a POST open; `false` if too many are, and it was answered.
+    fn wait(&mut self, digest: Digest, waiter: Waiter) -> bool {
         let waiting: usize = self.waiters.values().map(Vec::len).sum();
         if waiting >= WAITERS {
-            return self.hold(&digest, Reason::Full, vec![waiter]);
+            self.hold(&digest, Reason::Full, vec![waiter]);
+            return false;
         }
         self.waiters.entry(digest).or_default().push(waiter);
+        true
     }
 
     /// Whether the bundle before it is finished or offered: ordered before that one, it would do
     /// nothing (R1), and all its client's later calls with it.
-    fn follows(&self, body: &Body) -> bool {
+    fn follows(&mut self, body: &Body) -> bool {
         let head = &body.bundle.head;
         let before = GroupNumber(head.number.0.saturating_sub(1));
         self.invoker
@@ -545,6 +600,9 @@ impl Replica {
             .contiguous(head.client, head.group_sequence)
             >= before
             || self.storage.has(head.client, head.group_sequence, before)
+            || (self.inbound)
+                .legs_of(Principal::Client(head.client), head.group_sequence)
+                .any(|leg| leg.has_finished(before))
     }
 
     /// Offers a bundle to agreement, unless the table of calls has something against it (R1).
@@ -555,32 +613,60 @@ impl Replica {
         follows: bool,
         head: crate::crypto::Authentic<BundleHead>,
     ) {
-        let admission = self.invoker.calls().admission(&body.seen());
-        let full = match admission {
-            Admission::Executed => return,
-            _ if !follows => true,
-            Admission::TooFar | Admission::Full => true,
-            Admission::Admit if self.stalled || self.invoker.halted() => true,
-            Admission::Admit => !self.storage.store(body, false),
+        // R19: a diverged replica orders on, and its table of calls says nothing any more.
+        let (admission, follows) = if self.invoker.halted() {
+            (Admission::Admit, true)
+        } else {
+            (self.invoker.calls().admission(&body.seen()), follows)
         };
-        let from = Some(Principal::Client(body.bundle.head.client));
-        if full {
-            self.refuse(from, Ignored::Full.into(), "bundle");
-        } else if let Err(reason) = self.pool(now, head) {
-            self.refuse(from, reason, "bundle");
-        }
+        let refused: Option<Refused> = match admission {
+            Admission::Executed => return,
+            _ if !follows => Some(Ignored::Early.into()),
+            Admission::TooFar => Some(Rejected::FarAhead.into()),
+            Admission::Full => Some(Ignored::Full.into()),
+            Admission::Admit if self.stalled => Some(Ignored::Full.into()),
+            Admission::Admit if !self.storage.store(body, false) => Some(Ignored::Full.into()),
+            Admission::Admit => self.pool(now, head).err(),
+        };
+        let Some(reason) = refused else {
+            return;
+        };
+        self.refuse(
+            Some(Principal::Client(body.bundle.head.client)),
+            reason,
+            "bundle",
+        );
+        // It was not taken: its client is told at once (R1), and asks again.
+        let why = if self.stalled {
+            Reason::Stalled
+        } else {
+            Reason::Full
+        };
+        let waiters = self.waiters.remove(&body.digest).unwrap_or_default();
+        self.timings.remove(&body.digest);
+        self.hold(&body.digest, why, waiters);
     }
 
-    /// Answers a repeated bundle from store.
-    fn answer_finished(&mut self, body: &Rc<Body>) {
+    /// Answers a repeated bundle from store, and acknowledges it on whatever leg it came.
+    pub(super) fn answer_finished(&mut self, now: Now, body: &Rc<Body>) {
+        // R19: what a diverged replica holds is not the group's state.
+        if self.invoker.halted() {
+            return;
+        }
         let calls = self.invoker.calls();
         let (seqno, items) = match calls.finished(&body.seen()) {
             Some(finished) => finished,
+            // Not ordered itself: there is no Seqno to name.
             None if calls.admission(&body.seen()) == Admission::Executed => {
-                (crate::types::Seqno(0), calls.lookup(&body.seen()))
+                (Seqno::default(), calls.lookup(&body.seen()))
             }
             None => return,
         };
+        let worst = gravest(&items);
+        if seqno == Seqno::default() {
+            self.judge(body, worst);
+        }
+        self.acknowledge_bundle(now, body);
         let composed = Replies {
             bundle: body.digest,
             seqno,

@@ -1,0 +1,8 @@
+//! The two machines together, in memory and by hand: what is bad on the wire is answered, counted
+//! and forgotten, and the next good call works.
+
+mod bad_input;
+mod harness;
+mod legs;
+mod replies;
+mod rogue;

@@ -1,0 +1,461 @@
+//! One group in one thread: a client, four replicas, each with a counter of its own. Exchanges are
+//! delivered in order, each takes 50 us; else time stands still until a test moves it.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::crypto::{self, Identity, PairKey};
+use crate::endpoint::client::Client;
+use crate::endpoint::config::{AgreementConfig, ClientConfig, GroupConfig, Member, ReplicaConfig};
+use crate::endpoint::io::{
+    Answer, CallToken, ClientInput, ClientOutput, Completion, Event, Outcome, PostId, ReplicaInput,
+    ReplicaOutput, RequestId, Ticket, UserCall, Version,
+};
+use crate::endpoint::replica::Replica;
+use crate::types::{
+    CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Time,
+};
+
+pub const N: u16 = 4;
+/// When time begins, and the incarnation of every member.
+pub const START: u64 = 1_700_000_000_000_000;
+
+/// Whose POST a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Client(PostId),
+    Replica(ReplicaId, PostId),
+    Stranger,
+}
+
+/// One envelope on its way.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    pub from: Origin,
+    pub to: ReplicaId,
+    pub octets: Bytes,
+}
+
+type Lie = Box<dyn FnMut(ReplicaId, u64) -> Option<Completion>>;
+type Tap = Box<dyn FnMut(&Posted) -> bool>;
+
+pub struct Group {
+    pub config: Rc<GroupConfig>,
+    pub client: Client,
+    pub replicas: Vec<Replica>,
+    pub counters: Vec<u64>,
+    pub now: Now,
+    /// Every POST that was delivered.
+    pub posts: Vec<Posted>,
+    pub answers: Vec<(CallToken, Answer)>,
+    pub events: Vec<(Option<ReplicaId>, Event)>,
+    /// What a replica's service answers instead of its counter's value.
+    pub lie: Lie,
+    /// Whether a POST arrives; one that does not fails.
+    pub tap: Tap,
+    /// Executions that are kept waiting, if `slow`.
+    pub slow: bool,
+    pub kept: Vec<(ReplicaId, Ticket)>,
+    queue: VecDeque<Posted>,
+    open: Vec<(ReplicaId, RequestId, Origin)>,
+    responses: Vec<(u16, Vec<u8>)>,
+    requests: u64,
+    tokens: u64,
+}
+
+pub fn identity(name: &str) -> Identity {
+    Identity::generate(name, &crypto::sha256(name.as_bytes()).0).unwrap()
+}
+
+fn member(name: &str, url: &str) -> Member {
+    let identity = identity(name);
+    Member {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        certificate: identity.certificate().clone(),
+        agreement_key: identity.agreement().public().unwrap(),
+    }
+}
+
+pub fn group_config(agreement: AgreementConfig) -> GroupConfig {
+    let replica = |n: u16| member(&format!("replica-{n}"), &format!("http://127.0.0.1:{n}/"));
+    GroupConfig {
+        id: Digest([9; 32]),
+        quorums: Quorums::of(N).unwrap(),
+        replicas: (0..N).map(replica).collect(),
+        clients: vec![member("gateway", ""), member("other", "")],
+        key_epoch: 1,
+        agreement,
+    }
+}
+
+pub fn client_config(group: &Rc<GroupConfig>, name: &str, seed: u8) -> ClientConfig {
+    ClientConfig {
+        group: group.clone(),
+        identity: identity(name),
+        incarnation: Incarnation(START),
+        rng_seed: [seed; 32],
+        call_timeout: Micros::seconds(10),
+        pipeline: 7,
+        stopwatch: None,
+        plant: None,
+    }
+}
+
+impl Group {
+    pub fn new() -> Self {
+        Self::with(AgreementConfig::default())
+    }
+
+    pub fn with(agreement: AgreementConfig) -> Self {
+        let config = Rc::new(group_config(agreement));
+        let now = Now {
+            instant: Instant(1_000_000),
+            wall: Time(START),
+        };
+        let replica = |n: u16| {
+            let config = ReplicaConfig {
+                group: config.clone(),
+                me: ReplicaId(n),
+                identity: identity(&format!("replica-{n}")),
+                group_secret: [3; 32],
+                incarnation: Incarnation(START),
+                rng_seed: [u8::try_from(n).unwrap(); 32],
+                hold: Micros::seconds(5),
+                stopwatch: None,
+                plant: None,
+            };
+            Replica::new(config, now).unwrap()
+        };
+        let mut group = Self {
+            client: Client::new(client_config(&config, "gateway", 100), now).unwrap(),
+            replicas: (0..N).map(replica).collect(),
+            counters: vec![0; usize::from(N)],
+            config,
+            now,
+            posts: Vec::new(),
+            answers: Vec::new(),
+            events: Vec::new(),
+            lie: Box::new(|_, _| None),
+            tap: Box::new(|_| true),
+            slow: false,
+            kept: Vec::new(),
+            queue: VecDeque::new(),
+            open: Vec::new(),
+            responses: Vec::new(),
+            requests: 0,
+            tokens: 0,
+        };
+        group.tick();
+        group
+    }
+
+    /// The key that two members share.
+    pub fn pair(&self, mine: &str, theirs: &str) -> PairKey {
+        let (public, me) = (
+            identity(theirs).agreement().public().unwrap(),
+            identity(mine),
+        );
+        crypto::pair_key(me.agreement(), &public, &self.config.id, 1, (mine, theirs)).unwrap()
+    }
+
+    pub fn replica(&mut self, to: ReplicaId, input: ReplicaInput) {
+        let now = self.now;
+        self.replicas[to.index()].handle(now, input);
+        while let Some(output) = self.replicas[to.index()].poll() {
+            self.done(to, output);
+        }
+    }
+
+    fn done(&mut self, me: ReplicaId, output: ReplicaOutput) {
+        match output {
+            ReplicaOutput::Post { to, post, octets } => self.queue.push_back(Posted {
+                from: Origin::Replica(me, post),
+                to,
+                octets: octets.into(),
+            }),
+            ReplicaOutput::Respond {
+                request,
+                status,
+                octets,
+            } => {
+                self.responded(me, request, status, octets);
+            }
+            ReplicaOutput::Append(..) => {}
+            ReplicaOutput::Execute { ticket, .. } if self.slow => self.kept.push((me, ticket)),
+            ReplicaOutput::Execute { ticket, invocation } => {
+                let octets = String::from_utf8_lossy(&invocation.envelope).into_owned();
+                self.execute(me, ticket, invocation.version, &octets);
+            }
+            ReplicaOutput::Describe(request) => {
+                let wsdl = Ok(b"<wsdl/>".to_vec());
+                self.replica(me, ReplicaInput::Described { request, wsdl });
+            }
+            ReplicaOutput::Event(event) => self.events.push((Some(me), event)),
+        }
+    }
+
+    fn execute(&mut self, me: ReplicaId, ticket: Ticket, version: Version, request: &str) {
+        let (ns, fault) = (version.ns().uri, request.contains("fail"));
+        self.counters[me.index()] += u64::from(!fault);
+        let value = self.counters[me.index()];
+        let body = if fault {
+            "<s:Fault><faultcode>s:Server</faultcode><faultstring>no</faultstring></s:Fault>"
+                .to_owned()
+        } else {
+            format!("<value xmlns='urn:c'>{value}</value>")
+        };
+        let envelope = format!("<s:Envelope xmlns:s='{ns}'><s:Body>{body}</s:Body></s:Envelope>");
+        let honest = Completion::Reply {
+            status: if fault { 500 } else { 200 },
+            octets: envelope.into(),
+        };
+        let completion = (self.lie)(me, value).unwrap_or(honest);
+        self.replica(me, ReplicaInput::Executed { ticket, completion });
+    }
+
+    fn responded(&mut self, me: ReplicaId, request: RequestId, status: u16, octets: Vec<u8>) {
+        let waits = self
+            .open
+            .iter()
+            .position(|(r, id, _)| *r == me && *id == request);
+        let (_, _, from) = self
+            .open
+            .remove(waits.expect("one response for each request"));
+        match from {
+            Origin::Stranger => self.responses.push((status, octets)),
+            Origin::Client(post) => self.give(ClientInput::Response {
+                post,
+                octets: octets.into(),
+            }),
+            Origin::Replica(to, post) => self.replica(
+                to,
+                ReplicaInput::Response {
+                    post,
+                    octets: octets.into(),
+                },
+            ),
+        }
+    }
+
+    pub fn give(&mut self, input: ClientInput) {
+        let now = self.now;
+        self.client.handle(now, input);
+        while let Some(output) = self.client.poll() {
+            match output {
+                ClientOutput::Post { to, post, octets } => self.queue.push_back(Posted {
+                    from: Origin::Client(post),
+                    to,
+                    octets: octets.into(),
+                }),
+                ClientOutput::Answer { token, answer } => self.answers.push((token, answer)),
+                ClientOutput::Event(event) => self.events.push((None, event)),
+                ClientOutput::Described { .. } | ClientOutput::Drained => {}
+            }
+        }
+    }
+
+    fn deliver(&mut self, posted: Posted) {
+        self.now.instant = self.now.instant + Micros(50);
+        self.now.wall = self.now.wall + Micros(50);
+        if !(self.tap)(&posted) {
+            return match posted.from {
+                Origin::Client(post) => self.give(ClientInput::Failed(post)),
+                Origin::Replica(from, post) => self.replica(from, ReplicaInput::Failed(post)),
+                Origin::Stranger => {}
+            };
+        }
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.open.push((posted.to, request, posted.from));
+        let (to, octets) = (posted.to, posted.octets.clone());
+        self.posts.push(posted);
+        self.replica(to, ReplicaInput::Request { request, octets });
+    }
+
+    /// Delivers until nothing is on its way.
+    pub fn run(&mut self) {
+        while let Some(posted) = self.queue.pop_front() {
+            self.deliver(posted);
+        }
+    }
+
+    pub fn tick(&mut self) {
+        self.give(ClientInput::Tick);
+        for n in 0..N {
+            self.replica(ReplicaId(n), ReplicaInput::Tick);
+        }
+        self.run();
+    }
+
+    /// Lets time pass, ticking at each deadline.
+    pub fn pass(&mut self, span: Micros) {
+        let end = self.now.instant + span;
+        for turns in 0.. {
+            let due = self.replicas.iter().map(Replica::deadline);
+            let due = due.chain([self.client.deadline()]).flatten().min();
+            let next = due.unwrap_or(end).clamp(self.now.instant, end);
+            let moved = next - self.now.instant;
+            self.now.instant = next;
+            self.now.wall = self.now.wall + moved;
+            if next == end {
+                break;
+            }
+            self.tick();
+            assert!(turns < 1_000_000, "a deadline that never passes");
+        }
+        self.tick();
+    }
+
+    /// A POST by somebody who is no machine here: status and body of its answer; `None` while it
+    /// stays open.
+    pub fn inject(&mut self, to: u16, octets: impl Into<Bytes>) -> Option<(u16, Vec<u8>)> {
+        self.responses.clear();
+        self.deliver(Posted {
+            from: Origin::Stranger,
+            to: ReplicaId(to),
+            octets: octets.into(),
+        });
+        self.run();
+        if self.responses.is_empty() {
+            // It may have to be forwarded to the primary first (R7).
+            self.pass(Micros::seconds(2));
+        }
+        self.responses.pop()
+    }
+
+    pub fn start(&mut self, body: &str) -> CallToken {
+        self.start_on(body, None)
+    }
+
+    pub fn start_with(&mut self, action: &str) -> CallToken {
+        self.take("<increment xmlns='urn:c'/>", None, action)
+    }
+
+    pub fn start_on(
+        &mut self,
+        body: &str,
+        sequence: Option<(uuid::Uuid, CallNumber)>,
+    ) -> CallToken {
+        self.take(body, sequence, "urn:c/increment")
+    }
+
+    fn take(
+        &mut self,
+        body: &str,
+        sequence: Option<(uuid::Uuid, CallNumber)>,
+        action: &str,
+    ) -> CallToken {
+        self.tokens += 1;
+        let token = CallToken(self.tokens);
+        let ns = Version::V11.ns().uri;
+        let envelope = format!("<s:Envelope xmlns:s='{ns}'><s:Body>{body}</s:Body></s:Envelope>");
+        let call = UserCall {
+            version: Version::V11,
+            action: action.to_owned(),
+            envelope: envelope.into(),
+            sequence,
+            received_ns: 0,
+        };
+        self.give(ClientInput::Call { token, call });
+        token
+    }
+
+    pub fn answer(&self, token: CallToken) -> Option<&Answer> {
+        let mut of = self.answers.iter().filter(|(t, _)| *t == token);
+        let answer = of.next().map(|(_, answer)| answer);
+        assert!(of.next().is_none(), "a call is answered once");
+        answer
+    }
+
+    /// One call, answered without a time-out.
+    pub fn call(&mut self, body: &str) -> String {
+        let token = self.start(body);
+        self.run();
+        if self.answer(token).is_none() {
+            // R12: a full reply that did not come is asked for.
+            self.pass(Micros::millis(400));
+        }
+        text(self.answer(token).expect("answered soon"))
+    }
+
+    /// The next good call works, at every replica.
+    pub fn works(&mut self) {
+        let next = self.counters.iter().max().unwrap() + 1;
+        assert_eq!(self.call("<increment xmlns='urn:c'/>"), next.to_string());
+        assert_eq!(
+            self.counters,
+            vec![next; usize::from(N)],
+            "executed once everywhere"
+        );
+    }
+
+    /// What the replica counted under a name.
+    pub fn counted(&self, replica: u16, name: &str) -> u64 {
+        let tally = self.replicas[usize::from(replica)].tally();
+        let named = tally.iter().filter(|(reason, _)| {
+            use crate::error::Refused::{Ignored, Rejected};
+            match reason {
+                Rejected(reason) => reason.name() == name,
+                Ignored(reason) => reason.name() == name,
+            }
+        });
+        named.map(|(_, count)| count).sum()
+    }
+
+    /// Whether the replica raised an event for a refusal of that name.
+    pub fn told(&self, replica: u16, name: &str) -> bool {
+        self.events.iter().any(|(who, event)| {
+            let Event::Refused { reason, .. } = event else {
+                return false;
+            };
+            *who == Some(ReplicaId(replica)) && reason.to_string().ends_with(name)
+        })
+    }
+
+    /// The last POST of the client to a replica that holds a bundle.
+    pub fn last_bundle(&self, to: u16) -> Bytes {
+        let is_bundle = |p: &&Posted| {
+            matches!(p.from, Origin::Client(_))
+                && p.to == ReplicaId(to)
+                && has(&p.octets, "b:Bundle ")
+        };
+        self.posts
+            .iter()
+            .rev()
+            .find(is_bundle)
+            .unwrap()
+            .octets
+            .clone()
+    }
+}
+
+/// The voted value, or what kind of answer it is.
+pub fn text(answer: &Answer) -> String {
+    match &answer.outcome {
+        Outcome::Reply { envelope, fault } => {
+            let text = String::from_utf8(envelope.clone()).unwrap();
+            if *fault {
+                return "fault".to_owned();
+            }
+            let value = text
+                .split_once("value")
+                .and_then(|(_, rest)| rest.split_once('>'));
+            value
+                .and_then(|(_, rest)| rest.split_once('<'))
+                .unwrap()
+                .0
+                .to_owned()
+        }
+        Outcome::Refused { reason, .. } => format!("refused: {reason}"),
+        Outcome::Unknown { reason, .. } => reason.clone(),
+    }
+}
+
+pub fn has(octets: &[u8], text: &str) -> bool {
+    octets
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
+}

@@ -1,0 +1,163 @@
+//! What is voted, what is not, and how many envelopes that takes.
+
+use super::harness::{Group, text};
+use crate::endpoint::io::{Completion, Event, Outcome};
+use crate::endpoint::replica::Replica;
+use crate::types::{Micros, ReplicaId};
+
+const CALL: &str = "<increment xmlns='urn:c'/>";
+
+fn value(value: &str) -> Completion {
+    let ns = crate::soap::envelope::Version::V11.ns().uri;
+    let body = format!("<value xmlns='urn:c'>{value}</value>");
+    let envelope = format!("<s:Envelope xmlns:s='{ns}'><s:Body>{body}</s:Body></s:Envelope>");
+    Completion::Reply {
+        status: 200,
+        octets: envelope.into(),
+    }
+}
+
+/// The count for f = 1 and one call in flight: every replica gets the bundle and answers
+/// it; one pre-prepare to three, three prepares to three, four commits to three.
+#[test]
+fn an_unbatched_bundle_is_8_envelopes_with_clients_and_24_between_replicas() {
+    let mut group = Group::new();
+    for _ in 0..3 {
+        group.works();
+    }
+    let before = count(&group);
+    for _ in 0..10 {
+        group.works();
+    }
+    let after = count(&group);
+    assert_eq!(after.0 - before.0, 10 * 4, "bundles");
+    assert_eq!(after.1 - before.1, 10 * 4, "replies");
+    assert_eq!(after.2 - before.2, 10 * 24, "agreement");
+}
+
+fn count(group: &Group) -> (usize, u64, u64) {
+    let bundles = group
+        .posts
+        .iter()
+        .filter(|p| super::harness::has(&p.octets, "b:Bundle "));
+    let status: Vec<_> = group.replicas.iter().map(Replica::status).collect();
+    let replies = status.iter().map(|s| s.envelopes_to_clients).sum();
+    let agreement = status
+        .iter()
+        .map(|s| s.envelopes_to_replicas - s.envelopes_aside)
+        .sum();
+    (bundles.count(), replies, agreement)
+}
+
+#[test]
+fn r11_one_lying_service_is_outvoted_and_named() {
+    let mut group = Group::new();
+    group.lie = Box::new(|me, _| (me == ReplicaId(2)).then(|| value("13")));
+    for number in 1..=4 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    let named = |event: &Event| {
+        *event
+            == Event::Disagreed {
+                replica: ReplicaId(2),
+            }
+    };
+    assert_eq!(
+        group
+            .events
+            .iter()
+            .filter(|(_, event)| named(event))
+            .count(),
+        4
+    );
+}
+
+#[test]
+fn r14_without_f_plus_1_equal_replies_the_outcome_is_unknown() {
+    let mut group = Group::new();
+    group.works();
+    group.lie = Box::new(|me, _| (me.0 > 0).then(|| value(&format!("9{me}"))));
+    let token = group.start(CALL);
+    group.run();
+    assert!(
+        group.answer(token).is_none(),
+        "no single answer is believed"
+    );
+    group.pass(Micros::seconds(11));
+    let answer = group.answer(token).unwrap();
+    assert!(matches!(
+        answer.outcome,
+        Outcome::Unknown { reached: true, .. }
+    ));
+    assert!(text(answer).contains("Disagreement"), "{}", text(answer));
+    assert_eq!(answer.votes.len(), 4);
+    assert!(answer.votes.iter().all(|vote| !vote.agreed));
+    // The next good call works.
+    group.lie = Box::new(|_, _| None);
+    group.works();
+}
+
+#[test]
+fn r14_a_services_own_fault_is_voted_like_any_reply() {
+    let mut group = Group::new();
+    let token = group.start("<fail xmlns='urn:c'/>");
+    group.run();
+    let answer = group.answer(token).unwrap();
+    assert!(matches!(answer.outcome, Outcome::Reply { fault: true, .. }));
+    assert!(answer.votes.iter().filter(|vote| vote.agreed).count() >= 2);
+    group.works();
+}
+
+#[test]
+fn r13_an_answer_that_cannot_be_carried_whole_is_a_voted_fault() {
+    let mut group = Group::new();
+    for body in ["<a/><b/>", "<a>", "text"] {
+        group.lie = Box::new(move |_, _| {
+            let ns = crate::soap::envelope::Version::V11.ns().uri;
+            let envelope =
+                format!("<s:Envelope xmlns:s='{ns}'><s:Body>{body}</s:Body></s:Envelope>");
+            Some(Completion::Reply {
+                status: 200,
+                octets: envelope.into(),
+            })
+        });
+        assert_eq!(group.call(CALL), "fault", "{body}");
+    }
+    group.lie = Box::new(|_, _| None);
+    group.works();
+}
+
+#[test]
+fn r21_a_replica_whose_service_lost_a_call_says_so_and_orders_on() {
+    let mut group = Group::new();
+    group.works();
+    // The primary's own service: it must go on proposing.
+    group.lie = Box::new(|me, _| (me == ReplicaId(0)).then(|| Completion::Lost("gone".to_owned())));
+    for number in 2..=4 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    assert!(group.replicas[0].status().diverged);
+    let told = |event: &Event| matches!(event, Event::Diverged { .. });
+    assert!(group.events.iter().any(|(_, event)| told(event)));
+    // R19: it does not answer from a state that may be wrong, not even what it executed.
+    let octets = group.last_bundle(0);
+    assert!(group.inject(0, octets).is_none());
+}
+
+#[test]
+fn r12_a_replica_that_keeps_its_full_reply_back_is_asked_around() {
+    let mut group = Group::new();
+    group.works();
+    // Bundle 2 is answered in full by replica 2; it gets nothing from its client.
+    group.tap = Box::new(|posted| {
+        !(posted.to == ReplicaId(2) && matches!(posted.from, super::harness::Origin::Client(_)))
+    });
+    let token = group.start(CALL);
+    group.run();
+    assert!(
+        group.answer(token).is_none(),
+        "digests alone decide nothing"
+    );
+    group.pass(Micros::millis(300));
+    assert_eq!(text(group.answer(token).unwrap()), "2");
+}

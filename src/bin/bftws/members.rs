@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bft_ws::crypto::Identity;
+use bft_ws::limits;
 use bft_ws::node::config::{self, Agreement, Group};
 use bft_ws::node::init::{BASE_PORT, InitError, Plan, init};
 use bft_ws::node::process::{self, RunError};
@@ -45,6 +46,10 @@ pub struct Init {
     /// Native clients to enrol beside the gateway
     #[arg(long, value_name = "K", default_value_t = 1)]
     clients: u16,
+    /// Batches from one checkpoint to the next; twice as many may be under way
+    #[arg(long, value_name = "K", default_value_t = limits::CHECKPOINT_INTERVAL,
+        value_parser = clap::value_parser!(u64).range(1..=limits::CHECKPOINT_INTERVAL))]
+    checkpoint_interval: u64,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -88,7 +93,11 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
         service_command: options.service_command,
         base_port: options.base_port,
         clients: options.clients,
-        agreement: Agreement::default(),
+        agreement: Agreement {
+            checkpoint_interval: options.checkpoint_interval,
+            window: 2 * options.checkpoint_interval,
+            ..Agreement::default()
+        },
     };
     let made = init(&plan).map_err(|error| match error {
         InitError::File(path, why) if why.kind() != std::io::ErrorKind::AlreadyExists => {

@@ -6,6 +6,7 @@
 //! waits here.
 
 use crate::crypto::{Identity, KeyError, PairKey};
+use crate::error::Rejected;
 use crate::limits;
 use crate::rm::content::{self, CreateSequence, CreateSequenceResponse, End, Offer};
 use crate::rm::fault::RmFault;
@@ -14,13 +15,13 @@ use crate::rm::version::{Operation, V200702};
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::addressing::{self, Property};
 use crate::soap::c14n::PrefixList;
-use crate::soap::envelope::{Envelope, Version};
+use crate::soap::envelope::{Envelope, NotAnEnvelope, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::{BFT, SOAP12, WSRM, WSU};
 use crate::soap::payload::{self, Packed};
 use crate::soap::security::{self, DetachedSignature, Part, ids};
 use crate::soap::writer::{Attribute, Writer};
-use crate::soap::xml::{Bounds, Document};
+use crate::soap::xml::{Bounds, Document, XmlError};
 use crate::types::GroupNumber;
 use crate::wire;
 use crate::wire::leg::Leg;
@@ -84,23 +85,54 @@ pub fn check_action(action: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A user's call that cannot be carried.
+#[derive(Debug)]
+pub struct Unfit {
+    /// What its user is told.
+    pub fault: Fault,
+    /// What it is counted as.
+    pub reason: Rejected,
+}
+
+impl Unfit {
+    fn new(reason: Rejected, code: Code, why: impl Into<String>) -> Self {
+        let fault = Fault::new(code, why);
+        Self { fault, reason }
+    }
+}
+
+impl From<XmlError> for Unfit {
+    fn from(error: XmlError) -> Self {
+        let why = error.to_string();
+        Self::new(error.into(), Code::Sender, why)
+    }
+}
+
+impl From<NotAnEnvelope> for Unfit {
+    fn from(error: NotAnEnvelope) -> Self {
+        let (fault, reason) = (error.into(), Rejected::Schema);
+        Self { fault, reason }
+    }
+}
+
 /// Takes a user's envelope apart; every header block goes on to the service.
 ///
 /// # Errors
-/// The fault to answer with: not an envelope, another version than its HTTP head says, over a
-/// bound, or a WS-RM header that must be understood: sequences of users are not served.
-pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Fault> {
-    let document = Document::parse_within(octets, &Bounds::CALL)
-        .map_err(|error| Fault::new(Code::Sender, error.to_string()))?;
+/// Why not, and the fault to answer with: not an envelope, another version than its HTTP head
+/// says, over a bound, or a WS-RM header that must be understood: sequences of users are not
+/// served.
+pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
+    let document = Document::parse_within(octets, &Bounds::CALL)?;
     let envelope = Envelope::read(&document)?;
     if envelope.version != version {
         let why = "the envelope's SOAP version is not that of the Content-Type";
-        return Err(Fault::new(Code::VersionMismatch, why));
+        return Err(Unfit::new(Rejected::Schema, Code::VersionMismatch, why));
     }
     let reliable = envelope.not_understood(|block| block.ns() != WSRM.uri);
     if reliable.is_some() {
         let why = "WS-ReliableMessaging from users is not served; send plain SOAP";
-        return Err(Fault::new(Code::MustUnderstand, why));
+        let reason = Rejected::NotUnderstood;
+        return Err(Unfit::new(reason, Code::MustUnderstand, why));
     }
     let mut content = Content::default();
     for block in &envelope.blocks {
@@ -112,7 +144,7 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Fault> {
     }
     if children.next().is_some() {
         let why = "a Body with more than one child cannot be carried";
-        return Err(Fault::new(Code::Sender, why));
+        return Err(Unfit::new(Rejected::Schema, Code::Sender, why));
     }
     let mut prefixes = PrefixList::new();
     content.list(&mut prefixes);
@@ -126,7 +158,7 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Fault> {
             "the content is over the bound of {} octets",
             limits::CALL_BYTES
         );
-        return Err(Fault::new(Code::Sender, why));
+        return Err(Unfit::new(Rejected::TooLarge, Code::Sender, why));
     }
     Ok(content)
 }

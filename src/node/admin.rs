@@ -181,13 +181,7 @@ pub fn common(report: &Report, front: &Counters) -> Vec<Measure> {
             number,
         ));
     }
-    for (what, number) in [
-        ("too_many_connections", front.refused.get()),
-        ("too_large", front.too_large.get()),
-        ("timed_out", front.timed_out.get()),
-        ("truncated", front.truncated.get()),
-        ("broken", front.broken.get()),
-    ] {
+    for (what, number) in front.named() {
         let help = "requests that did not come in whole";
         all.push(labelled(
             "http_refused",
@@ -217,7 +211,7 @@ fn labelled(
 /// Messages that were not taken, by reason.
 fn refused(report: &Report) -> Vec<Measure> {
     let mut all = Vec::new();
-    let (rejected, ignored) = refusals(report);
+    let (rejected, ignored) = tallied(report);
     for (name, help, reasons) in [
         ("rejected", "messages that no correct peer sends", rejected),
         (
@@ -234,9 +228,18 @@ fn refused(report: &Report) -> Vec<Measure> {
     all
 }
 
-/// What was rejected and what was ignored, by name.
+/// What was rejected and what was ignored, by name; what did not even come in whole is named
+/// `http_` and counted with the rejected.
 #[must_use]
-pub fn refusals(report: &Report) -> (Map<String, Value>, Map<String, Value>) {
+pub fn refusals(report: &Report, front: &Counters) -> (Map<String, Value>, Map<String, Value>) {
+    let (mut rejected, ignored) = tallied(report);
+    for (what, number) in front.named().into_iter().filter(|(_, number)| *number > 0) {
+        rejected.insert(format!("http_{what}"), json!(number));
+    }
+    (rejected, ignored)
+}
+
+fn tallied(report: &Report) -> (Map<String, Value>, Map<String, Value>) {
     let (mut rejected, mut ignored) = (Map::new(), Map::new());
     for (reason, count) in report.tally().iter() {
         match reason {

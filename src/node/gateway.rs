@@ -22,6 +22,7 @@ use super::record::{Body, Recorder};
 use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
 use super::wsdl::{addressed, escaped};
 use crate::endpoint::io::{Outcome, UserCall};
+use crate::error::Rejected;
 use crate::limits;
 
 /// How long calls under way are waited for when the gateway ends.
@@ -49,7 +50,11 @@ impl<M: ClientMachine> Front<M> {
     async fn call(&self, request: Request) -> Reply {
         let (version, action) = match version_and_action(&request) {
             Ok(spoken) => spoken,
-            Err(reply) => return reply,
+            Err(reply) => {
+                let reason = Rejected::Schema.into();
+                self.node.report().refused("user", reason, "content type");
+                return reply;
+            }
         };
         self.node.note(Body::ReceivedRequest, "user", &request.body);
         let received = clock::stopwatch();
@@ -126,7 +131,7 @@ impl<M: ClientMachine> Shown for Front<M> {
 
     fn status(&self) -> Value {
         let report = self.node.report();
-        let (rejected, ignored) = admin::refusals(report);
+        let (rejected, ignored) = admin::refusals(report, &self.counters);
         let disagreed = report.disagreements().into_iter();
         let disagreed: Map<_, _> = disagreed
             .map(|(id, n)| (id.to_string(), json!(n)))

@@ -287,7 +287,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
     fn status(&self) -> Value {
         let world = self.driver.world();
         let status = self.driver.machine().status();
-        let (rejected, ignored) = admin::refusals(&world.report);
+        let (rejected, ignored) = admin::refusals(&world.report, &self.front);
         let diverged = world.diverged.borrow().clone();
         let diverged = diverged.or_else(|| status.diverged.then(String::new));
         json!({

@@ -15,7 +15,7 @@ use crate::types::{CallNumber, GroupNumber, Instant, ReplicaId};
 use crate::wire;
 use crate::wire::reply::Reason;
 
-use super::super::io::{Answer, CallToken, ClientOutput, Outcome, PostId, UserCall};
+use super::super::io::{Answer, CallToken, ClientOutput, Event, Outcome, PostId, UserCall};
 use super::super::out_handler::{self, Outgoing};
 use super::super::timing::breakdown;
 use super::super::voter::Decision;
@@ -34,7 +34,14 @@ impl Client {
         }
         let content = match out_handler::freeze(&call.envelope, call.version) {
             Ok(content) => content,
-            Err(fault) => return self.answer(token, refusal(&fault, call.version)),
+            Err(unfit) => {
+                self.out.push_back(ClientOutput::Event(Event::Refused {
+                    from: "user".to_owned(),
+                    reason: unfit.reason.into(),
+                    what: "call",
+                }));
+                return self.answer(token, refusal(&unfit.fault, call.version));
+            }
         };
         if let Err(full) = self.calls.push(now, token, &call, content) {
             let why = match full {

@@ -1,6 +1,7 @@
 //! The server: one task per connection, every bound of [`ServeLimits`] kept, refusals counted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
@@ -19,6 +20,8 @@ use tokio::task::JoinSet;
 
 use super::TEXT;
 use crate::limits;
+use crate::node::clock;
+use crate::types::{Instant, Micros};
 
 /// A request that came in whole.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ impl Default for ServeLimits {
             body: limits::ENVELOPE_BYTES,
             head: limits::HTTP_HEAD_BYTES,
             connections: limits::CONNECTIONS,
-            read: crate::node::clock::duration(limits::REQUEST_READ),
+            read: clock::duration(limits::REQUEST_READ),
             grace: Duration::from_secs(2),
         }
     }
@@ -129,6 +132,35 @@ pub struct Counters {
     pub truncated: Cell<u64>,
     /// Connections that ended in an error: ill-formed, over the bound of the head, reset, idle.
     pub broken: Cell<u64>,
+    /// When a log line was written about each.
+    said: RefCell<BTreeMap<&'static str, Instant>>,
+}
+
+/// Time between two log lines about requests that did not come in whole for one reason.
+const QUIET: Micros = Micros::seconds(5);
+
+impl Counters {
+    /// What did not come in whole, by reason.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("too_many_connections", self.refused.get()),
+            ("too_large", self.too_large.get()),
+            ("timed_out", self.timed_out.get()),
+            ("truncated", self.truncated.get()),
+            ("broken", self.broken.get()),
+        ]
+    }
+
+    fn refuse(&self, cell: &Cell<u64>, why: &'static str) {
+        count(cell);
+        let now = clock::instant();
+        let mut said = self.said.borrow_mut();
+        if said.get(why).is_none_or(|at| now - *at >= QUIET) {
+            said.insert(why, now);
+            tracing::warn!(so_far = cell.get(), "request not taken: {why}");
+        }
+    }
 }
 
 fn count(cell: &Cell<u64>) {
@@ -162,7 +194,7 @@ pub async fn serve<H, F>(
                         connection(stream, limits, counters, stop, handler.clone()),
                     );
                 }
-                Ok(_) => count(&counters.refused),
+                Ok(_) => counters.refuse(&counters.refused, "too many connections"),
                 // Out of descriptors, or the peer is gone already: the listener itself is sound.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -228,8 +260,11 @@ async fn connection<H, F>(
             http.await
         }
     };
-    if ended.is_err() {
-        count(&counters.broken);
+    match ended {
+        Ok(()) => {}
+        Err(error) if error.is_parse() => counters.refuse(&counters.broken, "it is not HTTP"),
+        // Reset or idle for long: what every peer that ends leaves behind.
+        Err(_) => count(&counters.broken),
     }
 }
 
@@ -249,7 +284,7 @@ async fn receive(
         body,
     ) = request.into_parts();
     let too_large = || {
-        count(&counters.too_large);
+        counters.refuse(&counters.too_large, "its body is too large");
         Reply::words(413, format!("a body may have {} octets\n", limits.body))
     };
     let declared = headers
@@ -263,11 +298,11 @@ async fn receive(
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(_)) => {
-            count(&counters.truncated);
+            counters.refuse(&counters.truncated, "its body ended early");
             return Err(Reply::words(400, "the body ended early\n"));
         }
         Err(_) => {
-            count(&counters.timed_out);
+            counters.refuse(&counters.timed_out, "its body did not arrive in time");
             return Err(Reply::words(408, "the body did not arrive in time\n"));
         }
     };

@@ -5,12 +5,14 @@
 //! replica is on all of them. The replicas' addresses in the group file are no part of the
 //! group's identity, which is why they can be bent to the proxies after `init`.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,8 +32,11 @@ pub struct Group {
     folder: TempDir,
 }
 
+/// A change in a file that `bftws init` wrote: which file, what stands there, what shall.
+pub type Edit<'a> = (&'a str, &'a str, &'a str);
+
 /// What a group shall be like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan<'a> {
     /// One URL per replica.
     pub services: &'a [&'a str],
@@ -39,6 +44,12 @@ pub struct Plan<'a> {
     pub losses: Option<&'a [&'a str]>,
     /// Whether every process records what goes over the wire.
     pub record: Option<&'a Path>,
+    /// More options of `bftws init`.
+    pub init: &'a [&'a str],
+    /// Changes in the files before anything starts.
+    pub edits: &'a [Edit<'a>],
+    /// Do not wait until it takes calls.
+    pub unready: bool,
 }
 
 impl Group {
@@ -57,6 +68,7 @@ impl Group {
         plan.services.iter().for_each(|url| {
             init.args(["--service-url", url]);
         });
+        init.args(plan.init);
         let done = init.output().context("cannot run bftws init")?;
         let said = String::from_utf8_lossy(&done.stderr);
         ensure!(done.status.success(), "bftws init: {said}");
@@ -65,9 +77,14 @@ impl Group {
             .losses
             .map(|losses| bend(&out, base, plan, losses))
             .transpose()?;
-        let start = |role: &str, file: String| {
+        for (file, from, to) in plan.edits {
+            edit(&out.join(file), from, to)?;
+        }
+        let start = |role: &str, name: String| {
             let mut command = program("bftws")?;
-            command.arg(role).arg("--config").arg(out.join(file));
+            command.arg(role).arg("--config");
+            command.arg(out.join(format!("{name}.toml")));
+            command.stderr(File::create(folder.path().join(format!("{name}.log")))?);
             if let Some(folder) = plan.record {
                 command.arg("--record").arg(folder);
             }
@@ -75,16 +92,18 @@ impl Group {
         };
         let mut replicas = Vec::new();
         for id in 0..plan.services.len() {
-            replicas.push(Some(start("replica", format!("replica-{id}.toml"))?));
+            replicas.push(Some(start("replica", format!("replica-{id}"))?));
         }
-        let gateway = start("gateway", "gateway.toml".to_owned())?;
+        let gateway = start("gateway", "gateway".to_owned())?;
         let group = Self {
             replicas,
             gateway,
             proxy,
             folder,
         };
-        group.wait_until_ready()?;
+        if !plan.unready {
+            group.wait_until_ready()?;
+        }
         Ok(group)
     }
 
@@ -98,6 +117,43 @@ impl Group {
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join("group").join(name)
+    }
+
+    /// What a member, such as `replica-0` or `gateway`, wrote to its log so far.
+    #[must_use]
+    pub fn log(&self, member: &str) -> String {
+        let path = self.folder.path().join(format!("{member}.log"));
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// Waits until a member's log says something.
+    ///
+    /// # Errors
+    /// If it does not within a minute.
+    pub fn wait_for_log(&self, member: &str, words: &str) -> Result<()> {
+        let said = || self.log(member).contains(words).then_some(());
+        wait_until(&format!("{words:?} in the log of {member}"), said)
+    }
+
+    /// The status page of a member, as JSON.
+    ///
+    /// # Errors
+    /// If it shows none.
+    pub fn page(&self, member: &Process) -> Result<Value> {
+        let (_, page) = get(
+            member.ready()["admin"].as_str().unwrap_or_default(),
+            "/status",
+        )?;
+        Ok(serde_json::from_str(&page)?)
+    }
+
+    /// A replica that was not killed.
+    ///
+    /// # Panics
+    /// If it was.
+    #[must_use]
+    pub fn replica(&self, id: usize) -> &Process {
+        self.replicas[id].as_ref().expect("it was killed")
     }
 
     /// Kills a replica at once.
@@ -122,24 +178,51 @@ impl Group {
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let start = Instant::now();
         for process in self.replicas.iter().flatten().chain([&self.gateway]) {
             let admin = process.ready()["admin"].as_str().unwrap_or_default();
-            loop {
-                let said = match get(admin, "/readyz") {
-                    Ok((200, _)) => break,
-                    Ok((status, body)) => format!("{status} {body}"),
-                    Err(error) => error.to_string(),
-                };
-                if start.elapsed() > PATIENCE {
-                    bail!("{admin}/readyz: {said}");
-                }
-                // Other processes come up; there is nothing to wait on.
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_until(admin, || {
+                get(admin, "/readyz").ok().filter(|(code, _)| *code == 200)
+            })?;
         }
         Ok(())
     }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let ids = (0..self.replicas.len()).map(|id| format!("replica-{id}"));
+        for member in ids.chain(["gateway".to_owned()]) {
+            let log = self.log(&member);
+            let last: Vec<_> = log.lines().rev().take(15).collect();
+            eprintln!("-- the log of {member} ends:");
+            last.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// Waits until other processes have come to a point; there is no event of theirs to wait on.
+///
+/// # Errors
+/// If they do not come to it in a minute.
+pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = done() {
+            return Ok(value);
+        }
+        ensure!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn edit(file: &Path, from: &str, to: &str) -> Result<()> {
+    let text = std::fs::read_to_string(file)?;
+    ensure!(text.contains(from), "{} lacks {from:?}", file.display());
+    std::fs::write(file, text.replace(from, to))?;
+    Ok(())
 }
 
 /// Starts a proxy with one road to each replica, and has the group file lead there.
@@ -168,27 +251,26 @@ fn bend(out: &Path, base: u16, plan: &Plan<'_>, losses: &[&str]) -> Result<Proce
     }
     std::fs::write(&file, text)?;
     // Who loses messages must wait for their repetition.
-    let file = out.join("gateway.toml");
-    let text = std::fs::read_to_string(&file)?;
-    let patient = text.replace("deadline_ms = 10000", "deadline_ms = 60000");
-    ensure!(patient != text, "the gateway's file names no deadline");
-    std::fs::write(&file, patient)?;
+    let gateway = out.join("gateway.toml");
+    edit(&gateway, "deadline_ms = 10000", "deadline_ms = 60000")?;
     Ok(proxy)
 }
 
 /// A base port such that those that `init` counts from it are free: gateway, replicas, and the
 /// same again a hundred higher.
 fn free_ports(replicas: usize) -> Result<u16> {
-    // Different processes begin at different places.
-    let first = 10_000 + u16::try_from(std::process::id() % 60)? * 300;
+    // Groups of one process never try the same, and different processes begin elsewhere.
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 450)? * 40;
     let free = |base: u16| {
         let last = base + u16::try_from(replicas).unwrap_or(u16::MAX);
         (base..=last)
             .flat_map(|port| [port, port + 100])
             .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
     };
-    (first..28_000)
-        .step_by(40)
+    // 450 places, from 10000 to the ports that the system gives out itself.
+    (0..450)
+        .map(|_| 10_000 + (first + 40 * TRIED.fetch_add(1, Ordering::Relaxed)) % 18_000)
         .find(|base| free(*base))
         .context("no free ports")
 }
@@ -198,16 +280,64 @@ fn free_ports(replicas: usize) -> Result<u16> {
 /// # Errors
 /// If there is no answer.
 pub fn get(server: &str, path: &str) -> Result<(u16, String)> {
-    let authority = server.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(authority)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    http(server, &format!("GET {path} HTTP/1.1"), b"")
+}
+
+/// POSTs a body to an HTTP server at `http://host:port/path`.
+///
+/// # Errors
+/// If there is no answer.
+pub fn post(url: &str, content_type: &str, body: &[u8]) -> Result<(u16, String)> {
+    let length = body.len();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nContent-Type: {content_type}\r\nContent-Length: {length}",
+        path(url)
+    );
+    http(url, &head, body)
+}
+
+fn http(url: &str, head: &str, body: &[u8]) -> Result<(u16, String)> {
+    let mut stream = begin(url, head)?;
+    // A server may answer before it has read all.
+    let _ = stream.write_all(body);
+    answer(&mut stream)
+}
+
+/// Connects to a server and sends the head of a request whose body is to follow.
+///
+/// # Errors
+/// If the server cannot be reached.
+pub fn begin(url: &str, head: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(authority(url))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let host = authority(url);
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+        "{head}\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
+    Ok(stream)
+}
+
+/// Reads status and body of an answer to the end of its connection.
+///
+/// # Errors
+/// If the connection ends without one.
+pub fn answer(stream: &mut TcpStream) -> Result<(u16, String)> {
+    let mut octets = Vec::new();
+    // What came before a reset counts.
+    let _ = stream.read_to_end(&mut octets);
+    let text = String::from_utf8_lossy(&octets);
     let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     Ok((status.context("no HTTP status")?, body.to_owned()))
+}
+
+fn authority(url: &str) -> &str {
+    let rest = url.trim_start_matches("http://");
+    rest.split('/').next().unwrap_or_default()
+}
+
+fn path(url: &str) -> &str {
+    let rest = url.trim_start_matches("http://");
+    rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/")
 }

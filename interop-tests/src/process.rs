@@ -110,6 +110,14 @@ impl Process {
     /// # Errors
     /// If it does not end in time.
     pub fn stop(mut self) -> Result<(ExitStatus, Vec<String>)> {
+        self.end()
+    }
+
+    /// The same for a process that is held elsewhere.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub fn end(&mut self) -> Result<(ExitStatus, Vec<String>)> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM)?;
         let mut said = Vec::new();

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use bft_ws_interop_tests::group::{Group, Plan};
+use bft_ws_interop_tests::group::{Group, Plan, get};
 use bft_ws_interop_tests::process::{Process, json, program, python};
 use serde_json::Value;
 
@@ -27,8 +27,7 @@ fn zeep_calls_a_calculator_with_the_wsdl_of_the_gateway() {
     let services = four("calculator");
     let plan = Plan {
         services: &urls(&services),
-        losses: None,
-        record: None,
+        ..Plan::default()
     };
     let group = Group::start(&plan).unwrap();
     for soap in ["1.1", "1.2"] {
@@ -51,7 +50,7 @@ fn each_increment_counts_once_through_losses_and_a_crash() {
     let plan = Plan {
         services: &urls(&services),
         losses: Some(&losses),
-        record: None,
+        ..Plan::default()
     };
     let mut group = Group::start(&plan).unwrap();
 
@@ -104,8 +103,7 @@ fn one_lying_service_is_outvoted_and_named() {
     let services = counters([None, None, Some("same"), None]);
     let plan = Plan {
         services: &urls(&services),
-        losses: None,
-        record: None,
+        ..Plan::default()
     };
     let group = Group::start(&plan).unwrap();
     let mut command = python("zeep_increments.py").unwrap();
@@ -118,6 +116,17 @@ fn one_lying_service_is_outvoted_and_named() {
         "{status}"
     );
     assert_eq!(named.as_object().unwrap().len(), 1, "{status}");
+    let admin = group.gateway.ready()["admin"].as_str().unwrap();
+    let (_, metrics) = get(admin, "/metrics").unwrap();
+    let named: Vec<_> = metrics
+        .lines()
+        .filter(|l| l.starts_with("bftws_disagreed"))
+        .collect();
+    assert!(
+        named.len() == 1 && named[0].contains("replica=\"2\""),
+        "{named:?}"
+    );
+    group.wait_for_log("gateway", "outvoted").unwrap();
 }
 
 #[test]
@@ -126,8 +135,7 @@ fn r14_three_services_that_lie_differently_leave_the_outcome_unknown() {
     let services = counters([None, lie, lie, lie]);
     let plan = Plan {
         services: &urls(&services),
-        losses: None,
-        record: None,
+        ..Plan::default()
     };
     let group = Group::start(&plan).unwrap();
     let answer = zeep(&group, &["increment"]);

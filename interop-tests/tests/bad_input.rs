@@ -1,0 +1,206 @@
+//! Bad input over real HTTP, to a gateway and to a replica: each gets a fault or a closed
+//! connection, is counted by name and logged, and the next good call works.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+
+use bft_ws_interop_tests::group::{Group, Plan, answer, begin, post};
+use bft_ws_interop_tests::process::{Process, program};
+use serde_json::Value;
+
+const SOAP11: &str = "http://schemas.xmlsoap.org/soap/envelope/";
+const SOAP12: &str = "http://www.w3.org/2003/05/soap-envelope";
+
+/// An envelope of SOAP 1.2, in the form that replicas take.
+fn envelope(head: &str, body: &str) -> String {
+    format!("<e:Envelope xmlns:e='{SOAP12}'>{head}<e:Body>{body}</e:Body></e:Envelope>")
+}
+
+const INCREMENT: &str = "<increment xmlns='urn:bft-ws:counter'/>";
+const KIND: &str = "application/soap+xml";
+
+/// What is sent, and under which name it is counted.
+fn envelopes() -> Vec<(&'static str, String, &'static str)> {
+    let deep = |n| format!("{}{}", "<a>".repeat(n), "</a>".repeat(n));
+    let good = envelope("", INCREMENT);
+    vec![
+        (
+            "a DTD",
+            format!("<!DOCTYPE e [<!ENTITY x 'y'>]>{good}"),
+            "dtd",
+        ),
+        (
+            "100,000 nested elements",
+            envelope("", &deep(100_000)),
+            "too_large",
+        ),
+        ("no XML", "no XML".to_owned(), "malformed"),
+        (
+            "half an envelope",
+            good[..good.len() / 2].to_owned(),
+            "malformed",
+        ),
+        ("no envelope", "<a/>".to_owned(), "schema"),
+        (
+            "another namespace",
+            good.replace(SOAP12, "urn:none"),
+            "schema",
+        ),
+    ]
+}
+
+fn rejected(group: &Group, member: &Process) -> Value {
+    group.page(member).unwrap()["rejected"].clone()
+}
+
+fn assert_counted(group: &Group, member: &Process, name: &str, before: &Value) {
+    let after = rejected(group, member);
+    let count = |counts: &Value| counts[name].as_u64().unwrap_or(0);
+    assert_eq!(
+        count(&after),
+        count(before) + 1,
+        "{name}: {before} then {after}"
+    );
+}
+
+fn declare(url: &str, octets: usize) -> TcpStream {
+    let head = format!("POST / HTTP/1.1\r\nContent-Type: {KIND}\r\nContent-Length: {octets}");
+    begin(url, &head).unwrap()
+}
+
+fn bad_input(group: &Group, member: &Process, log: &str) {
+    let url = member.url();
+    // Two that never finish: one within the body, one within the head.
+    let mut slow = declare(url, 1_000);
+    slow.write_all(b"<e:Envelope").unwrap();
+    let mut slower = TcpStream::connect(member.authority()).unwrap();
+    slower.write_all(b"POST / HTTP/1.1\r\nHost:").unwrap();
+
+    for (what, octets, name) in envelopes() {
+        let before = rejected(group, member);
+        let (status, fault) = post(url, KIND, octets.as_bytes()).unwrap();
+        assert!((400..=500).contains(&status), "{what}: {status} {fault}");
+        assert!(fault.contains("Fault>"), "{what}: {status} {fault}");
+        assert_counted(group, member, name, &before);
+    }
+
+    let before = rejected(group, member);
+    let mut truncated = declare(url, 1_000);
+    truncated.write_all(b"<e:Envelope").unwrap();
+    truncated.shutdown(Shutdown::Write).unwrap();
+    // A connection closed without a word is an answer too.
+    let said = answer(&mut truncated);
+    assert!(
+        said.as_ref().is_ok_and(|(status, _)| *status == 400) || said.is_err(),
+        "{said:?}"
+    );
+    assert_counted(group, member, "http_truncated", &before);
+
+    let before = rejected(group, member);
+    let (status, _) = post(url, KIND, &vec![b' '; 17 << 20]).unwrap();
+    assert_eq!(status, 413);
+    assert_counted(group, member, "http_too_large", &before);
+    let before = rejected(group, member);
+    let chunked = format!("POST / HTTP/1.1\r\nContent-Type: {KIND}\r\nTransfer-Encoding: chunked");
+    let mut chunked = begin(url, &chunked).unwrap();
+    for _ in 0..17 {
+        let chunk = [
+            b"100000\r\n".to_vec(),
+            vec![b' '; 1 << 20],
+            b"\r\n".to_vec(),
+        ]
+        .concat();
+        // The server may hang up before the end.
+        let _ = chunked.write_all(&chunk);
+    }
+    let said = answer(&mut chunked);
+    assert!(
+        said.as_ref().is_ok_and(|(status, _)| *status == 413) || said.is_err(),
+        "{said:?}"
+    );
+    assert_counted(group, member, "http_too_large", &before);
+
+    let before = rejected(group, member);
+    let said = answer(&mut slow).unwrap();
+    assert_eq!(said.0, 408, "{said:?}");
+    assert_counted(group, member, "http_timed_out", &before);
+    assert!(answer(&mut slower).is_err() || rejected(group, member)["http_broken"].is_u64());
+    for words in [
+        "dtd",
+        "malformed",
+        "its body ended early",
+        "its body is too large",
+    ] {
+        group.wait_for_log(log, words).unwrap();
+    }
+}
+
+/// The counter's next value, asked for through the gateway.
+fn good_call(group: &Group, value: u64) {
+    for (kind, ns) in [("text/xml", SOAP11), (KIND, SOAP12)] {
+        if (kind == KIND) == value.is_multiple_of(2) {
+            let octets = envelope("", INCREMENT).replace(SOAP12, ns);
+            let (status, reply) = post(group.gateway.url(), kind, octets.as_bytes()).unwrap();
+            assert!(
+                status == 200 && reply.contains(&format!(">{value}<")),
+                "{reply}"
+            );
+        }
+    }
+}
+
+/// A group of counters, with a good call before and after.
+fn among_good_calls(test: impl FnOnce(&Group)) {
+    let counter = || Process::start(program("bftws").unwrap().args(["service", "counter"]));
+    let services: Vec<_> = (0..4).map(|_| counter().unwrap()).collect();
+    let urls: Vec<_> = services.iter().map(Process::url).collect();
+    let services = urls.as_slice();
+    let group = Group::start(&Plan {
+        services,
+        ..Plan::default()
+    })
+    .unwrap();
+    good_call(&group, 1);
+    test(&group);
+    good_call(&group, 2);
+    good_call(&group, 3);
+}
+
+#[test]
+fn a_gateway_refuses_bad_input_by_name() {
+    among_good_calls(|group| {
+        bad_input(group, &group.gateway, "gateway");
+        let before = rejected(group, &group.gateway);
+        let (status, _) = post(group.gateway.url(), "text/plain", b"x").unwrap();
+        assert_eq!(status, 415);
+        assert_counted(group, &group.gateway, "schema", &before);
+        let block = "<e:Header><r:Sequence e:mustUnderstand='true' \
+                     xmlns:r='http://docs.oasis-open.org/ws-rx/wsrm/200702'/></e:Header>";
+        let before = rejected(group, &group.gateway);
+        let octets = envelope(block, INCREMENT);
+        let (_, fault) = post(group.gateway.url(), KIND, octets.as_bytes()).unwrap();
+        assert!(fault.contains("MustUnderstand"), "{fault}");
+        assert_counted(group, &group.gateway, "not_understood", &before);
+    });
+}
+
+#[test]
+fn a_replica_refuses_bad_input_by_name() {
+    among_good_calls(|group| {
+        let replica = group.replica(0);
+        bad_input(group, replica, "replica-0");
+        for (head, name) in [
+            ("", "unsigned"),
+            (
+                "<e:Header><x:y xmlns:x='urn:x' e:mustUnderstand='1'/></e:Header>",
+                "not_understood",
+            ),
+        ] {
+            let before = rejected(group, replica);
+            let octets = envelope(head, INCREMENT);
+            let (_, fault) = post(replica.url(), KIND, octets.as_bytes()).unwrap();
+            assert!(fault.contains("Fault>"), "{fault}");
+            assert_counted(group, replica, name, &before);
+        }
+    });
+}

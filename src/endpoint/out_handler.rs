@@ -150,7 +150,7 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
     content.list(&mut prefixes);
     if prefixes.len() > PREFIXES {
         let why = format!("the envelope declares more than {PREFIXES} prefixes");
-        return Err(Fault::new(Code::Sender, why));
+        return Err(Unfit::new(Rejected::TooLarge, Code::Sender, why));
     }
     // Declarations that were copied down count too.
     if content.bytes() > limits::CALL_BYTES {

@@ -44,8 +44,8 @@ struct OpenBundle {
     /// When to ask for the replies in full (R12).
     ask_full: Option<Instant>,
     times: ClientTimes,
-    /// When the envelope to each replica left.
-    posted: BTreeMap<ReplicaId, u64>,
+    /// When the envelope to each replica left, and how long all signing had taken by then.
+    posted: BTreeMap<ReplicaId, (u64, u64)>,
 }
 
 /// Bundles whose calls are answered, while some replicas have not spoken: a late lie is noticed
@@ -141,12 +141,11 @@ impl Client {
             ClientInput::Describe(token) => self.describe(at, token),
             ClientInput::Response { post, octets } => self.response(at, post, &octets),
             ClientInput::Failed(post) => self.failed(at, post),
-            ClientInput::Tick => {}
+            ClientInput::Tick => self.bundle(now),
             ClientInput::Shutdown if self.closing == Closing::No => self.closing = Closing::Asked,
             ClientInput::Shutdown => {}
         }
         self.expire(at);
-        self.bundle(now);
         self.drain(at);
         self.transmit(at);
     }
@@ -164,10 +163,11 @@ impl Client {
             open.ask_full.map_or(due, |ask| ask.min(due))
         });
         let described = self.descriptions.iter().map(|d| d.deadline);
-        let waiting = self
-            .calls
-            .oldest()
-            .map(|since| since + self.config.call_timeout);
+        let waiting = self.calls.oldest().map(|since| match self.room() {
+            // At once, but after all that came at the same time: it goes together.
+            true => since,
+            false => since + self.config.call_timeout,
+        });
         let closing = match self.closing {
             Closing::Until(at) => Some(at),
             _ => None,
@@ -216,9 +216,13 @@ impl Client {
 
     // Sending.
 
+    fn room(&self) -> bool {
+        self.open.len() < self.config.pipeline
+    }
+
     /// Freezes what waits into bundles while few enough are undecided.
     fn bundle(&mut self, now: Now) {
-        while !self.calls.is_empty() && self.open.len() < self.config.pipeline {
+        while !self.calls.is_empty() && self.room() {
             let times = ClientTimes::default();
             let number = self.sender.next();
             let before = self.stopwatch();
@@ -299,8 +303,8 @@ impl Client {
                 let octets = out.seal(&bundle.body, &[&bundle.signature], pair);
                 let after = self.config.stopwatch.map_or(0, |read| read());
                 if let Some(open) = self.open.get_mut(&bundle.number) {
-                    open.posted.entry(to).or_insert(after);
                     open.times.signing += after.saturating_sub(before);
+                    open.posted.entry(to).or_insert((after, open.times.signing));
                 }
                 octets
             }
@@ -485,7 +489,10 @@ impl Client {
                 open.times.answered = answered;
                 open.times.parsed = parsed;
                 open.times.verifying = verifying;
-                open.times.posted = open.posted.get(&from).copied().unwrap_or(0);
+                if let Some((posted, signing)) = open.posted.get(&from).copied() {
+                    open.times.posted = posted;
+                    open.times.signing = signing;
+                }
                 for replica in open.ballot.outvoted() {
                     self.out
                         .push_back(ClientOutput::Event(Event::Disagreed { replica }));

@@ -5,6 +5,7 @@
 //! nothing is under way, so that a figure per call is of the measured calls and of no others.
 
 mod load;
+mod print;
 mod usage;
 
 use std::cell::Cell;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use super::client::{ClientNode, ClientWorld};
 use super::config::{Agreement, load_client};
 use super::fleet::{Group, Wanted, failed};
+use super::latency::Table;
 use super::machines;
 use super::process::{RunError, stop_on_signal, stopped};
 use super::progress::Progress;
@@ -25,6 +27,7 @@ use crate::endpoint::client::Client;
 use crate::limits;
 use crate::types::Quorums;
 use load::{Done, Load, Until};
+pub use print::lines;
 use usage::{Sample, Usage};
 
 /// Enough for a client to end its sequences.
@@ -62,6 +65,8 @@ pub struct Plan {
     pub calls: Option<u64>,
     /// Calls begun per second, whether earlier ones are answered or not; closed loops without.
     pub rate: Option<u64>,
+    /// The echo inside of each replica, instead of a service process each, wrapped by URL.
+    pub built_in: bool,
     /// Agreement's parameters.
     pub agreement: Agreement,
     /// Where all messages are written to.
@@ -106,11 +111,20 @@ impl Plan {
     }
 }
 
-/// Runs a benchmark; gives its JSON.
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    /// `bftws bench --json`.
+    pub json: Value,
+    /// Where the time goes, of a latency benchmark.
+    pub latency: Option<Table>,
+}
+
+/// Runs a benchmark.
 ///
 /// # Errors
 /// When the group does not start or end as it should, or on Ctrl-C.
-pub async fn run(plan: &Plan, progress: &Progress) -> Result<Value, RunError> {
+pub async fn run(plan: &Plan, progress: &Progress) -> Result<Figures, RunError> {
     let quorums = plan.check()?;
     let stop = stop_on_signal()?;
     tokio::select! {
@@ -119,16 +133,16 @@ pub async fn run(plan: &Plan, progress: &Progress) -> Result<Value, RunError> {
     }
 }
 
-async fn measure(plan: &Plan, quorums: Quorums, progress: &Progress) -> Result<Value, RunError> {
-    let n = plan.replicas;
-    progress.begin(format!("starting {n} services and {n} replicas"), 0);
+async fn measure(plan: &Plan, quorums: Quorums, progress: &Progress) -> Result<Figures, RunError> {
+    progress.begin(format!("starting {} replicas", plan.replicas), 0);
     let group = Group::start(&Wanted {
+        built_in: plan.built_in,
         gateway: false,
         clients: plan.keys,
         timing: plan.what == What::Latency,
         record: plan.record.clone(),
         agreement: plan.agreement,
-        ..Wanted::healthy(n)
+        ..Wanted::healthy(plan.replicas)
     })
     .await?;
     let clients = clients(plan, &group)?;
@@ -149,13 +163,14 @@ async fn measure(plan: &Plan, quorums: Quorums, progress: &Progress) -> Result<V
         })
         .await;
     let after = Usage::now(&group, &clients).await?;
-    let figures = figures(plan, quorums, &done, &after.less(&before), &samples, &after);
+    let latency = (plan.what == What::Latency).then(|| done.samples.medians());
+    let json = figures(plan, quorums, &done, &after.less(&before), &samples, &after);
     progress.begin("ending", 0);
     for client in &clients {
         client.drain(FAREWELL).await;
     }
     group.end(&[]).await?;
-    Ok(figures)
+    Ok(Figures { json, latency })
 }
 
 fn clients(plan: &Plan, group: &Group) -> Result<Vec<ClientNode<Client>>, RunError> {
@@ -280,7 +295,10 @@ fn config(plan: &Plan, quorums: Quorums) -> Value {
         "n": quorums.n(),
         "f": quorums.f(),
         "mode": "memory",
-        "app": "an echo service process for each replica, wrapped by URL",
+        "app": match plan.built_in {
+            true => "builtin: an echo inside of each replica",
+            false => "url: an echo service process for each replica, wrapped by URL",
+        },
         "size": plan.size,
         "clients": plan.loops,
         "keys": plan.keys,
@@ -306,69 +324,4 @@ fn ratio(count: u64, of: u64) -> Value {
 
 fn rounded(value: f64) -> Value {
     json!((value * 1e3).round() / 1e3)
-}
-
-/// The figures as lines for people.
-#[must_use]
-pub fn lines(figures: &Value) -> Vec<String> {
-    let at = |path: &str| figures.pointer(path).cloned().unwrap_or(Value::Null);
-    let mut lines = vec![format!("config             {}", at("/config"))];
-    let mut line = |name: &str, text: String| lines.push(format!("{name:<19}{text}"));
-    line(
-        "calls",
-        format!(
-            "{} ({} wrong) in {} s",
-            at("/calls"),
-            at("/wrong"),
-            at("/seconds")
-        ),
-    );
-    line("accepted per s", at("/accepted_per_s").to_string());
-    line(
-        "latency in us",
-        format!(
-            "p50 {}, p90 {}, p99 {}",
-            at("/p50_us"),
-            at("/p90_us"),
-            at("/p99_us")
-        ),
-    );
-    line("calls per bundle", at("/bundle_mean").to_string());
-    line("bundles per batch", at("/batch_mean").to_string());
-    line(
-        "envelopes per call",
-        format!(
-            "{}: {} to replicas, {} back, {} between replicas ({} aside)",
-            at("/envelopes_per_call"),
-            at("/envelopes/to_replicas"),
-            at("/envelopes/to_clients"),
-            at("/envelopes/between_replicas"),
-            at("/envelopes/aside"),
-        ),
-    );
-    line(
-        "CPU us per call",
-        format!(
-            "{}: replicas {}, services {}, client {}",
-            at("/cpu_us_per_call"),
-            at("/cpu_us/replicas"),
-            at("/cpu_us/services"),
-            at("/cpu_us/client"),
-        ),
-    );
-    line(
-        "resident MiB, most",
-        (at("/rss_bytes_max").as_u64().unwrap_or(0) >> 20).to_string(),
-    );
-    for sample in figures["rss_samples"].as_array().into_iter().flatten() {
-        let resident = sample["rss_bytes"].as_array().into_iter().flatten();
-        let kib: Vec<_> = resident
-            .map(|b| (b.as_u64().unwrap_or(0) >> 10).to_string())
-            .collect();
-        line(
-            "resident KiB",
-            format!("after {} calls: {}", sample["calls"], kib.join(" ")),
-        );
-    }
-    lines
 }

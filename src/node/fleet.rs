@@ -41,6 +41,8 @@ pub struct Wanted {
     pub replicas: u16,
     /// The replica whose service lies, in its own way.
     pub lying: Option<u16>,
+    /// Whether the replicas have the echo service inside, instead of wrapping one each.
+    pub built_in: bool,
     /// Whether a gateway is started.
     pub gateway: bool,
     /// Native clients to be enrolled.
@@ -60,6 +62,7 @@ impl Wanted {
         Self {
             replicas,
             lying: None,
+            built_in: false,
             gateway: true,
             clients: 0,
             timing: false,
@@ -207,7 +210,8 @@ impl Group {
     async fn attempt(wanted: &Wanted) -> Result<Self, RunError> {
         let folder = Scratch::new()?;
         let mut services = Vec::new();
-        for id in 0..wanted.replicas {
+        let services_wanted = if wanted.built_in { 0 } else { wanted.replicas };
+        for id in 0..services_wanted {
             let mut arguments = vec!["service", "echo", "--port", "0"];
             if wanted.lying == Some(id) {
                 arguments.extend(["--lie", "distinct"]);
@@ -215,11 +219,15 @@ impl Group {
             let name = format!("service-{id}");
             services.push(Process::start(name, &arguments, &folder.0).await?);
         }
+        let urls = match wanted.built_in {
+            true => vec!["builtin:echo".to_owned()],
+            false => services.iter().map(|s| s.url.clone()).collect(),
+        };
         let out = folder.0.join("group");
         let plan = Plan {
             replicas: wanted.replicas,
             out: out.clone(),
-            service_urls: services.iter().map(|s| s.url.clone()).collect(),
+            service_urls: urls,
             service_command: None,
             base_port: free_ports(wanted.replicas)?,
             clients: wanted.clients,

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::config::{Agreement, ClientMember, ReplicaMember, genesis_id};
 use super::http::{Pool, PoolLimits};
 use super::keys;
+use super::service_client::built_in;
 use crate::crypto::{Identity, KeyError};
 use crate::limits;
 use crate::types::{Digest, Quorums, ReplicaId};
@@ -152,7 +153,7 @@ fn check(plan: &Plan) -> Result<Vec<String>, InitError> {
             ));
         }
     };
-    for url in &urls {
+    for url in urls.iter().filter(|url| built_in(url).is_none()) {
         Pool::new(url, PoolLimits::connections(1)).map_err(InitError::Plan)?;
     }
     Ok(urls)

@@ -76,7 +76,27 @@ impl Kind {
         }
     }
 
-    fn wsdl(self) -> &'static str {
+    /// The service of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Echo, Self::Counter, Self::Bank]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
+    /// A new application of that kind, and by how much it lies.
+    #[must_use]
+    pub fn application(self, lie: Option<i64>) -> Box<dyn Application> {
+        match self {
+            Self::Echo => application(Echo, lie),
+            Self::Counter => application(Counter::default(), lie),
+            Self::Bank => application(Bank::default(), lie),
+        }
+    }
+
+    /// Its WSDL, with a mark where its address goes.
+    #[must_use]
+    pub fn wsdl(self) -> &'static str {
         match self {
             Self::Echo => include_str!("../../wsdl/echo.wsdl"),
             Self::Counter => include_str!("../../wsdl/counter.wsdl"),
@@ -155,15 +175,10 @@ impl Service {
             // No two services of one machine share a port.
             Lie::Distinct => 1 + i64::from(local.port()),
         });
-        let application = match options.kind {
-            Kind::Echo => application(Echo, lie),
-            Kind::Counter => application(Counter::default(), lie),
-            Kind::Bank => application(Bank::default(), lie),
-        };
         Self {
+            application: RefCell::new(options.kind.application(lie)),
             options,
             local,
-            application: RefCell::new(application),
             calls: Cell::new(0),
         }
     }

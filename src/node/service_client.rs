@@ -2,9 +2,10 @@
 //!
 //! Only a failed connect is tried again, for as long as it takes: the service has then seen
 //! nothing, and the order waits for it. Once an octet may have left, a lost answer is told as
-//! lost; what follows from it is the machine's to decide.
+//! lost; what follows from it is the machine's to decide. A service of the form `builtin:NAME` is
+//! one of the built-in applications inside of this process, and is there at once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use super::clock;
 use super::config::Service;
 use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11};
 use super::report::Report;
+use super::service::Kind;
 use super::wsdl::marked;
+use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
 use crate::soap::envelope::Version;
@@ -29,9 +32,29 @@ const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct ServiceClient {
     pool: Pool,
+    /// One of our own, inside of this process, instead.
+    inside: Option<Inside>,
     timeout: Duration,
     /// Whether the last attempt to reach it did.
     up: Cell<bool>,
+}
+
+/// A built-in application.
+struct Inside {
+    kind: Kind,
+    application: RefCell<Box<dyn Application>>,
+}
+
+impl std::fmt::Debug for Inside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind.name())
+    }
+}
+
+/// The built-in application that a service's URL names, if it names one.
+#[must_use]
+pub fn built_in(url: &str) -> Option<Kind> {
+    Kind::named(url.strip_prefix("builtin:")?)
 }
 
 impl ServiceClient {
@@ -47,10 +70,20 @@ impl ServiceClient {
             idle: Micros::seconds(2),
             ..PoolLimits::connections(2)
         };
+        let inside = built_in(&service.url).map(|kind| Inside {
+            kind,
+            application: RefCell::new(kind.application(None)),
+        });
+        let url = match inside {
+            // Nobody is called there.
+            Some(_) => "http://localhost/",
+            None => &service.url,
+        };
         Ok(Self {
-            pool: Pool::new(&service.url, limits)?,
+            pool: Pool::new(url, limits)?,
+            up: Cell::new(inside.is_some()),
+            inside,
             timeout: clock::duration(service.timeout),
-            up: Cell::new(false),
         })
     }
 
@@ -62,6 +95,21 @@ impl ServiceClient {
 
     /// Executes one call.
     pub async fn execute(&self, call: &Invocation, report: &Report) -> Completion {
+        if let Some(inside) = &self.inside {
+            let invocation = app::Invocation {
+                version: call.version,
+                action: &call.action,
+                envelope: &call.envelope,
+            };
+            let answer = inside
+                .application
+                .borrow_mut()
+                .execute(&invocation, &call.env);
+            return Completion::Reply {
+                status: answer.status,
+                octets: answer.envelope.into(),
+            };
+        }
         let envelope = Bytes::copy_from_slice(&call.envelope);
         let content_type = content_type(call.version, &call.action);
         let mut headers = vec![
@@ -97,6 +145,9 @@ impl ServiceClient {
     /// # Errors
     /// One line.
     pub async fn describe(&self) -> Result<Vec<u8>, String> {
+        if let Some(inside) = &self.inside {
+            return Ok(inside.kind.wsdl().into());
+        }
         let path = self.pool.target().split('?').next().unwrap_or("/");
         let target = format!("{path}?wsdl");
         let answer = self
@@ -115,6 +166,9 @@ impl ServiceClient {
 
     /// Says at start whether the service is there, and goes on trying until it is.
     pub async fn probe(&self, report: &Report) {
+        if self.inside.is_some() {
+            return;
+        }
         let mut pause = FIRST_PAUSE;
         while let Err(why) = tokio::net::TcpStream::connect(self.pool.authority()).await {
             self.away(&why.to_string(), report);
@@ -270,6 +324,29 @@ mod tests {
             assert!(client.up());
             assert!(client.describe().await.unwrap_err().contains("/calc?wsdl"));
         });
+    }
+
+    #[test]
+    fn a_built_in_service_answers_inside_of_this_process() {
+        run(async {
+            let service = Service {
+                url: "builtin:echo".to_owned(),
+                command: None,
+                timeout: Micros::seconds(1),
+            };
+            let client = ServiceClient::new(&service).unwrap();
+            assert!(client.up());
+            assert!(!client.describe().await.unwrap().is_empty());
+            let mut call = call(Version::V11);
+            call.envelope = super::super::echo_user::request("x").to_vec();
+            let done = client.execute(&call, &Report::default()).await;
+            let Completion::Reply { status, octets } = done else {
+                panic!("{done:?}")
+            };
+            assert_eq!(status, 200);
+            assert!(super::super::echo_user::answers(&octets, "x"));
+        });
+        assert!(built_in("builtin:nothing").is_none() && built_in("http://x/").is_none());
     }
 
     #[test]

@@ -42,6 +42,15 @@ enum Mode {
     Durable,
 }
 
+/// Where the echo is.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum App {
+    /// A service process for each replica, wrapped by URL like any other
+    Url,
+    /// Inside of each replica
+    Builtin,
+}
+
 /// What both have.
 #[derive(Args)]
 struct Options {
@@ -70,6 +79,9 @@ struct Options {
     /// Begin so many calls per second instead of closed loops
     #[arg(long, value_name = "R")]
     rate: Option<u64>,
+    /// Where the echo is
+    #[arg(long, value_enum, default_value_t = App::Url)]
+    app: App,
     /// Batches under way before the primary waits to fill one
     #[arg(long, value_name = "BATCHES")]
     pipeline: Option<usize>,
@@ -117,6 +129,7 @@ pub fn bench(options: Bench) -> Result<Exit, RunError> {
         seconds: options.seconds.max(1),
         calls: options.calls,
         rate: options.rate,
+        built_in: options.app == App::Builtin,
         agreement,
         record: options.record,
     };
@@ -125,13 +138,13 @@ pub fn bench(options: Bench) -> Result<Exit, RunError> {
     progress.clear();
     let figures = done?;
     if options.json {
-        output::json(&figures);
+        output::json(&figures.json);
     } else {
         for line in bench::lines(&figures) {
             output::line(format_args!("{line}"));
         }
     }
-    Ok(if figures["wrong"] == 0 {
+    Ok(if figures.json["wrong"] == 0 {
         Exit::Right
     } else {
         Exit::Failed

@@ -277,8 +277,18 @@ impl Group {
 
     /// Delivers until nothing is on its way.
     pub fn run(&mut self) {
-        while let Some(posted) = self.queue.pop_front() {
-            self.deliver(posted);
+        loop {
+            while let Some(posted) = self.queue.pop_front() {
+                self.deliver(posted);
+            }
+            let due = self.client.deadline();
+            if due.is_none_or(|due| due > self.now.instant) {
+                return;
+            }
+            self.give(ClientInput::Tick);
+            if self.queue.is_empty() {
+                return;
+            }
         }
     }
 
@@ -360,6 +370,8 @@ impl Group {
             received_ns: 0,
         };
         self.give(ClientInput::Call { token, call });
+        // Nothing else comes at the same time.
+        self.give(ClientInput::Tick);
         token
     }
 

@@ -10,6 +10,7 @@ use super::complaint::{Complaint, Source};
 use super::group::{Group, url};
 use crate::crypto::Identity;
 use crate::node::keys;
+use crate::node::service_client::built_in;
 use crate::types::{Micros, ReplicaId};
 
 /// All that a replica process is told.
@@ -38,7 +39,7 @@ pub struct ReplicaProcess {
 /// The wrapped service of one replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Where it takes calls.
+    /// Where it takes calls; or `builtin:echo` and the like, an application inside the replica.
     pub url: String,
     /// Started by the replica, through `sh -c`, if given.
     pub command: Option<String>,
@@ -139,7 +140,10 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         listen: address(&source, &file.listen)?,
         admin: address(&source, &file.admin)?,
         service: Service {
-            url: url(&source, &file.service.url)?,
+            url: match built_in(file.service.url.get_ref()) {
+                Some(_) => file.service.url.get_ref().clone(),
+                None => url(&source, &file.service.url)?,
+            },
             command: file.service.command,
             timeout: span(&source, file.service.timeout_ms.as_ref(), SERVICE_TIMEOUT)?,
         },

@@ -181,6 +181,19 @@ fn a_gateway_refuses_bad_input_by_name() {
         let (_, fault) = post(group.gateway.url(), KIND, octets.as_bytes()).unwrap();
         assert!(fault.contains("MustUnderstand"), "{fault}");
         assert_counted(group, &group.gateway, "not_understood", &before);
+        // Any other header goes to the services, whose fault is voted as any reply.
+        let before = rejected(group, &group.gateway);
+        let block = "<e:Header><x:y xmlns:x='urn:x' e:mustUnderstand='1'/></e:Header>";
+        for ns in [SOAP11, SOAP12] {
+            let kind = if ns == SOAP11 { "text/xml" } else { KIND };
+            let octets = envelope(block, INCREMENT).replace(SOAP12, ns);
+            let (status, fault) = post(group.gateway.url(), kind, octets.as_bytes()).unwrap();
+            assert!(
+                status == 500 && fault.contains("MustUnderstand"),
+                "{status} {fault}"
+            );
+        }
+        assert_eq!(rejected(group, &group.gateway), before);
     });
 }
 

@@ -49,3 +49,4 @@ pub mod endpoint;
 
 // Floor 5: the world.
 pub mod node;
+pub mod sim;

@@ -219,6 +219,21 @@ impl Replica {
         }
     }
 
+    /// The last executed batch.
+    #[must_use]
+    pub fn last_executed(&self) -> Seqno {
+        self.order.agreement().last_executed()
+    }
+
+    /// Checks what must always hold; for tests and the simulator.
+    ///
+    /// # Panics
+    /// When it does not hold.
+    pub fn invariants(&self) {
+        self.order.agreement().invariants();
+        assert!(self.waiters.values().map(Vec::len).sum::<usize>() <= WAITERS);
+    }
+
     /// What was refused, and how often.
     #[must_use]
     pub fn tally(&self) -> &Tally {

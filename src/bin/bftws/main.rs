@@ -5,6 +5,7 @@ mod call;
 mod demo;
 mod members;
 mod output;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ enum Command {
 The first line on stdout is JSON and says where; SIGTERM or Ctrl-C ends it.
 Example: bftws service counter --port 9000   then: curl http://127.0.0.1:9000/counter?wsdl")]
     Service(service::ServiceOptions),
+    /// Run groups in the simulator, each drawn from a seed, and check what must hold
+    Sim(sim::Sim),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Status(options) => members::show(&options),
         Command::Bench(options) => bench::bench(options),
         Command::Service(options) => service::run(options).map(|()| Exit::Right),
+        Command::Sim(options) => sim::run(&options),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -1,0 +1,302 @@
+//! What must hold in every run, whatever the network and f faulty replicas do.
+//!
+//! Each checker is one method group below and cites what it checks. They see what comes out of
+//! the machines, never what is inside, and the first that fails ends the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::endpoint::io::Invocation;
+use crate::log::Record;
+use crate::soap::envelope::Version;
+use crate::types::{Digest, Env, Quorums, Seqno, Time, View};
+
+use super::model::{self, CallId, Model, Op, Reply};
+use super::network::Place;
+use super::scenario::App;
+
+/// What did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Which checker saw it.
+    pub checker: &'static str,
+    /// What it saw.
+    pub what: String,
+}
+
+/// Every checker's name and what it checks, for those who read a failure.
+pub const CHECKERS: &[(&str, &str)] = &[
+    ("agreement", "one batch for each Seqno (TOCS 2002 §4.5.1)"),
+    (
+        "no-contradiction",
+        "one pre-prepare for each view and Seqno (R17)",
+    ),
+    (
+        "same-prefix",
+        "replicas execute the same calls in the same order (TOCS 2002 §2.3)",
+    ),
+    (
+        "exactly-once",
+        "no number of a call sequence executes twice (R1)",
+    ),
+    (
+        "only-signed",
+        "only what users sent executes, as they sent it (R3, R9)",
+    ),
+    (
+        "voted-reply",
+        "a user's reply is the reference model's (R11)",
+    ),
+    (
+        "conflict",
+        "two contents under one number: one executes (R1)",
+    ),
+    (
+        "checkpoints",
+        "equal states after equal Seqnos, stable ones by 2f + 1 (TOCS 2002 §4.4)",
+    ),
+    (
+        "rejected",
+        "no correct member rejects what a correct one sent",
+    ),
+    ("named", "no correct replica is called outvoted (R11)"),
+    (
+        "diverged",
+        "no replica without a fault diverges or stalls (R19)",
+    ),
+    ("bounds", "every buffer is under its bound"),
+    ("timers", "a machine that ticks lets time pass"),
+    (
+        "answered",
+        "after the network heals, every call is answered (R5, R8)",
+    ),
+    (
+        "caught-up",
+        "and every correct replica executes all that was ordered (TOCS 2002 §4.6)",
+    ),
+    ("panic", "no assertion fails"),
+];
+
+#[derive(Debug)]
+struct Ordered {
+    seqno: Seqno,
+    env: Env,
+    call: CallId,
+}
+
+/// All checkers of one run.
+#[derive(Debug)]
+pub struct Checkers {
+    quorums: Quorums,
+    failure: Option<Failure>,
+    model: Model,
+    sent: BTreeMap<CallId, (Op, Version)>,
+    order: Vec<Ordered>,
+    replies: BTreeMap<CallId, Reply>,
+    /// How many calls of the order each replica has executed.
+    executed: BTreeMap<Place, usize>,
+    numbers: BTreeMap<Place, BTreeSet<(u16, u32)>>,
+    batches: BTreeMap<Seqno, Env>,
+    accepted: BTreeMap<(Place, View, Seqno), (Time, Vec<Digest>)>,
+    states: BTreeMap<Seqno, Digest>,
+    votes: BTreeMap<Seqno, Digest>,
+}
+
+impl Checkers {
+    /// Before the first event.
+    #[must_use]
+    pub fn new(quorums: Quorums, app: App) -> Self {
+        Self {
+            quorums,
+            failure: None,
+            model: Model::new(app),
+            sent: BTreeMap::new(),
+            order: Vec::new(),
+            replies: BTreeMap::new(),
+            executed: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            states: BTreeMap::new(),
+            votes: BTreeMap::new(),
+        }
+    }
+
+    /// The first that failed.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// A checker fails; only the first failure counts.
+    pub fn fail(&mut self, checker: &'static str, what: String) {
+        debug_assert!(CHECKERS.iter().any(|(name, _)| *name == checker));
+        self.failure.get_or_insert(Failure { checker, what });
+    }
+
+    /// How many calls were ordered and executed somewhere.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.order.len()
+    }
+
+    /// A user sends a call.
+    pub fn sends(&mut self, call: CallId, op: &Op, version: Version) {
+        self.sent.entry(call).or_insert((op.clone(), version));
+    }
+
+    /// A correct replica's machine gives a call to its service, in the batch of that number.
+    pub fn executes(&mut self, at: Place, seqno: Seqno, invocation: &Invocation) {
+        let Some(call) = self.signed(at, invocation) else {
+            return;
+        };
+        self.agreed(at, seqno, invocation.env);
+        self.once(at, call);
+        let index = self.executed.entry(at).or_default();
+        let mine = *index;
+        *index += 1;
+        match self.order.get(mine) {
+            None => {
+                let (op, _) = &self.sent[&call];
+                let reply = self.model.execute(op, invocation.env.time);
+                self.replies.entry(call).or_insert(reply);
+                self.order.push(Ordered {
+                    seqno,
+                    env: invocation.env,
+                    call,
+                });
+            }
+            Some(other) if other.call == call && other.seqno == seqno => {
+                debug_assert!(other.env == invocation.env, "compared by `agreed`");
+            }
+            Some(other) => {
+                let what = format!(
+                    "r{at} executes {call} of batch {seqno} as its call {mine}, others {} of batch {}",
+                    other.call, other.seqno
+                );
+                self.fail("same-prefix", what);
+            }
+        }
+    }
+
+    fn signed(&mut self, at: Place, invocation: &Invocation) -> Option<CallId> {
+        let read = model::read_call(&invocation.envelope);
+        let Some((call, op)) = read else {
+            self.fail("only-signed", format!("r{at} executes what no user wrote"));
+            return None;
+        };
+        let same = self
+            .sent
+            .get(&call)
+            .is_some_and(|(sent, version)| *sent == op && *version == invocation.version);
+        if !same {
+            let what = format!("r{at} executes {call} as {op:?}, which its user did not send");
+            self.fail("only-signed", what);
+            return None;
+        }
+        Some(call)
+    }
+
+    /// The seed of Env binds Seqno and batch (R16): equal seeds are equal batches.
+    fn agreed(&mut self, at: Place, seqno: Seqno, env: Env) {
+        let first = *self.batches.entry(seqno).or_insert(env);
+        if first != env {
+            let what = format!("r{at} executes another batch {seqno} than a replica before it");
+            self.fail("agreement", what);
+        }
+    }
+
+    fn once(&mut self, at: Place, call: CallId) {
+        let fresh = self
+            .numbers
+            .entry(at)
+            .or_default()
+            .insert((call.user, call.number));
+        if !fresh {
+            let what = format!("r{at} executes {call}, whose number it has executed");
+            self.fail("exactly-once", what);
+        }
+    }
+
+    /// A correct replica writes a record.
+    pub fn writes(&mut self, at: Place, record: &Record) {
+        match record {
+            Record::PrePrepare {
+                view,
+                seqno,
+                time,
+                bundles,
+            } => {
+                let batch = (*time, bundles.clone());
+                let known = self.accepted.entry((at, *view, *seqno));
+                if *known.or_insert_with(|| batch.clone()) != batch {
+                    let what = format!("r{at} accepts two batches {seqno} in view {view}");
+                    self.fail("no-contradiction", what);
+                }
+            }
+            Record::CheckpointVote { seqno, digest } => self.state(at, *seqno, *digest),
+            Record::Stable {
+                seqno,
+                digest,
+                certificate,
+            } => {
+                let voters: BTreeSet<_> = certificate.iter().map(|(voter, _)| voter).collect();
+                if voters.len() < self.quorums.certificate() {
+                    let what = format!("r{at} takes {} votes for {seqno} stable", voters.len());
+                    self.fail("checkpoints", what);
+                }
+                let first = *self.votes.entry(*seqno).or_insert(*digest);
+                if first != *digest {
+                    let what = format!("two stable checkpoints after batch {seqno}");
+                    self.fail("checkpoints", what);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The state of a correct replica that has executed up to and with a batch. Services that lie
+    /// make another state: they are not compared.
+    pub fn state(&mut self, at: Place, seqno: Seqno, digest: Digest) {
+        let first = *self.states.entry(seqno).or_insert(digest);
+        if first != digest {
+            let what = format!("r{at} is in another state after batch {seqno} than others");
+            self.fail("checkpoints", what);
+        }
+    }
+
+    /// A user gets a reply of the service.
+    pub fn replied(&mut self, call: CallId, version: Version, envelope: &[u8], fault: bool) {
+        let Some(reply) = model::read_reply(version, envelope) else {
+            return self.fail(
+                "voted-reply",
+                format!("{call} is answered with no envelope"),
+            );
+        };
+        let what = match self.replies.get(&call) {
+            None => format!("{call} is answered, but nobody correct executed it"),
+            Some(right) if *right != reply => {
+                format!(
+                    "{call} is answered {:?}, right is {:?}",
+                    reply.text, right.text
+                )
+            }
+            Some(_) if reply.fault != fault => {
+                format!("{call} is answered, fault = {fault}, with the contrary")
+            }
+            Some(_) => return,
+        };
+        self.fail("voted-reply", what);
+    }
+
+    /// A user is told that its number was executed with other content.
+    pub fn conflicted(&mut self, call: CallId) {
+        let other = CallId {
+            variant: 1 - call.variant.min(1),
+            ..call
+        };
+        if !self.replies.contains_key(&other) || self.replies.contains_key(&call) {
+            let what = format!("{call} is called a conflict, but {other} was not executed");
+            self.fail("conflict", what);
+        }
+    }
+}

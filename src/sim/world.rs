@@ -1,0 +1,498 @@
+//! The world of one run: the members, what happens to them in which order, and who is told.
+//!
+//! It drives each machine as `endpoint::io` says: one input, then every output, then the deadline.
+//! Time passes only from one event to the next.
+
+mod effects;
+
+use crate::crypto::{Identity, KeyError};
+use crate::endpoint::client::Client;
+use crate::endpoint::config::{ClientConfig, ReplicaConfig};
+use crate::endpoint::io::{CallToken, ClientInput, ReplicaInput};
+use crate::endpoint::replica::Replica;
+use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time};
+
+use super::adversary::Equivocator;
+use super::chance::Chance;
+use super::checkers::Checkers;
+use super::network::{Arrival, Happening, Network, Place, Queue};
+use super::scenario::{CLIENTS, Faulty, Keys, Scenario};
+use super::service::Service;
+use super::trace::{Trace, describe};
+use super::workload::Workload;
+use super::{Counts, Options, Report};
+
+/// Where the runs' wall clocks start: some day in 2026.
+const EPOCH: u64 = 1_790_000_000_000_000;
+/// How long after the network healed every call must be answered.
+const ANSWERED: Micros = Micros::seconds(90);
+/// How long after that all correct replicas must be level, and clients have ended.
+const LEVEL: Micros = Micros::seconds(120);
+/// Ticks of one member without time passing that are one too many.
+const TICKS: u32 = 1_000;
+
+#[derive(Debug)]
+enum Machine {
+    Replica(Box<Replica>),
+    Client(Box<Client>),
+}
+
+#[derive(Debug)]
+struct Member {
+    machine: Machine,
+    up: bool,
+    skew: Micros,
+    deadline: Option<Instant>,
+    /// When it last ticked, and how often without time passing.
+    ticked: (Instant, u32),
+    /// The last batch whose state was compared.
+    seen: Seqno,
+    /// It said that it executes no more.
+    halted: bool,
+    drained: bool,
+}
+
+/// Whose message a machine is handling.
+#[derive(Clone, Copy, Debug, Default)]
+struct Origin {
+    from: Option<Place>,
+    changed: bool,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct World {
+    seed: u64,
+    scenario: Scenario,
+    now: Instant,
+    members: Vec<Member>,
+    services: Vec<Service>,
+    service_chance: Chance,
+    queue: Queue,
+    network: Network,
+    workload: Workload,
+    equivocator: Option<Equivocator>,
+    checkers: Checkers,
+    trace: Trace,
+    counts: Counts,
+    healed: bool,
+    /// When the last call was answered, after the network had healed.
+    answered: Option<Instant>,
+    describing: Option<CallToken>,
+}
+
+impl World {
+    /// Everything as the seed has it, before the first event.
+    ///
+    /// # Errors
+    /// Only if the cryptographic library fails.
+    pub fn new(seed: u64, scenario: Scenario, options: &Options) -> Result<Self, KeyError> {
+        let keys = Keys::make(seed, &scenario)?;
+        let now = Instant(1_000);
+        let mut chance = Chance::new(seed, "world");
+        let n = scenario.quorums.n();
+        let mut members = Vec::new();
+        for place in 0..n + CLIENTS {
+            let skew = scenario.skews[place];
+            let machine = machine(
+                place,
+                &keys,
+                &scenario,
+                options,
+                clock(now, skew),
+                &mut chance,
+            )?;
+            members.push(Member {
+                machine,
+                up: true,
+                skew,
+                deadline: Some(now),
+                ticked: (now, 0),
+                seen: Seqno(0),
+                halted: false,
+                drained: false,
+            });
+        }
+        let service = |id: ReplicaId| {
+            Service::new(scenario.app, scenario.service_delay, scenario.fault_of(id))
+        };
+        let equivocates = scenario.safety_only();
+        let equivocator = equivocates
+            .then(|| Equivocator::new(&keys.group, ReplicaId(0), &keys.identities, &mut chance))
+            .transpose()?;
+        let network = Network::new(
+            scenario.weather,
+            scenario.cuts.clone(),
+            scenario.latency,
+            Chance::new(seed, "network"),
+        );
+        let mut world = Self {
+            seed,
+            now,
+            members,
+            services: scenario.quorums.replicas().map(service).collect(),
+            service_chance: Chance::new(seed, "services"),
+            queue: Queue::default(),
+            network,
+            workload: Workload::new(scenario.app, &scenario.users, Chance::new(seed, "users")),
+            equivocator,
+            checkers: Checkers::new(scenario.quorums, scenario.app),
+            trace: Trace::new(options.keep_trace),
+            counts: Counts::default(),
+            healed: false,
+            answered: None,
+            describing: None,
+            scenario,
+        };
+        world.plan();
+        Ok(world)
+    }
+
+    /// Puts on the calendar what the scenario has.
+    fn plan(&mut self) {
+        self.queue.put(self.scenario.heal, Happening::Heal);
+        for (replica, fault) in &self.scenario.faulty {
+            self.counts.adversary(fault.name());
+            if let Faulty::Crash { at, silent } = *fault {
+                self.queue.put(at, Happening::Crash(replica.index()));
+                if silent {
+                    self.network.silence(replica.index());
+                }
+            }
+        }
+        for user in 0..self.workload.users() {
+            let at = self.now + self.workload.pause(Micros(self.scenario.heal.0 / 4));
+            self.queue.put(at, Happening::Act(user));
+        }
+        let asked = CallToken(u64::MAX);
+        self.describing = Some(asked);
+        let at = self.scenario.heal + Micros::millis(10);
+        self.queue.put(at, Happening::Describe(asked));
+        let line = format!("{:?}", self.scenario);
+        self.trace.say(self.now, format_args!("{line}"));
+    }
+
+    /// Runs until the end, or until a checker fails.
+    pub fn run(&mut self) {
+        while self.checkers.failure().is_none() && self.step() {}
+    }
+
+    /// A checker fails.
+    pub fn fail(&mut self, checker: &'static str, what: String) {
+        self.checkers.fail(checker, what);
+    }
+
+    /// What came of it.
+    #[must_use]
+    pub fn finish(mut self) -> Report {
+        let failure = self.checkers.failure().cloned();
+        if let Some(failure) = &failure {
+            let (checker, what) = (failure.checker, &failure.what);
+            self.trace
+                .say(self.now, format_args!("FAILED {checker}: {what}"));
+        }
+        let events = self.trace.steps();
+        let (trace, text) = self.trace.finish();
+        Report {
+            seed: self.seed,
+            failure,
+            events,
+            calls: self.checkers.calls(),
+            trace,
+            text,
+            counts: self.counts,
+        }
+    }
+
+    /// The next thing that happens; `false` at the end.
+    fn step(&mut self) -> bool {
+        if let Some(end) = self.is_over() {
+            return end;
+        }
+        let timer = self.timer();
+        let event = self.queue.next();
+        let due = match (timer, event) {
+            (Some((at, place)), event) if event.is_none_or(|e| at <= e) => Some((at, Some(place))),
+            (_, Some(at)) => Some((at, None)),
+            _ => None,
+        };
+        let Some((at, place)) = due else {
+            return self.nothing_more();
+        };
+        self.trace.step();
+        self.now = self.now.max(at);
+        match place {
+            Some(place) => self.tick(place),
+            None => {
+                if let Some(what) = self.queue.pop() {
+                    self.happen(what);
+                }
+            }
+        }
+        true
+    }
+
+    fn timer(&self) -> Option<(Instant, Place)> {
+        let members = self.members.iter().enumerate();
+        members
+            .filter(|(_, member)| member.up)
+            .filter_map(|(place, member)| Some((member.deadline?, place)))
+            .min()
+    }
+
+    fn tick(&mut self, place: Place) {
+        let member = &mut self.members[place];
+        let (at, times) = member.ticked;
+        member.ticked = if at == self.now {
+            (at, times + 1)
+        } else {
+            (self.now, 1)
+        };
+        if member.ticked.1 > TICKS {
+            let what = format!("{} ticks without time passing", name(&self.scenario, place));
+            return self.fail("timers", what);
+        }
+        match &self.members[place].machine {
+            Machine::Replica(_) => self.replica(place, ReplicaInput::Tick, Origin::default()),
+            Machine::Client(_) => self.client(place, ClientInput::Tick, Origin::default()),
+        }
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Arrive(arrival) => self.arrive(&arrival),
+            Happening::Answered {
+                exchange,
+                octets,
+                changed,
+            } => {
+                let Some((to, post, from, asked)) = self.network.end(exchange) else {
+                    return;
+                };
+                let what = describe(&octets);
+                self.say(
+                    to,
+                    format_args!("<- {} answers {}: {what}", self.who(from), post.0),
+                );
+                let origin = Origin {
+                    from: Some(from),
+                    changed: changed || asked,
+                };
+                self.respond_to(to, post, octets, origin);
+            }
+            Happening::Broken(exchange) => self.broken(exchange),
+            Happening::Executed(place, ticket, completion) => {
+                let input = ReplicaInput::Executed { ticket, completion };
+                self.replica(place, input, Origin::default());
+            }
+            Happening::Act(user) => self.act(user),
+            Happening::Again(call) => self.send(call),
+            Happening::Describe(token) => {
+                let place = self.scenario.quorums.n() + 2;
+                self.client(place, ClientInput::Describe(token), Origin::default());
+            }
+            Happening::Described(place, request) => {
+                let wsdl =
+                    Ok(b"<definitions xmlns=\"http://schemas.xmlsoap.org/wsdl/\"/>".to_vec());
+                let input = ReplicaInput::Described { request, wsdl };
+                self.replica(place, input, Origin::default());
+            }
+            Happening::Crash(place) => {
+                self.say(place, format_args!("crashes"));
+                self.members[place].up = false;
+                self.network
+                    .crash(self.now, place, &mut self.queue, &mut self.counts);
+            }
+            Happening::Heal => {
+                self.trace.say(self.now, format_args!("the network heals"));
+                self.healed = true;
+                self.network.heal();
+            }
+        }
+    }
+
+    fn arrive(&mut self, arrival: &Arrival) {
+        let (now, to) = (self.now, arrival.to);
+        let up = self.members[to].up;
+        let (queue, counts) = (&mut self.queue, &mut self.counts);
+        let Some(request) = self.network.arrive(now, arrival, up, queue, counts) else {
+            return;
+        };
+        let what = describe(&arrival.octets);
+        let again = if arrival.copy { " again" } else { "" };
+        let from = self.who(arrival.from);
+        self.say(
+            to,
+            format_args!("<- {from} asks {}{again}: {what}", request.0),
+        );
+        let origin = Origin {
+            from: Some(arrival.from),
+            changed: arrival.changed,
+        };
+        let octets = arrival.octets.clone();
+        self.replica(to, ReplicaInput::Request { request, octets }, origin);
+    }
+
+    fn broken(&mut self, exchange: u64) {
+        let Some((place, post, to, _)) = self.network.end(exchange) else {
+            return;
+        };
+        let whom = self.who(to);
+        self.say(place, format_args!("POST {} to {whom} failed", post.0));
+        match &self.members[place].machine {
+            Machine::Replica(_) => {
+                self.replica(place, ReplicaInput::Failed(post), Origin::default());
+            }
+            Machine::Client(_) => self.client(place, ClientInput::Failed(post), Origin::default()),
+        }
+        for (at, request) in self.network.abandoned(exchange) {
+            self.replica(at, ReplicaInput::Gone(request), Origin::default());
+        }
+    }
+
+    // The end.
+
+    /// Whether the run goes on, where that is already decided.
+    fn is_over(&mut self) -> Option<bool> {
+        if !self.healed {
+            return None;
+        }
+        let Some(answered) = self.answered else {
+            if self.workload.done() && self.describing.is_none() {
+                self.answered = Some(self.now);
+                self.shut_down();
+            } else if self.now >= self.scenario.heal + ANSWERED {
+                return Some(self.unanswered());
+            }
+            return None;
+        };
+        let level = self.level();
+        if level.is_ok() {
+            return Some(false);
+        }
+        if self.now >= answered + LEVEL {
+            let what = level.err().unwrap_or_default();
+            if !self.scenario.safety_only() {
+                self.fail("caught-up", what);
+            }
+            return Some(false);
+        }
+        None
+    }
+
+    fn unanswered(&mut self) -> bool {
+        let open: Vec<String> = self.workload.open().map(|call| call.to_string()).collect();
+        // Without a correct primary nothing is promised but safety.
+        if !self.scenario.safety_only() && !self.counts.rare_paths.contains_key("behind") {
+            self.fail("answered", format!("no answer to {}", open.join(", ")));
+        }
+        false
+    }
+
+    fn nothing_more(&mut self) -> bool {
+        if self.answered.is_none() {
+            return self.unanswered();
+        }
+        if let Err(what) = self.level() {
+            self.fail("caught-up", what);
+        }
+        false
+    }
+
+    fn shut_down(&mut self) {
+        let n = self.scenario.quorums.n();
+        self.trace.say(self.now, format_args!("all is answered"));
+        for place in n..n + CLIENTS {
+            self.client(place, ClientInput::Shutdown, Origin::default());
+        }
+    }
+
+    /// Whether all correct replicas stand at the same batch, and every client has ended.
+    fn level(&self) -> Result<(), String> {
+        let mut first: Option<(Place, Seqno)> = None;
+        for (place, member) in self.members.iter().enumerate() {
+            let Machine::Replica(replica) = &member.machine else {
+                if member.drained {
+                    continue;
+                }
+                return Err(format!("{} does not end", self.who(place)));
+            };
+            if !member.up || member.halted || !self.honest(place) {
+                continue;
+            }
+            let mine = replica.last_executed();
+            let (other, theirs) = *first.get_or_insert((place, mine));
+            if mine != theirs {
+                return Err(format!("r{place} stands at {mine}, r{other} at {theirs}"));
+            }
+        }
+        Ok(())
+    }
+
+    // Names.
+
+    fn honest(&self, place: Place) -> bool {
+        let id = u16::try_from(place).map_or(ReplicaId(u16::MAX), ReplicaId);
+        self.scenario.honest(id)
+    }
+
+    fn who(&self, place: Place) -> String {
+        name(&self.scenario, place)
+    }
+
+    fn say(&mut self, place: Place, what: std::fmt::Arguments<'_>) {
+        let who = name(&self.scenario, place);
+        self.trace.say(self.now, format_args!("{who} {what}"));
+    }
+}
+
+fn name(scenario: &Scenario, place: Place) -> String {
+    match place.checked_sub(scenario.quorums.n()) {
+        None => format!("r{place}"),
+        Some(client) => format!("c{client}"),
+    }
+}
+
+fn clock(instant: Instant, skew: Micros) -> Now {
+    let wall = Time(EPOCH + instant.0 + skew.0);
+    Now { instant, wall }
+}
+
+fn machine(
+    place: Place,
+    keys: &Keys,
+    scenario: &Scenario,
+    options: &Options,
+    now: Now,
+    chance: &mut Chance,
+) -> Result<Machine, KeyError> {
+    let (name, secret) = &keys.identities[place];
+    let identity = Identity::generate(name, secret)?;
+    let incarnation = Incarnation(now.wall.0 + place as u64);
+    let rng_seed = chance.octets();
+    if place < scenario.quorums.n() {
+        let config = ReplicaConfig {
+            group: keys.group.clone(),
+            me: ReplicaId(u16::try_from(place).unwrap_or(u16::MAX)),
+            identity,
+            group_secret: keys.group_secret,
+            incarnation,
+            rng_seed,
+            hold: scenario.hold,
+            stopwatch: None,
+            plant: options.plant,
+        };
+        return Ok(Machine::Replica(Box::new(Replica::new(config, now)?)));
+    }
+    let config = ClientConfig {
+        group: keys.group.clone(),
+        identity,
+        incarnation,
+        rng_seed,
+        call_timeout: scenario.call_timeout,
+        pipeline: scenario.pipeline,
+        stopwatch: None,
+        plant: options.plant,
+    };
+    Ok(Machine::Client(Box::new(Client::new(config, now)?)))
+}

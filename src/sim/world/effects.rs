@@ -1,0 +1,336 @@
+//! What machines want done, done to the simulated world; what comes out is shown to the checkers.
+
+use bytes::Bytes;
+
+use crate::endpoint::io::{
+    Answer, CallToken, ClientInput, ClientOutput, Event, Outcome, PostId, ReplicaInput,
+    ReplicaOutput,
+};
+use crate::error::Refused;
+use crate::types::Micros;
+
+use super::super::model::CallId;
+use super::super::network::{Happening, Place};
+use super::super::scenario::Faulty;
+use super::super::trace::describe;
+use super::super::workload::Meaning;
+use super::{Machine, Origin, World, clock};
+
+impl World {
+    /// Hands a replica one input and does what it wants.
+    pub(super) fn replica(&mut self, place: Place, input: ReplicaInput, origin: Origin) {
+        let now = clock(self.now, self.members[place].skew);
+        let member = &mut self.members[place];
+        let Machine::Replica(replica) = &mut member.machine else {
+            return;
+        };
+        if !member.up {
+            return;
+        }
+        replica.handle(now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = replica.poll() {
+            outputs.push(output);
+        }
+        replica.invariants();
+        member.deadline = replica.deadline();
+        // Within a batch a state is not comparable: what its bundles release is freed one by one.
+        let between = !outputs
+            .iter()
+            .any(|output| matches!(output, ReplicaOutput::Execute { .. }));
+        self.look(place, between);
+        for output in outputs {
+            self.replica_wants(place, output, origin);
+        }
+    }
+
+    /// Compares the state of a replica that has executed something.
+    fn look(&mut self, place: Place, between: bool) {
+        let member = &mut self.members[place];
+        let Machine::Replica(replica) = &member.machine else {
+            return;
+        };
+        let executed = replica.last_executed();
+        if executed == member.seen {
+            return;
+        }
+        member.seen = executed;
+        let halted = member.halted;
+        if between && self.truthful(place) && !halted {
+            let digest = match &self.members[place].machine {
+                Machine::Replica(replica) => replica.status().state_digest,
+                Machine::Client(_) => return,
+            };
+            self.checkers.state(place, executed, digest);
+            let seqno = executed;
+            self.say(
+                place,
+                format_args!("executed up to {seqno}, state {digest:?}"),
+            );
+        }
+    }
+
+    /// A correct replica on a correct service.
+    fn truthful(&self, place: Place) -> bool {
+        let fault = self.fault(place);
+        !matches!(
+            fault,
+            Some(Faulty::Lie(_) | Faulty::Equivocate | Faulty::Lose(_))
+        )
+    }
+
+    fn fault(&self, place: Place) -> Option<Faulty> {
+        let replicas = self.scenario.faulty.iter();
+        let mut found = replicas.filter(|(replica, _)| replica.index() == place);
+        found.next().map(|(_, fault)| *fault)
+    }
+
+    fn replica_wants(&mut self, place: Place, output: ReplicaOutput, origin: Origin) {
+        match output {
+            ReplicaOutput::Post { to, post, octets } => {
+                let to = to.index();
+                let octets = self.rewritten(place, to, octets);
+                self.post(place, to, post, octets);
+            }
+            ReplicaOutput::Respond {
+                request,
+                status,
+                octets,
+            } => {
+                let what = describe(&octets);
+                let id = request.0;
+                self.say(place, format_args!("answers {id} with {status}: {what}"));
+                let (queue, counts) = (&mut self.queue, &mut self.counts);
+                self.network
+                    .respond(self.now, request, octets, queue, counts);
+            }
+            ReplicaOutput::Append(position, record) => {
+                self.say(place, format_args!("writes {} {record:?}", position.0));
+                if self.truthful(place) {
+                    self.checkers.writes(place, &record);
+                }
+            }
+            ReplicaOutput::Execute { ticket, invocation } => {
+                let seqno = self.members[place].seen.next();
+                self.say(
+                    place,
+                    format_args!(
+                        "executes a call of batch {seqno}: {}",
+                        describe(&invocation.envelope)
+                    ),
+                );
+                if self.honest(place) {
+                    self.checkers.executes(place, seqno, &invocation);
+                }
+                let service = &mut self.services[place];
+                let (after, completion) = service.execute(&invocation, &mut self.service_chance);
+                let done = Happening::Executed(place, ticket, completion);
+                self.queue.put(self.now + after, done);
+            }
+            ReplicaOutput::Describe(request) => {
+                let at = self.now + Micros(100);
+                self.queue.put(at, Happening::Described(place, request));
+            }
+            ReplicaOutput::Event(event) => self.noted(place, &event, origin),
+        }
+    }
+
+    fn rewritten(&mut self, from: Place, to: Place, octets: Vec<u8>) -> Vec<u8> {
+        let Some(liar) = self.equivocator.as_mut().filter(|l| l.me.index() == from) else {
+            return octets;
+        };
+        match liar.rewrite(to, &octets) {
+            Some(other) => {
+                self.counts.fault("equivocated");
+                other
+            }
+            None => octets,
+        }
+    }
+
+    fn post(&mut self, from: Place, to: Place, post: PostId, octets: Vec<u8>) {
+        let (what, whom) = (describe(&octets), self.who(to));
+        self.say(from, format_args!("-> {whom} POST {}: {what}", post.0));
+        let (queue, counts) = (&mut self.queue, &mut self.counts);
+        self.network
+            .post(self.now, (from, to), (post, octets), queue, counts);
+    }
+
+    /// Hands a client one input and does what it wants.
+    pub(super) fn client(&mut self, place: Place, input: ClientInput, origin: Origin) {
+        let now = clock(self.now, self.members[place].skew);
+        let member = &mut self.members[place];
+        let Machine::Client(client) = &mut member.machine else {
+            return;
+        };
+        client.handle(now, input);
+        let mut outputs = Vec::new();
+        while let Some(output) = client.poll() {
+            outputs.push(output);
+        }
+        member.deadline = client.deadline();
+        for output in outputs {
+            self.client_wants(place, output, origin);
+        }
+    }
+
+    fn client_wants(&mut self, place: Place, output: ClientOutput, origin: Origin) {
+        match output {
+            ClientOutput::Post { to, post, octets } => self.post(place, to.index(), post, octets),
+            ClientOutput::Answer { token, answer } => self.answered(place, token, &answer),
+            ClientOutput::Described { token, wsdl } => {
+                let ok = wsdl.is_ok();
+                self.say(place, format_args!("has the WSDL: {ok}"));
+                if self.describing == Some(token) {
+                    self.describing = None;
+                }
+                if !ok {
+                    self.counts.rare("no_wsdl");
+                }
+            }
+            ClientOutput::Event(event) => self.noted(place, &event, origin),
+            ClientOutput::Drained => {
+                self.say(place, format_args!("has ended"));
+                self.members[place].drained = true;
+            }
+        }
+    }
+
+    /// The response to a POST is there.
+    pub(super) fn respond_to(&mut self, place: Place, post: PostId, octets: Bytes, origin: Origin) {
+        match &self.members[place].machine {
+            Machine::Replica(_) => {
+                self.replica(place, ReplicaInput::Response { post, octets }, origin);
+            }
+            Machine::Client(_) => {
+                self.client(place, ClientInput::Response { post, octets }, origin);
+            }
+        }
+    }
+
+    // Users.
+
+    /// A user makes its next call, and will look again.
+    pub(super) fn act(&mut self, user: usize) {
+        for call in self.workload.act(user) {
+            if call.variant == 1 {
+                self.counts.fault("two_contents");
+            }
+            if let Some((op, version)) = self.workload.op(call) {
+                self.checkers.sends(call, op, version);
+            }
+            self.send(call);
+            if let Some(after) = self.workload.impatience(call) {
+                self.counts.fault("repeated_by_user");
+                self.queue.put(self.now + after, Happening::Again(call));
+            }
+        }
+        if !self.workload.done() {
+            let calls = self.scenario.users.get(user).map_or(1, |plan| plan.calls);
+            let span = Micros(2 * self.scenario.heal.0 / u64::from(calls.max(1)));
+            let at = self.now + self.workload.pause(span);
+            self.queue.put(at, Happening::Act(user));
+        }
+    }
+
+    /// A user sends a call, for the first time or again.
+    pub(super) fn send(&mut self, call: CallId) {
+        let Some(sends) = self.workload.send(call) else {
+            return;
+        };
+        let place = self.scenario.quorums.n() + sends.client;
+        if sends.client == 1 {
+            self.counts.fault("twin_client");
+        }
+        self.say(
+            place,
+            format_args!("is called: {} as {}", sends.id, sends.token.0),
+        );
+        let (token, call) = (sends.token, sends.call);
+        self.client(place, ClientInput::Call { token, call }, Origin::default());
+    }
+
+    fn answered(&mut self, place: Place, token: CallToken, answer: &Answer) {
+        let Some(call) = self.workload.answered(token) else {
+            return self.fail("answered", format!("token {} is answered twice", token.0));
+        };
+        let meaning = self.workload.understand(call, &answer.outcome);
+        let said = match &answer.outcome {
+            Outcome::Reply { .. } => "a reply",
+            Outcome::Refused { reason, .. } | Outcome::Unknown { reason, .. } => reason,
+        };
+        self.say(place, format_args!("answers {call}: {said}: {meaning:?}"));
+        if let Outcome::Reply { fault, envelope } = &answer.outcome
+            && let Some((_, version)) = self.workload.op(call)
+        {
+            self.checkers.replied(call, version, envelope, *fault);
+        }
+        match meaning {
+            Meaning::Settled => {}
+            Meaning::Unknown => self.counts.rare("outcome_unknown"),
+            Meaning::Again(after) => {
+                self.counts.rare("asked_again");
+                self.queue.put(self.now + after, Happening::Again(call));
+            }
+            Meaning::Conflict => {
+                self.counts.rare("conflict");
+                self.checkers.conflicted(call);
+            }
+            Meaning::Refused => self.fail("answered", format!("{call} is refused: {said}")),
+        }
+    }
+
+    // Events.
+
+    fn noted(&mut self, place: Place, event: &Event, origin: Origin) {
+        self.say(place, format_args!("notes {event:?}"));
+        match event {
+            Event::Refused { reason, from, what } => {
+                self.refused(place, *reason, (from, what), origin);
+            }
+            Event::Disagreed { replica } => {
+                self.counts.rare("outvoted");
+                if self.truthful(replica.index()) {
+                    let who = self.who(place);
+                    self.fail("named", format!("{who} calls r{replica} outvoted"));
+                }
+            }
+            Event::NoPrimary { .. } => self.counts.rare("no_primary"),
+            Event::Stable(_) => self.counts.rare("stable_checkpoint"),
+            Event::Diverged { why, .. } => {
+                self.members[place].halted = true;
+                self.counts.rare("diverged");
+                if self.truthful(place) {
+                    let what = format!("r{place}, which has no fault: {why}");
+                    self.fail("diverged", what);
+                }
+            }
+            Event::Stalled(_) => self.counts.rare("stalled"),
+            Event::Resumed(_) => self.counts.rare("resumed"),
+            Event::Behind { .. } => {
+                self.members[place].halted = true;
+                self.counts.rare("behind");
+            }
+            Event::Restarted { replica } => {
+                let what = format!("r{place} thinks that r{replica} has restarted");
+                self.fail("rejected", what);
+            }
+        }
+    }
+
+    fn refused(&mut self, at: Place, reason: Refused, (name, what): (&str, &str), origin: Origin) {
+        match reason {
+            Refused::Ignored(reason) => self.counts.rare(reason.name()),
+            Refused::Rejected(_) if origin.changed => self.counts.rare("change_noticed"),
+            Refused::Rejected(reason) => {
+                let from = origin.from;
+                let correct = from.is_none_or(|from| self.honest(from)) && self.honest(at);
+                if correct {
+                    let (at, from) = (self.who(at), from.map_or("?".to_owned(), |f| self.who(f)));
+                    let what = format!("{at} rejects a {what} of {name} from {from}: {reason}");
+                    self.fail("rejected", what);
+                }
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::error::{Ignored, Refused, Rejected};
-use crate::types::{Digest, ReplicaId, View};
+use crate::types::{Digest, ReplicaId, Seqno, View};
 use crate::wire::reply::{BundleReply, Reason, Replies, Timing};
 
 use super::io::Vote;
@@ -17,6 +17,8 @@ use super::io::Vote;
 #[derive(Debug)]
 struct Cast {
     digest: Digest,
+    /// Where it says that the bundle was ordered; 0 if it answers from its table of calls alone.
+    seqno: Seqno,
 }
 
 /// The votes on one bundle.
@@ -107,10 +109,11 @@ impl Ballot {
             from,
             Cast {
                 digest: reply.digest,
+                seqno: reply.seqno,
             },
         );
         if let Some(won) = self.won {
-            return Ok(if won == reply.digest {
+            return Ok(if won == reply.digest || !self.comparable(reply.seqno) {
                 Counted::Agreed
             } else {
                 Counted::Outvoted
@@ -197,12 +200,22 @@ impl Ballot {
         self.casts.len() >= n
     }
 
+    /// Whether a reply that differs from what won is a lie. Calls that were executed in another
+    /// bundle are answered from the table by whoever has not ordered this one, and by Seqno by who
+    /// has: both are honest.
+    fn comparable(&self, seqno: Seqno) -> bool {
+        let won = self.casts.values().find(|c| Some(c.digest) == self.won);
+        let ordered = |seqno: Seqno| seqno != Seqno(0);
+        ordered(seqno) && won.is_none_or(|cast| ordered(cast.seqno))
+    }
+
     /// Replicas whose replies lost.
     pub fn outvoted(&self) -> impl Iterator<Item = ReplicaId> {
         let won = self.won;
         self.casts
             .iter()
             .filter(move |(_, cast)| won.is_some_and(|won| won != cast.digest))
+            .filter(|(_, cast)| self.comparable(cast.seqno))
             .map(|(replica, _)| *replica)
     }
 
@@ -246,7 +259,6 @@ impl Ballot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Seqno;
 
     const BUNDLE: Digest = Digest([1; 32]);
 
@@ -292,6 +304,22 @@ mod tests {
             count(&mut ballot, 1, 7, false),
             Counted::Decided(_)
         ));
+        assert_eq!(ballot.outvoted().collect::<Vec<_>>(), [ReplicaId(3)]);
+    }
+
+    #[test]
+    fn r11_an_answer_from_the_table_is_no_lie() {
+        let mut ballot = Ballot::new(BUNDLE, 2);
+        count(&mut ballot, 0, 7, true);
+        assert!(matches!(
+            count(&mut ballot, 1, 7, false),
+            Counted::Decided(_)
+        ));
+        let mut table = reply(2, 9, false);
+        table.seqno = Seqno(0);
+        assert_eq!(ballot.count(ReplicaId(2), table), Ok(Counted::Agreed));
+        assert_eq!(ballot.outvoted().count(), 0);
+        assert_eq!(count(&mut ballot, 3, 9, false), Counted::Outvoted);
         assert_eq!(ballot.outvoted().collect::<Vec<_>>(), [ReplicaId(3)]);
     }
 

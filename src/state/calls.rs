@@ -195,6 +195,8 @@ struct Finished {
     digest: Digest,
     seqno: Seqno,
     items: Vec<Done>,
+    /// Of its replies as they were first given.
+    replies: Digest,
 }
 
 #[derive(Debug)]
@@ -335,6 +337,14 @@ impl Calls {
         let group = group.and_then(|client| client.groups.get(&bundle.group_sequence));
         let known = group.and_then(|group| group.finished.get(&bundle.number));
         known.is_some_and(|finished| finished.digest != bundle.digest)
+    }
+
+    /// The digest of a finished bundle's replies as they were first given: it stays what it was
+    /// when its client releases some of them.
+    #[must_use]
+    pub fn replies_digest(&self, bundle: &Bundle<'_>) -> Option<Digest> {
+        let client = self.clients.get(&bundle.client)?;
+        client.finished(bundle).map(|finished| finished.replies)
     }
 
     /// Whether the very bundle is finished: ordered a second time, it does nothing.
@@ -485,6 +495,7 @@ impl Calls {
             digest: bundle.digest,
             seqno,
             items,
+            replies,
         };
         group.finished.insert(bundle.number, finished);
         while group.finished.len() > FINISHED {

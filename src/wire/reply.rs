@@ -82,6 +82,8 @@ pub struct Composed {
     /// The items, canonical inside the elements that carry them.
     items: Vec<u8>,
     prefixes: PrefixList,
+    /// They are no longer what the digest is of.
+    gone: bool,
 }
 
 impl Replies {
@@ -105,6 +107,7 @@ impl Replies {
             seqno: self.seqno,
             items,
             prefixes,
+            gone: false,
         }
     }
 
@@ -258,6 +261,15 @@ fn read_verdict(name: &str) -> Option<Verdict> {
 }
 
 impl Composed {
+    /// The same answer as it was first given, of which only the digest is left if its client has
+    /// released some of the replies: asked again, a correct replica says what it said (R2).
+    #[must_use]
+    pub fn as_first(mut self, digest: Digest) -> Self {
+        self.gone = self.digest != digest;
+        self.digest = digest;
+        self
+    }
+
     /// The soap:Body of the answer, canonical: with the replies in full or with their digest.
     #[must_use]
     pub fn body(&self, replica: ReplicaId, view: View, full: bool, timing: Option<Timing>) -> Part {
@@ -271,6 +283,7 @@ impl Composed {
         );
         let (bundle, seqno) = (base64_of(&self.bundle.0), self.seqno.to_string());
         let attributes = [plain("bundle", &bundle), plain("seqno", &seqno)];
+        let full = full && !self.gone;
         if full {
             out.open(BFT, "Replies", &attributes);
             out.raw(&self.items);

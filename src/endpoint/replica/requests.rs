@@ -673,6 +673,10 @@ impl Replica {
             items,
         }
         .compose();
+        let composed = match calls.replies_digest(&body.seen()) {
+            Some(first) => composed.as_first(first),
+            None => composed,
+        };
         for waiter in self.waiters.remove(&body.digest).unwrap_or_default() {
             self.answer(body, &composed, &waiter);
         }

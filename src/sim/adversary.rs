@@ -92,7 +92,7 @@ impl Equivocator {
             .collect();
         let mut out = Outgoing::to(incoming.addressing.to.as_deref()?);
         out.action = wire::AGREEMENT;
-        out.message_id = incoming.message_id().ok()?.to_owned();
+        out.message_id = incoming.message_id().unwrap_or_default().to_owned();
         let sequence = incoming.sequence().ok()?;
         out.sequence = Some((&sequence.identifier, sequence.number));
         out.acknowledgement = incoming.rm.acknowledgements.first();

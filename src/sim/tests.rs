@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn without_faults_ten_calls_are_answered_right() {
     let options = Options::default();
-    let mut world = World::new(1, Scenario::calm(1), &options).unwrap();
+    let mut world = World::new(1, Scenario::calm(1), options).unwrap();
     world.run();
     let report = world.finish();
     assert_eq!(report.failure, None);
@@ -21,7 +21,7 @@ fn without_faults_ten_calls_are_answered_right() {
 
 #[test]
 fn a_seed_gives_one_trace() {
-    let once = run(5, &Options::default());
-    assert_eq!(once.trace, run(5, &Options::default()).trace);
-    assert_ne!(once.trace, run(6, &Options::default()).trace);
+    let once = run(5, Options::default());
+    assert_eq!(once.trace, run(5, Options::default()).trace);
+    assert_ne!(once.trace, run(6, Options::default()).trace);
 }

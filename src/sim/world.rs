@@ -86,7 +86,7 @@ impl World {
     ///
     /// # Errors
     /// Only if the cryptographic library fails.
-    pub fn new(seed: u64, scenario: Scenario, options: &Options) -> Result<Self, KeyError> {
+    pub fn new(seed: u64, scenario: Scenario, options: Options) -> Result<Self, KeyError> {
         let keys = Keys::make(seed, &scenario)?;
         let now = Instant(1_000);
         let mut chance = Chance::new(seed, "world");
@@ -462,7 +462,7 @@ fn machine(
     place: Place,
     keys: &Keys,
     scenario: &Scenario,
-    options: &Options,
+    options: Options,
     now: Now,
     chance: &mut Chance,
 ) -> Result<Machine, KeyError> {

@@ -115,7 +115,7 @@ fn one(seed: u64, options: &Sim) -> Result<Summary, RunError> {
         plant: options.plant,
         keep_trace: options.trace.is_some(),
     };
-    let report = sim::run(seed, &wanted);
+    let report = sim::run(seed, wanted);
     if let (Some(path), Some(text)) = (&options.trace, &report.text) {
         std::fs::write(path, text).map_err(|why| {
             RunError::System(std::io::Error::other(format!("{}: {why}", path.display())))
@@ -147,8 +147,8 @@ fn many(options: &Sim) -> Summary {
         if seed >= end {
             return;
         }
-        let report = sim::run(seed, &wanted);
-        let twice = seed.is_multiple_of(TWICE) && sim::run(seed, &wanted).trace != report.trace;
+        let report = sim::run(seed, wanted);
+        let twice = seed.is_multiple_of(TWICE) && sim::run(seed, wanted).trace != report.trace;
         bar.inc(1);
         // A planted bug that is caught proves its point.
         if report.failure.is_some() && wanted.plant.is_some() {

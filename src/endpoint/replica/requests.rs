@@ -654,6 +654,7 @@ impl Replica {
             return;
         }
         let calls = self.invoker.calls();
+        let first = calls.replies_digest(&body.seen());
         let (seqno, items) = match calls.finished(&body.seen()) {
             Some(finished) => finished,
             // Not ordered itself: there is no Seqno to name.
@@ -673,7 +674,7 @@ impl Replica {
             items,
         }
         .compose();
-        let composed = match calls.replies_digest(&body.seen()) {
+        let composed = match first {
             Some(first) => composed.as_first(first),
             None => composed,
         };

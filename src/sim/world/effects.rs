@@ -35,9 +35,13 @@ impl World {
         replica.invariants();
         member.deadline = replica.deadline();
         // Within a batch a state is not comparable: what its bundles release is freed one by one.
-        let between = !outputs
-            .iter()
-            .any(|output| matches!(output, ReplicaOutput::Execute { .. }));
+        // What is behind counts as executed without being so.
+        let between = !outputs.iter().any(|output| {
+            matches!(
+                output,
+                ReplicaOutput::Execute { .. } | ReplicaOutput::Event(Event::Behind { .. })
+            )
+        });
         self.look(place, between);
         for output in outputs {
             self.replica_wants(place, output, origin);
@@ -322,6 +326,9 @@ impl World {
         match reason {
             Refused::Ignored(reason) => self.counts.rare(reason.name()),
             Refused::Rejected(_) if origin.changed => self.counts.rare("change_noticed"),
+            // A user's doing, told by the verdict on a call: two contents under one number, or a
+            // number whose forerunners went through the twin. `conflicted` looks after the first.
+            Refused::Rejected(_) if what == "call" => self.counts.rare("call_not_executed"),
             Refused::Rejected(reason) => {
                 let from = origin.from;
                 let correct = from.is_none_or(|from| self.honest(from)) && self.honest(at);

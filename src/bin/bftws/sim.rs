@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bft_ws::crypto::Sha256;
 use bft_ws::endpoint::config::Plant;
@@ -166,9 +166,7 @@ fn many(options: &Sim) -> Summary {
         });
     });
     bar.finish_and_clear();
-    summary
-        .into_inner()
-        .unwrap_or_else(|broken| broken.into_inner())
+    summary.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Summary {

@@ -272,7 +272,9 @@ fn figures(
         "compare": null,
     });
     if plan.what == What::Latency {
-        figures["latency_ms"] = done.samples.medians().json();
+        let table = done.samples.medians();
+        figures["latency_ms"] = table.json();
+        figures["unattributed_per_call_ms"] = json!(table.rest);
         figures["latency_calls"] = json!(done.samples.len());
         figures["paper_ms"] = super::latency::paper_json();
     }

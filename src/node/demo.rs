@@ -82,6 +82,7 @@ impl Seen {
             "named": self.named,
             "latency_ms": self.latency.0.json(),
             "latency_calls": self.latency.1,
+            "unattributed_per_call_ms": self.latency.0.rest,
             "paper_ms": paper_json(),
         })
     }

@@ -29,6 +29,8 @@ pub const PAPER_TOTAL: f64 = 748.4;
 pub struct Samples {
     rows: [Vec<u64>; PAPER.len()],
     totals: Vec<u64>,
+    /// What the rows of each call leave of its total.
+    rests: Vec<u64>,
 }
 
 impl Samples {
@@ -38,6 +40,7 @@ impl Samples {
             column.push(span);
         }
         self.totals.push(total);
+        self.rests.push(total.saturating_sub(rows.sum()));
     }
 
     /// How many.
@@ -60,6 +63,7 @@ impl Samples {
         Table {
             rows,
             unattributed: total - rows.iter().sum::<f64>(),
+            rest: median(&self.rests),
             total,
         }
     }
@@ -83,6 +87,8 @@ pub struct Table {
     pub rows: [f64; PAPER.len()],
     /// The total less all rows; may be below zero, for medians do not add up.
     pub unattributed: f64,
+    /// The median of what the rows of a single call leave of its total.
+    pub rest: f64,
     /// The caller's own measurement.
     pub total: f64,
 }
@@ -116,6 +122,10 @@ impl Table {
             "total, measured by the caller",
             self.total,
             &format!("{PAPER_TOTAL:.1}"),
+        ));
+        lines.push(format!(
+            "(medians need not add up: the rows of a single call leave {:.3} of its total)",
+            self.rest
         ));
         lines
     }
@@ -170,6 +180,7 @@ mod tests {
         }
         let table = samples.medians();
         assert_eq!((table.total, table.unattributed), (5.0, 2.0));
+        assert_eq!(table.rest, 2.0);
         assert_eq!(table.json()["application"], 3.0);
         assert_eq!(table.json().as_object().unwrap().len(), 13);
         assert_eq!(paper_json()["total"], 748.4);

@@ -5,6 +5,7 @@
 //! (execution) and `peer_sender` (sequences to the others). Drive it as `endpoint::io` says. What
 //! comes from the wire can make it count, answer with a fault or close, and nothing worse.
 
+mod bundles;
 mod execution;
 mod requests;
 

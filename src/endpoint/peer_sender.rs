@@ -5,7 +5,7 @@
 //! that is at its bound, or that its peer does not know, is replaced, and agreement asks again for
 //! what was on it. A signed element's signature travels in the same envelope as the element.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::error::{Ignored, Refused, Rejected};
@@ -311,14 +311,7 @@ impl Peer {
     fn drain(&mut self) -> Message {
         let mut taken: Vec<Element> = Vec::new();
         let (mut bytes, mut signed) = (0, 0);
-        let mut known: BTreeSet<Rc<[u8]>> = BTreeSet::new();
         while let Some(element) = self.queue.front() {
-            // What agreement said again while the queue waited goes once: a signed element's id
-            // must not stand twice in an envelope.
-            if !known.insert(element.octets.clone()) {
-                self.queue.pop_front();
-                continue;
-            }
             bytes += element.octets.len();
             signed += usize::from(element.signature.is_some());
             let full = taken.len() == limits::AGREEMENT_ELEMENTS

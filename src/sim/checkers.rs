@@ -300,3 +300,142 @@ impl Checkers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::ReplicaId;
+
+    const VERSION: Version = Version::V11;
+
+    fn call(number: u32, variant: u8) -> CallId {
+        CallId {
+            user: 0,
+            number,
+            variant,
+        }
+    }
+
+    fn op(name: &str) -> Op {
+        Op {
+            name: name.to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    fn invocation(call: CallId, name: &str, seed: u8) -> Invocation {
+        Invocation {
+            version: VERSION,
+            action: String::new(),
+            envelope: op(name)
+                .envelope(App::Counter, VERSION, call, true)
+                .into_bytes(),
+            env: Env {
+                time: Time(1),
+                seed: Digest([seed; 32]),
+            },
+        }
+    }
+
+    /// Three calls that a user sent, the first of them with two contents.
+    fn checkers() -> Checkers {
+        let quorums = Quorums::of(4).unwrap();
+        let mut checkers = Checkers::new(quorums, App::Counter);
+        checkers.sends(call(1, 0), &op("increment"), VERSION);
+        checkers.sends(call(1, 1), &op("get"), VERSION);
+        checkers.sends(call(2, 0), &op("increment"), VERSION);
+        checkers
+    }
+
+    fn failed(checkers: &Checkers) -> Option<&'static str> {
+        checkers.failure().map(|failure| failure.checker)
+    }
+
+    #[test]
+    fn equal_orders_pass_and_the_reply_must_be_the_models() {
+        let mut checkers = checkers();
+        for at in 0..3 {
+            checkers.executes(at, Seqno(1), &invocation(call(1, 0), "increment", 1));
+            checkers.executes(at, Seqno(2), &invocation(call(2, 0), "increment", 2));
+        }
+        checkers.conflicted(call(1, 1));
+        let reply = |n| {
+            format!(
+                "<E:Envelope xmlns:E=\"{}\"><E:Body><r><v>{n}</v></r></E:Body></E:Envelope>",
+                VERSION.ns().uri
+            )
+        };
+        checkers.replied(call(2, 0), VERSION, reply(2).as_bytes(), false);
+        assert_eq!(failed(&checkers), None);
+        checkers.replied(call(2, 0), VERSION, reply(3).as_bytes(), false);
+        assert_eq!(failed(&checkers), Some("voted-reply"));
+    }
+
+    #[test]
+    fn another_batch_under_a_number_fails() {
+        let mut checkers = checkers();
+        checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1));
+        checkers.executes(1, Seqno(1), &invocation(call(1, 0), "increment", 2));
+        assert_eq!(failed(&checkers), Some("agreement"));
+    }
+
+    #[test]
+    fn another_order_fails() {
+        let mut checkers = checkers();
+        checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1));
+        checkers.executes(1, Seqno(1), &invocation(call(2, 0), "increment", 1));
+        assert_eq!(failed(&checkers), Some("same-prefix"));
+    }
+
+    #[test]
+    fn a_number_that_executes_twice_fails_with_either_content() {
+        for (variant, name) in [(0, "increment"), (1, "get")] {
+            let mut checkers = checkers();
+            checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1));
+            checkers.executes(0, Seqno(2), &invocation(call(1, variant), name, 2));
+            assert_eq!(failed(&checkers), Some("exactly-once"));
+        }
+    }
+
+    #[test]
+    fn what_nobody_sent_fails() {
+        for (number, name) in [(1, "get"), (7, "increment")] {
+            let mut checkers = checkers();
+            checkers.executes(0, Seqno(1), &invocation(call(number, 0), name, 1));
+            assert_eq!(failed(&checkers), Some("only-signed"));
+        }
+    }
+
+    #[test]
+    fn two_pre_prepares_or_states_or_too_small_certificates_fail() {
+        let pre_prepare = |time| Record::PrePrepare {
+            view: View(0),
+            seqno: Seqno(1),
+            time: Time(time),
+            bundles: Vec::new(),
+        };
+        let mut told = checkers();
+        told.writes(1, &pre_prepare(1));
+        told.writes(2, &pre_prepare(2));
+        assert_eq!(failed(&told), None, "of different replicas");
+        told.writes(1, &pre_prepare(2));
+        assert_eq!(failed(&told), Some("no-contradiction"));
+
+        let mut stood = checkers();
+        stood.state(0, Seqno(4), Digest([1; 32]));
+        stood.state(1, Seqno(4), Digest([2; 32]));
+        assert_eq!(failed(&stood), Some("checkpoints"));
+
+        let mut stable = checkers();
+        let vote = |replica| (ReplicaId(replica), Vec::new());
+        stable.writes(
+            0,
+            &Record::Stable {
+                seqno: Seqno(4),
+                digest: Digest::default(),
+                certificate: vec![vote(0), vote(1), vote(1)],
+            },
+        );
+        assert_eq!(failed(&stable), Some("checkpoints"));
+    }
+}

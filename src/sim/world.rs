@@ -26,6 +26,9 @@ use super::{Counts, Options, Report};
 const EPOCH: u64 = 1_790_000_000_000_000;
 /// How long after the network healed every call must be answered.
 const ANSWERED: Micros = Micros::seconds(90);
+/// How long a run goes on that promises no answers: its primary is not correct, or a replica that
+/// is needed is too far behind.
+const UNPROMISED: Micros = Micros::seconds(8);
 /// How long after that all correct replicas must be level, and clients have ended.
 const LEVEL: Micros = Micros::seconds(120);
 /// Ticks of one member without time passing that are one too many.
@@ -361,7 +364,7 @@ impl World {
             if self.workload.done() && self.describing.is_none() {
                 self.answered = Some(self.now);
                 self.shut_down();
-            } else if self.now >= self.scenario.heal + ANSWERED {
+            } else if self.now >= self.scenario.heal + self.patience(ANSWERED) {
                 return Some(self.unanswered());
             }
             return None;
@@ -370,9 +373,9 @@ impl World {
         if level.is_ok() {
             return Some(false);
         }
-        if self.now >= answered + LEVEL {
+        if self.now >= answered + self.patience(LEVEL) {
             let what = level.err().unwrap_or_default();
-            if !self.scenario.safety_only() {
+            if self.promises() {
                 self.fail("caught-up", what);
             }
             return Some(false);
@@ -380,10 +383,23 @@ impl World {
         None
     }
 
+    /// Whether every call must be answered: without a correct primary, or with a replica that only
+    /// a transfer of state could help, nothing is promised but safety.
+    fn promises(&self) -> bool {
+        !self.scenario.safety_only() && !self.counts.rare_paths.contains_key("behind")
+    }
+
+    fn patience(&self, promised: Micros) -> Micros {
+        if self.promises() {
+            promised
+        } else {
+            UNPROMISED
+        }
+    }
+
     fn unanswered(&mut self) -> bool {
         let open: Vec<String> = self.workload.open().map(|call| call.to_string()).collect();
-        // Without a correct primary nothing is promised but safety.
-        if !self.scenario.safety_only() && !self.counts.rare_paths.contains_key("behind") {
+        if self.promises() {
             self.fail("answered", format!("no answer to {}", open.join(", ")));
         }
         false
@@ -393,7 +409,9 @@ impl World {
         if self.answered.is_none() {
             return self.unanswered();
         }
-        if let Err(what) = self.level() {
+        if let Err(what) = self.level()
+            && self.promises()
+        {
             self.fail("caught-up", what);
         }
         false

@@ -259,6 +259,19 @@ fn r11_to_r13_replies_come_back_under_the_digest_that_was_voted() {
 }
 
 #[test]
+fn r2_of_replies_that_are_released_only_the_first_digest_is_said_again() {
+    let said = replies(vec![Done::Ended(SEQUENCE)]).compose();
+    let same = said.clone().as_first(said.digest);
+    let gone = said.as_first(D);
+    for (composed, full) in [(same, true), (gone, false)] {
+        let part = composed.body(ReplicaId(2), View(0), true, None);
+        let read = proven(&part, BundleReply::read).unwrap();
+        assert_eq!(read.digest, composed.digest);
+        assert_eq!(read.replies.is_some(), full);
+    }
+}
+
+#[test]
 fn r23_replies_that_are_not_as_the_schema_wants_them_are_refused() {
     let said = replies(vec![
         Done::Began(SEQUENCE, Generation(1), CallNumber(0)),

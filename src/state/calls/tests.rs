@@ -260,6 +260,33 @@ fn r2_a_repeated_bundle_is_answered_from_store() {
 }
 
 #[test]
+fn r2_the_digest_of_the_first_replies_outlives_their_release() {
+    let mut run = Run::begun();
+    let items = [call(1)];
+    let done = run.bundle(&[], &items).unwrap();
+    let number = run.number;
+    let digest = crypto::sha256(format!("{number}{items:?}").as_bytes());
+    let bundle = Bundle {
+        client: CLIENT,
+        group_sequence: GROUP,
+        number,
+        digest,
+        released: &[],
+        items: &items,
+    };
+    let first = run.calls.replies_digest(&bundle);
+    assert!(first.is_some());
+    let mark = Released {
+        sequence: SEQUENCE,
+        up_to: CallNumber(1),
+    };
+    run.bundle(&[mark], &[call(2)]).unwrap();
+    let (_, again) = run.calls.finished(&bundle).unwrap();
+    assert_ne!(again, done);
+    assert_eq!(run.calls.replies_digest(&bundle), first);
+}
+
+#[test]
 fn the_digest_covers_replies_and_their_order() {
     let (mut a, mut b) = (Run::begun(), Run::begun());
     assert_eq!(a.calls.digest(), b.calls.digest());

@@ -10,6 +10,8 @@ use crate::types::Micros;
 pub const ENVELOPE_BYTES: usize = 16 << 20;
 /// Octets of one user's request or one service's reply.
 pub const CALL_BYTES: usize = 4 << 20;
+/// Octets that the envelope for the service adds around a user's content, at most.
+pub const ENVELOPE_AROUND: usize = 1 << 10;
 /// Octets of the HTTP head of a request or response.
 pub const HTTP_HEAD_BYTES: usize = 64 << 10;
 

@@ -68,14 +68,22 @@ struct Group {
     gateway: Process,
 }
 
+/// A base port, from `first` on, from which all ports of a group of four are free.
+fn free_base(first: u16) -> u16 {
+    let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let all = |base: &u16| (0..5).all(|i| free(base + i) && free(base + 100 + i));
+    let mut bases = (first..first + 100).step_by(5);
+    bases.find(all).expect("some ports are free")
+}
+
 impl Group {
-    fn start(kind: &str, base_port: u16) -> Self {
+    fn start(kind: &str, first_port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let services: Vec<_> = (0..4)
             .map(|_| Process::start(&["service", kind, "--port", "0"]))
             .collect();
         let out = folder.path().join("group");
-        let port = base_port.to_string();
+        let port = free_base(first_port).to_string();
         let mut arguments = vec!["init", "--replicas", "4", "--base-port", &port, "--out"];
         arguments.push(out.to_str().unwrap());
         for service in &services {

@@ -152,8 +152,9 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
         let why = format!("the envelope declares more than {PREFIXES} prefixes");
         return Err(Unfit::new(Rejected::TooLarge, Code::Sender, why));
     }
-    // Declarations that were copied down count too.
-    if content.bytes() > limits::CALL_BYTES {
+    // Declarations that were copied down count too, and escapes, and the envelope that the service
+    // will get around it all: a service that refuses it half-way would stop its replica (R21).
+    if content.bytes() + limits::ENVELOPE_AROUND > limits::CALL_BYTES {
         let why = format!(
             "the content is over the bound of {} octets",
             limits::CALL_BYTES

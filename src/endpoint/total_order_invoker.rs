@@ -362,3 +362,43 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
     let reply = Stored::new(fault, header, payload);
     (reply.len() <= limits::CALL_BYTES).then_some(reply)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::out_handler::freeze;
+    use crate::soap::namespaces::SOAP11;
+    use crate::types::{CallNumber, Time};
+
+    /// The largest call that is taken: its text is all escapes, which grow on the way.
+    #[test]
+    fn r21_the_envelope_for_the_service_is_never_over_a_calls_bound() {
+        let (ns, mut taken) = (SOAP11.uri, 0);
+        for letters in (limits::CALL_BYTES / 4 - 600)..(limits::CALL_BYTES / 4) {
+            if letters % 25 != 0 {
+                continue;
+            }
+            let text = ">".repeat(letters);
+            let user =
+                format!("<e:Envelope xmlns:e='{ns}'><e:Body><a>{text}</a></e:Body></e:Envelope>");
+            let Ok(content) = freeze(user.as_bytes(), Version::V11) else {
+                continue;
+            };
+            let call = Call {
+                sequence: uuid::Uuid::nil(),
+                number: CallNumber(1),
+                version: Version::V11,
+                action: String::new(),
+                header: content.header.octets,
+                payload: content.payload.octets,
+            };
+            let env = Env {
+                time: Time(0),
+                seed: Digest::default(),
+            };
+            assert!(invocation(&call, env).envelope.len() <= limits::CALL_BYTES);
+            taken += 1;
+        }
+        assert!(taken > 0, "some of them must be taken");
+    }
+}

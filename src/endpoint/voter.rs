@@ -169,12 +169,6 @@ impl Ballot {
         self.bundle
     }
 
-    /// Whether any replica said anything.
-    #[must_use]
-    pub fn heard(&self) -> bool {
-        !self.casts.is_empty() || !self.waiting.is_empty()
-    }
-
     /// Whether it is decided.
     #[must_use]
     pub fn decided(&self) -> bool {

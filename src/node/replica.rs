@@ -360,6 +360,19 @@ impl<M: ReplicaMachine> Shown for Page<M> {
     }
 }
 
+/// A service that its replica starts must not be there yet: one that answers already outlived the
+/// replica that started it, and has another state than a fresh one.
+async fn nobody_serves(world: &ReplicaWorld, url: &str) -> Result<(), RunError> {
+    let there = tokio::net::TcpStream::connect(world.service.authority()).await;
+    match there {
+        Err(_) => Ok(()),
+        Ok(_) => Err(RunError::Unsound(format!(
+            "something serves {url} already, which this replica is to start itself\n  \
+             remedy: end it (a service outlives a replica that was killed), then start again"
+        ))),
+    }
+}
+
 /// Runs a replica until a signal ends it.
 ///
 /// # Errors
@@ -372,12 +385,13 @@ pub async fn run<M: ReplicaMachine>(
     let stop = stop_on_signal()?;
     let (listener, page) = (listen(config.listen).await?, listen(config.admin).await?);
     let world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
-    let _child = config
-        .service
-        .command
-        .as_deref()
-        .map(Child::start)
-        .transpose()?;
+    let _child = match config.service.command.as_deref() {
+        Some(command) => {
+            nobody_serves(&world, &config.service.url).await?;
+            Some(Child::start(command)?)
+        }
+        None => None,
+    };
     let (id, url) = (json!(config.id.0), format!("http://{}/", config.listen));
     let admin = format!("http://{}", config.admin);
     let driver = Driver::start(machine(config)?, world);

@@ -87,6 +87,12 @@ impl ServiceClient {
         })
     }
 
+    /// `host:port` of the service.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.pool.authority()
+    }
+
     /// Whether the service was there when it was last asked for.
     #[must_use]
     pub fn up(&self) -> bool {

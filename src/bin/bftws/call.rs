@@ -49,7 +49,7 @@ pub struct Call {
     #[arg(long, value_name = "UUID", requires = "number")]
     sequence: Option<Uuid>,
     /// Number in that sequence, from 1
-    #[arg(long, value_name = "M", requires = "sequence")]
+    #[arg(long, value_name = "M", requires = "sequence", value_parser = clap::value_parser!(u64).range(1..))]
     number: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
@@ -77,7 +77,16 @@ pub fn call(options: &Call) -> Result<Exit, RunError> {
         };
         let answer = node.call(call).await;
         let taken = clock::instant() - begun;
-        node.drain(FAREWELL).await;
+        // What was not sent must not be sent after we said so.
+        if !matches!(
+            &answer,
+            Some(Answer {
+                outcome: Outcome::Unknown { reached: false, .. },
+                ..
+            })
+        ) {
+            node.drain(FAREWELL).await;
+        }
         match answer {
             Some(answer) => Ok(print(&answer, taken.0, options.json)),
             None => Err(RunError::Unsound(

@@ -6,66 +6,9 @@
 //! This file decides nothing about when to sync and knows no file; the log here is the memory mode,
 //! in which nothing is retained and the token is given at once.
 
-use crate::types::{Digest, Incarnation, ReplicaId, Seqno, Time, View};
+mod record;
 
-/// What a crash must not make a replica forget. Only what somebody writes today has a variant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
-    /// A life of this replica began.
-    Incarnation(Incarnation),
-    /// A batch was proposed (primary) or accepted (backup) under a number: no other will be.
-    PrePrepare {
-        /// In which view.
-        view: View,
-        /// Under which number.
-        seqno: Seqno,
-        /// The batch's proposed time.
-        time: Time,
-        /// The batch's bundles in order.
-        bundles: Vec<Digest>,
-    },
-    /// A batch is prepared: a commit for it may leave.
-    Prepared {
-        /// In which view.
-        view: View,
-        /// Under which number.
-        seqno: Seqno,
-        /// The batch's digest.
-        digest: Digest,
-    },
-    /// Own vote on a checkpoint.
-    CheckpointVote {
-        /// After which batch.
-        seqno: Seqno,
-        /// Of the state.
-        digest: Digest,
-    },
-    /// A checkpoint became stable.
-    Stable {
-        /// After which batch.
-        seqno: Seqno,
-        /// Of the state.
-        digest: Digest,
-        /// Who voted for it, each with the signature of the vote.
-        certificate: Vec<(ReplicaId, Vec<u8>)>,
-    },
-    /// The first octet of a call is about to leave for a service whose state cannot be restored.
-    Executing {
-        /// The call's batch.
-        seqno: Seqno,
-        /// The call's place in the batch, from 0.
-        index: u32,
-    },
-    /// The service answered that call.
-    Replied {
-        /// The call's batch.
-        seqno: Seqno,
-        /// The call's place in the batch, from 0.
-        index: u32,
-        /// Of the reply as it is voted.
-        digest: Digest,
-    },
-}
+pub use record::{Placed, Record, ViewChange};
 
 /// A place in a replica's log: how many records stand up to and with it. The empty log is at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -159,6 +102,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Incarnation;
 
     #[test]
     fn r17_a_held_value_waits_for_the_token_that_covers_it() {

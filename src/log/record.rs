@@ -1,0 +1,128 @@
+//! What a crash must not make a replica forget (R17), as values. Nothing is decided here: who
+//! writes a record, and what must wait for it, is said where it is written.
+
+use crate::types::{Digest, Incarnation, ReplicaId, Seqno, Time, View};
+
+/// One entry of a replica's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The first record of every log on disk, written when the group was made (R18): whose log it
+    /// is.
+    Genesis {
+        /// The group's id.
+        group: Digest,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// A life of this replica began.
+    Incarnation(Incarnation),
+    /// A bundle as its client signed it, before the first pre-prepare that names it.
+    Body {
+        /// The client's signature.
+        signature: Vec<u8>,
+        /// The canonical Body that it covers; its SHA-256 is the bundle's digest.
+        octets: Vec<u8>,
+    },
+    /// A batch was proposed (primary) or accepted (backup) under a number: no other will be.
+    PrePrepare {
+        /// In which view.
+        view: View,
+        /// Under which number.
+        seqno: Seqno,
+        /// The batch's proposed time.
+        time: Time,
+        /// The batch's bundles in order.
+        bundles: Vec<Digest>,
+    },
+    /// A batch is prepared: a commit for it may leave.
+    Prepared {
+        /// In which view.
+        view: View,
+        /// Under which number.
+        seqno: Seqno,
+        /// The batch's digest.
+        digest: Digest,
+    },
+    /// Own view-change: this replica has left all lower views.
+    ViewChange(ViewChange),
+    /// A view was entered.
+    NewView {
+        /// Which.
+        view: View,
+        /// The checkpoint that it starts from.
+        base: Seqno,
+        /// What it proposes above that, rising by Seqno.
+        batches: Vec<Placed>,
+    },
+    /// A batch was delivered here, in order. Nothing waits for it.
+    Decided {
+        /// Its place.
+        seqno: Seqno,
+        /// The view in which it was decided here.
+        view: View,
+        /// Its time as proposed, before it was made to rise (R16).
+        time: Time,
+        /// Its bundles in order.
+        bundles: Vec<Digest>,
+    },
+    /// Own vote on a checkpoint.
+    CheckpointVote {
+        /// After which batch.
+        seqno: Seqno,
+        /// Of the state.
+        digest: Digest,
+    },
+    /// A checkpoint became stable.
+    Stable {
+        /// After which batch.
+        seqno: Seqno,
+        /// Of the state.
+        digest: Digest,
+        /// Who voted for it, each with the signature of the vote.
+        certificate: Vec<(ReplicaId, Vec<u8>)>,
+    },
+    /// The first octet of a call is about to leave for a service whose state cannot be restored.
+    Executing {
+        /// The call's batch.
+        seqno: Seqno,
+        /// The call's place in the batch, from 0.
+        index: u32,
+    },
+    /// The service answered that call: enough to go on without asking it again.
+    Replied {
+        /// The call's batch.
+        seqno: Seqno,
+        /// The call's place in the batch, from 0.
+        index: u32,
+        /// HTTP status.
+        status: u16,
+        /// The envelope as the service gave it.
+        octets: Vec<u8>,
+    },
+}
+
+/// A batch in its place, with the view in which it was last prepared or pre-prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its number.
+    pub seqno: Seqno,
+    /// In which view.
+    pub view: View,
+    /// Its proposed time.
+    pub time: Time,
+    /// Its bundles in order.
+    pub bundles: Vec<Digest>,
+}
+
+/// Content of an own view-change (TOCS 2002 §4.5.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewChange {
+    /// The view that it asks for.
+    pub view: View,
+    /// h: the last stable checkpoint and the digest of its state.
+    pub stable: (Seqno, Digest),
+    /// P: what is prepared, rising by Seqno.
+    pub prepared: Vec<Placed>,
+    /// Q: what was pre-prepared, rising by Seqno; for each the latest view of every digest.
+    pub pre_prepared: Vec<(Seqno, Vec<(View, Digest)>)>,
+}

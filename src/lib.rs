@@ -29,6 +29,7 @@
 pub mod crypto;
 pub mod error;
 pub mod limits;
+pub mod plant;
 pub mod types;
 
 // Floor 1: what is on the wire, and what is on disk.

@@ -13,7 +13,7 @@ use source::{Source, files};
 
 /// From the ground up. On the ground, modules may know each other: they are only words.
 const FLOORS: &[&[&str]] = &[
-    &["types", "limits", "error", "crypto"],
+    &["types", "limits", "error", "crypto", "plant"],
     &["soap", "log"],
     &["rm", "pbft", "state"],
     &["wire"],

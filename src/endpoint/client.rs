@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use crate::crypto::{KeyError, Principal};
 use crate::error::{Ignored, Refused, Rejected};
+use crate::plant::Plant;
 use crate::rm::content::Content;
 use crate::rm::source::Ending;
 use crate::rm::version::Operation;
@@ -22,7 +23,7 @@ use crate::wire;
 use crate::wire::leg::Leg;
 use crate::wire::reply::{BundleReply, Reason, Waiting};
 
-use super::config::{ClientConfig, Plant};
+use super::config::ClientConfig;
 use super::ids::Ids;
 use super::in_handler::{self, Incoming};
 use super::io::{CallToken, ClientInput, ClientOutput, Event, PostId};

@@ -3,6 +3,7 @@
 
 use crate::crypto::{Certificate, Identity};
 use crate::limits;
+use crate::plant::Plant;
 use crate::types::{Digest, Incarnation, Micros, Quorums, ReplicaId};
 
 /// The group: every member has the same.
@@ -121,24 +122,4 @@ pub struct ClientConfig {
     pub stopwatch: Option<Stopwatch>,
     /// A bug planted for the simulator's test of its own checkers.
     pub plant: Option<Plant>,
-}
-
-/// Bugs that the simulator plants to prove that its checkers would find them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// The voter takes f equal replies.
-    ReplyVoteAtF,
-    /// Agreement takes 2f for a quorum of 2f + 1.
-    QuorumOffByOne,
-    /// Execution does not look whether a call was executed.
-    NoDuplicateCheck,
-}
-
-impl Plant {
-    /// Every one, with its name on the command line.
-    pub const ALL: [(Self, &'static str); 3] = [
-        (Self::ReplyVoteAtF, "reply-vote-at-f"),
-        (Self::QuorumOffByOne, "quorum-off-by-one"),
-        (Self::NoDuplicateCheck, "no-duplicate-check"),
-    ];
 }

@@ -23,7 +23,7 @@ use crate::types::{ClientId, Digest, Instant, Now, ReplicaId, Seqno, View};
 use crate::wire::leg::Leg;
 use crate::wire::reply::Timing;
 
-use super::config::{Plant, ReplicaConfig};
+use super::config::ReplicaConfig;
 use super::global_in_handler::GlobalInHandler;
 use super::ids::Ids;
 use super::in_handler;
@@ -129,9 +129,7 @@ impl Replica {
         let agreement =
             TotalOrderManager::config(&config.group.agreement, quorums, config.me, config.plant);
         let mut calls = Calls::new();
-        if config.plant == Some(Plant::NoDuplicateCheck) {
-            calls.plant_no_duplicate_check();
-        }
+        calls.plant(config.plant);
         Ok(Self {
             keys,
             inbound: GlobalInHandler::default(),

@@ -12,11 +12,12 @@ use crate::crypto::{Authentic, Identity, KeyError};
 use crate::error::Refused;
 use crate::log::{Held, Log, Position, Record, Synced};
 use crate::pbft::{self, Agreement, BundleHead, Delivery, Message, Output, SignedCheckpoint, To};
+use crate::plant::Plant;
 use crate::soap::security::{self, DetachedSignature};
 use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, View};
 use crate::wire::agreement::{self, Item};
 
-use super::config::{AgreementConfig, Plant};
+use super::config::AgreementConfig;
 use super::io::Event;
 use super::peer_sender::Element;
 
@@ -84,7 +85,7 @@ impl TotalOrderManager {
             request_timeout: group.request_timeout,
             status_interval: group.status_interval,
             clock_window: group.clock_window,
-            plant: (plant == Some(Plant::QuorumOffByOne)).then_some(pbft::Plant::QuorumOffByOne),
+            plant,
             ..pbft::Config::new(quorums, me)
         }
     }

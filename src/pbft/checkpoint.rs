@@ -11,6 +11,7 @@ use super::quorum::Votes;
 use super::{Agreement, Mode, Output, To, signatures};
 use crate::error::{Ignored, Refused, Rejected};
 use crate::log::Record;
+use crate::plant::Plant;
 use crate::types::{Digest, Instant, Now, ReplicaId, Seqno};
 
 #[derive(Debug, Default)]
@@ -258,7 +259,7 @@ impl Agreement {
 
     /// R19: this replica's state is wrong. It orders on and truncates by the others' certificates.
     fn diverge(&mut self, seqno: Seqno, mine: Digest, theirs: Digest) {
-        if self.mode != Mode::Whole {
+        if self.mode != Mode::Whole || self.has(Plant::DivergenceIgnored) {
             return;
         }
         self.mode = Mode::Diverged;

@@ -2,9 +2,9 @@
 //! decided here; what each output obliges its taker to is said at the output.
 
 use super::messages::{Message, SignedCheckpoint};
-use super::quorum::Plant;
 use crate::limits;
 use crate::log::Record;
+use crate::plant::Plant;
 use crate::types::{Digest, Micros, Quorums, ReplicaId, Seqno, Time, View};
 
 /// Numbers that agreement turns on. Those of the first block must be equal at all replicas.

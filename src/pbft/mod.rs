@@ -36,11 +36,12 @@ use std::collections::VecDeque;
 pub use io::{Config, Delivery, Mode, Output, Sizes, Taken, To};
 pub use messages::{Batch, BundleHead, Has, Message, Open, SignedCheckpoint, Status};
 pub use messages::{SIGNATURE_BYTES, STATUS_OPEN};
-pub use quorum::{Certificate, Plant};
+pub use quorum::Certificate;
 
 use crate::crypto::{Authentic, Principal};
 use crate::error::{Refused, Rejected};
 use crate::limits;
+use crate::plant::Plant;
 use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, Time, View};
 
 use checkpoint::Checkpoints;
@@ -334,14 +335,24 @@ impl Agreement {
         self.pool.invariants();
     }
 
+    fn has(&self, plant: Plant) -> bool {
+        self.config.plant == Some(plant)
+    }
+
     /// The high watermark: nothing above it is taken.
     fn high(&self) -> Seqno {
+        if self.has(Plant::WatermarkStuck) {
+            return Seqno(self.config.window);
+        }
         Seqno(self.stable().0.saturating_add(self.config.window))
     }
 
     /// What lies at or below it is gone: peers are helped for one window below the stable
     /// checkpoint, and what is delivered here is kept until it is executed.
     fn floor(&self) -> Seqno {
+        if self.has(Plant::BodyCollectedEarly) {
+            return self.executed;
+        }
         let kept = self.stable().0.saturating_sub(self.config.window);
         Seqno(kept.min(self.executed.0))
     }

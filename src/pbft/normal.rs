@@ -10,6 +10,7 @@ use super::slots::Accepted;
 use super::{Agreement, Delivery, Mode, Output, Taken, To};
 use crate::error::{Ignored, Refused, Rejected};
 use crate::log::Record;
+use crate::plant::Plant;
 use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
 
 impl Agreement {
@@ -143,7 +144,9 @@ impl Agreement {
         }
         self.in_view_and_window(view, seqno)?;
         let digest = batch.digest();
-        if let Some(accepted) = self.slots.accepted(seqno) {
+        if let Some(accepted) = self.slots.accepted(seqno)
+            && !self.has(Plant::PrePrepareReplaced)
+        {
             return Err(if accepted.digest == digest {
                 Ignored::Duplicate.into()
             } else {
@@ -163,7 +166,7 @@ impl Agreement {
         if seqno <= self.stable() {
             return Err(Ignored::Old.into());
         }
-        if seqno > self.high() {
+        if seqno > self.high() && !self.has(Plant::WatermarkUnchecked) {
             // Our watermark may just not have moved yet: once it has, ask for what was dropped.
             self.peers.heard_above(seqno);
             return Err(Ignored::Early.into());
@@ -182,7 +185,8 @@ impl Agreement {
         digest: &Digest,
     ) -> Result<(), Refused> {
         let prepares = self.slots.get(seqno).map(|slot| &slot.prepares);
-        if prepares.is_some_and(|votes| votes.weak(digest, self.thresholds)) {
+        let checked = prepares.is_some_and(|votes| votes.weak(digest, self.thresholds));
+        if checked || self.has(Plant::TimeUnchecked) {
             return Ok(());
         }
         let window = self.config.clock_window;
@@ -367,7 +371,11 @@ impl Agreement {
             return;
         };
         self.delivered = seqno;
-        self.time = accepted.batch.time.max(self.time + Micros(1));
+        let least = match self.config.plant {
+            Some(Plant::TimeGoesBack) => Time::default(),
+            _ => self.time + Micros(1),
+        };
+        self.time = accepted.batch.time.max(least);
         for bundle in &accepted.batch.bundles {
             self.pool.delivered(bundle);
         }

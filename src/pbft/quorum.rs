@@ -4,14 +4,8 @@
 //! Who may vote is decided by the caller; what a vote means, too.
 
 use crate::error::{Ignored, Refused, Rejected};
+use crate::plant::Plant;
 use crate::types::{Digest, Quorums, ReplicaId};
-
-/// A bug put in on purpose, by which the simulator proves that its checkers see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// A certificate is taken for full with one vote too few.
-    QuorumOffByOne,
-}
 
 /// How many equal votes are enough.
 #[derive(Clone, Copy, Debug)]

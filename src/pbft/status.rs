@@ -10,6 +10,7 @@ use super::messages::{Batch, Has, Message, Open, STATUS_OPEN, Status};
 use super::slots::{Slot, Slots};
 use super::{Agreement, To};
 use crate::error::{Ignored, Refused};
+use crate::plant::Plant;
 use crate::types::{Instant, Micros, Now, Quorums, ReplicaId, Seqno};
 
 /// Own needs are repeated at most this many times the interval apart, as a power of two.
@@ -334,7 +335,10 @@ impl Agreement {
             return Err(Ignored::Early.into());
         }
         let digest = batch.digest();
-        let weak = self.config.quorums.weak();
+        let weak = match self.config.plant {
+            Some(Plant::DecidedOnOneWord) => 1,
+            _ => self.config.quorums.weak(),
+        };
         let slot = self.slots.open(seqno);
         if slot.committed {
             return Err(Ignored::Duplicate.into());

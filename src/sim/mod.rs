@@ -26,7 +26,7 @@ pub mod world;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::endpoint::config::Plant;
+use crate::plant::Plant;
 use crate::types::Digest;
 
 use checkers::Failure;

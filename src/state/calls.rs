@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::crypto::{self, Sha256};
 use crate::limits;
+use crate::plant::Plant;
 use crate::soap::payload::Packed;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno, Time};
 
@@ -244,8 +245,8 @@ pub struct Calls {
     chain: Digest,
     /// The floor of clients that are not in the table; set once, with the first batch.
     born: Option<Generation>,
-    /// Set by the simulator's self-test: execute what was executed.
-    skip_duplicate_check: bool,
+    /// A bug put in on purpose: only the simulator's self-test sets it.
+    plant: Option<Plant>,
 }
 
 impl Calls {
@@ -275,9 +276,14 @@ impl Calls {
         })
     }
 
-    /// Plants the bug "no duplicate check", for the simulator's test of its own checkers.
-    pub fn plant_no_duplicate_check(&mut self) {
-        self.skip_duplicate_check = true;
+    /// Plants a bug, for the simulator's test of its own checkers.
+    pub fn plant(&mut self, plant: Option<Plant>) {
+        self.plant = plant;
+    }
+
+    /// Whether execution looks what was executed.
+    fn looks(&self) -> bool {
+        self.plant != Some(Plant::NoDuplicateCheck)
     }
 
     /// Whether a pool may take the bundle (R1).
@@ -351,7 +357,7 @@ impl Calls {
     #[must_use]
     pub fn repeats(&self, bundle: &Bundle<'_>) -> bool {
         let client = self.clients.get(&bundle.client);
-        !self.skip_duplicate_check && client.is_some_and(|c| c.finished(bundle).is_some())
+        self.looks() && client.is_some_and(|c| c.finished(bundle).is_some())
     }
 
     /// How calls that were all executed before ended; nothing is changed. For a bundle whose
@@ -438,14 +444,19 @@ impl Calls {
 
     /// What to do with one item of the bundle that is being executed at `seqno`.
     pub fn step(&mut self, client: ClientId, item: &Wanted, seqno: Seqno) -> Step {
-        let skip = self.skip_duplicate_check;
+        let skip = !self.looks();
+        let forgets = self.plant == Some(Plant::FloorForgotten);
         let client = self.client(client);
         match *item {
             Wanted::Begin(sequence, generation) => {
                 Step::Done(client.begin(sequence, generation, seqno))
             }
             Wanted::End(sequence) => {
+                let floor = client.floor;
                 client.forget(sequence);
+                if forgets {
+                    client.floor = floor;
+                }
                 Step::Done(Done::Ended(sequence))
             }
             Wanted::Call(sequence, number, digest) => {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bft_ws::crypto::Sha256;
-use bft_ws::endpoint::config::Plant;
 use bft_ws::node::process::RunError;
+use bft_ws::plant::Plant;
 use bft_ws::sim::checkers::CHECKERS;
 use bft_ws::sim::{self, Counts, Options, Report};
 use clap::Args;
@@ -65,11 +65,8 @@ pub struct Sim {
 }
 
 fn plant(name: &str) -> Result<Plant, String> {
-    let known = Plant::ALL.iter().find(|(_, known)| *known == name);
-    let names: Vec<_> = Plant::ALL.iter().map(|(_, name)| *name).collect();
-    known
-        .map(|(plant, _)| *plant)
-        .ok_or_else(|| format!("one of: {}", names.join(", ")))
+    let names: Vec<_> = Plant::all().map(Plant::name).collect();
+    Plant::named(name).ok_or_else(|| format!("one of: {}", names.join(", ")))
 }
 
 /// What all runs together came to.
@@ -94,13 +91,14 @@ pub fn run(options: &Sim) -> Result<Exit, RunError> {
 }
 
 fn list(options: &Sim) -> Exit {
-    let plants = Plant::ALL.iter().map(|(_, name)| *name);
     if options.json {
         let checkers: BTreeMap<_, _> = CHECKERS.iter().copied().collect();
-        let plants: Vec<_> = plants.collect();
+        let plants: Vec<_> = Plant::all().map(Plant::name).collect();
         output::json(&json!({"schema": 1, "plants": plants, "checkers": checkers}));
     } else if options.list_plants {
-        plants.for_each(|name| output::line(format_args!("{name}")));
+        Plant::all().for_each(|plant| {
+            output::line(format_args!("{:<22} {}", plant.name(), plant.what()));
+        });
     } else {
         for (name, what) in CHECKERS {
             output::line(format_args!("{name:<18} {what}"));

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::crypto::Principal;
 use crate::error::{Ignored, Refused, Rejected};
 use crate::pbft::{BundleHead, Taken};
+use crate::plant::Plant;
 use crate::rm::destination::Receipt;
 use crate::rm::header::Sequence;
 use crate::soap::security::{self, SignedPart};
@@ -142,6 +143,9 @@ impl Replica {
             // Each was verified when it came, with the same peer's signature.
             let follows = body.bundle.head.number == leads || self.follows(body);
             self.admit(now, body, follows, signed.authentic(head));
+        }
+        if self.config.plant == Some(Plant::AcknowledgedEarly) {
+            self.acknowledge_bundle(now, &body);
         }
         self.answer_finished(now, &body);
         Ok(End202::Answered)

@@ -1,0 +1,149 @@
+//! Bugs that can be planted, by which the simulator proves that its checkers see: each is asked for
+//! at one place, in the code that it spoils, and nowhere else.
+//!
+//! No configuration file can name one: only the simulator and the tests of the modules set them.
+//! What each does and how many seeds it takes to be caught stands in docs/simulator.md.
+
+/// One bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plant {
+    /// The voter takes f equal replies (R11).
+    ReplyVoteAtF,
+    /// Agreement takes 2f for a quorum of 2f + 1 (TOCS 2002 §4.3).
+    QuorumOffByOne,
+    /// Execution does not look whether a call was executed (R1).
+    NoDuplicateCheck,
+    /// One replica's word that a batch was decided is believed (R9).
+    DecidedOnOneWord,
+    /// A second proposal for a slot takes the place of the first (TOCS 2002 §4.3).
+    PrePrepareReplaced,
+    /// The high watermark stays where it began (TOCS 2002 §4.4).
+    WatermarkStuck,
+    /// Numbers above the high watermark are taken (TOCS 2002 §4.4).
+    WatermarkUnchecked,
+    /// Backups take any time that the primary proposes (R16).
+    TimeUnchecked,
+    /// The time at execution is the carried one, though it is below the last (R16).
+    TimeGoesBack,
+    /// Bodies go with the execution of their batch, not with the stable checkpoint (R7).
+    BodyCollectedEarly,
+    /// A replica whose state differs from that of 2f + 1 others goes on (R19).
+    DivergenceIgnored,
+    /// What is forgotten leaves no floor: its generation may begin again (R4).
+    FloorForgotten,
+    /// A bundle is acknowledged when it comes, not when it is executed (R5).
+    AcknowledgedEarly,
+}
+
+/// Each with its name on the command line, and what it does.
+const TABLE: &[(Plant, &str, &str)] = &[
+    (
+        Plant::ReplyVoteAtF,
+        "reply-vote-at-f",
+        "the voter takes f equal replies",
+    ),
+    (
+        Plant::QuorumOffByOne,
+        "quorum-off-by-one",
+        "agreement takes 2f for a quorum of 2f + 1",
+    ),
+    (
+        Plant::NoDuplicateCheck,
+        "no-duplicate-check",
+        "execution does not look whether a call was executed",
+    ),
+    (
+        Plant::DecidedOnOneWord,
+        "decided-on-one-word",
+        "one replica's word that a batch was decided is believed",
+    ),
+    (
+        Plant::PrePrepareReplaced,
+        "pre-prepare-replaced",
+        "a second proposal for a slot takes the place of the first",
+    ),
+    (
+        Plant::WatermarkStuck,
+        "watermark-stuck",
+        "the high watermark stays where it began",
+    ),
+    (
+        Plant::WatermarkUnchecked,
+        "watermark-unchecked",
+        "numbers above the high watermark are taken",
+    ),
+    (
+        Plant::TimeUnchecked,
+        "time-unchecked",
+        "backups take any time that the primary proposes",
+    ),
+    (
+        Plant::TimeGoesBack,
+        "time-goes-back",
+        "the time at execution is the carried one, though it is below the last",
+    ),
+    (
+        Plant::BodyCollectedEarly,
+        "body-collected-early",
+        "bodies go with the execution of their batch, not with the stable checkpoint",
+    ),
+    (
+        Plant::DivergenceIgnored,
+        "divergence-ignored",
+        "a replica whose state differs from that of 2f + 1 others goes on",
+    ),
+    (
+        Plant::FloorForgotten,
+        "floor-forgotten",
+        "the generation of what is forgotten may begin again",
+    ),
+    (
+        Plant::AcknowledgedEarly,
+        "acknowledged-early",
+        "a bundle is acknowledged when it comes, not when it is executed",
+    ),
+];
+
+impl Plant {
+    /// Every one.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|(plant, ..)| *plant)
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What it does, in one line.
+    #[must_use]
+    pub fn what(self) -> &'static str {
+        self.row().2
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|plant| plant.name() == name)
+    }
+
+    fn row(self) -> (Self, &'static str, &'static str) {
+        let row = TABLE.iter().find(|(plant, ..)| *plant == self);
+        row.copied().unwrap_or((self, "", ""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_lead_back() {
+        for plant in Plant::all() {
+            assert_eq!(Plant::named(plant.name()), Some(plant));
+            assert!(!plant.what().is_empty());
+        }
+        assert_eq!(Plant::named(""), None);
+    }
+}

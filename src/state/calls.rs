@@ -89,9 +89,14 @@ impl Stored {
     pub fn new(fault: bool, header: Packed, payload: Packed) -> Self {
         let mut hash = Sha256::new();
         hash.update(&[u8::from(fault)]);
-        hash.update(&(header.octets.len() as u64).to_be_bytes());
-        hash.update(&header.octets);
-        hash.update(&payload.octets);
+        for packed in [&header, &payload] {
+            let prefixes = packed.prefixes.to_string();
+            for length in [packed.octets.len(), prefixes.len(), packed.nodes] {
+                hash.update(&(length as u64).to_be_bytes());
+            }
+            hash.update(&packed.octets);
+            hash.update(prefixes.as_bytes());
+        }
         let digest = hash.finish();
         Self {
             fault,
@@ -219,7 +224,7 @@ struct GroupSequence {
     contiguous: GroupNumber,
     /// Finished ones, the newest [`FINISHED`] of them.
     finished: BTreeMap<GroupNumber, Finished>,
-    /// Finished above `contiguous`.
+    /// Finished above `contiguous`, with a gap before each.
     beyond: BTreeSet<GroupNumber>,
     used: Seqno,
 }
@@ -513,54 +518,13 @@ impl Calls {
             group.finished.pop_first();
         }
         // Numbers with gaps are a client's own fault; they are remembered up to a bound.
-        if bundle.number.0 <= group.contiguous.0.saturating_add(limits::LEG_AHEAD) {
+        let ahead = group.contiguous.0.saturating_add(limits::LEG_AHEAD);
+        if bundle.number > group.contiguous && bundle.number.0 <= ahead {
             group.beyond.insert(bundle.number);
         }
         while group.beyond.remove(&group.contiguous.next()) {
             group.contiguous = group.contiguous.next();
         }
-    }
-
-    /// The digest that a checkpoint carries: over the table and the chain of all replies.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        let mut hash = Sha256::new();
-        hash.update(&self.chain.0);
-        hash.update(&self.born.unwrap_or_default().0.to_be_bytes());
-        for (id, client) in &self.clients {
-            hash.update(&id.0.0);
-            hash.update(&client.floor.0.to_be_bytes());
-            hash.update(&(client.sequences.len() as u64).to_be_bytes());
-            for (uuid, sequence) in &client.sequences {
-                hash.update(uuid.as_bytes());
-                for number in [
-                    sequence.generation.0,
-                    sequence.last.0,
-                    sequence.released.0,
-                    sequence.used.0,
-                    sequence.replies.len() as u64,
-                ] {
-                    hash.update(&number.to_be_bytes());
-                }
-                for (number, (call, reply)) in &sequence.replies {
-                    hash.update(&number.0.to_be_bytes());
-                    hash.update(&call.0);
-                    hash.update(&reply.digest.0);
-                }
-            }
-            hash.update(&(client.groups.len() as u64).to_be_bytes());
-            for (uuid, group) in &client.groups {
-                hash.update(uuid.as_bytes());
-                hash.update(&group.contiguous.0.to_be_bytes());
-                hash.update(&group.used.0.to_be_bytes());
-                for (number, finished) in &group.finished {
-                    hash.update(&number.0.to_be_bytes());
-                    hash.update(&finished.digest.0);
-                    hash.update(&finished.seqno.0.to_be_bytes());
-                }
-            }
-        }
-        hash.finish()
     }
 
     /// Octets of stored replies of all clients, for `status` and for tests of the bound.
@@ -686,6 +650,10 @@ impl Client {
         group
     }
 }
+
+mod snapshot;
+
+pub use snapshot::Broken;
 
 #[cfg(test)]
 mod tests;

@@ -27,15 +27,20 @@ fn reply(text: &str) -> Stored {
 }
 
 /// Runs bundles as a replica does and counts what the application was asked.
-struct Run {
-    calls: Calls,
+pub(super) struct Run {
+    pub(super) calls: Calls,
     seqno: Seqno,
-    number: GroupNumber,
+    pub(super) number: GroupNumber,
     asked: usize,
 }
 
 impl Run {
-    fn new() -> Self {
+    /// The same, but for the table.
+    pub(super) fn with(&self, calls: Calls) -> Self {
+        Self { calls, ..*self }
+    }
+
+    pub(super) fn new() -> Self {
         Self {
             calls: Calls::new(),
             seqno: Seqno(0),
@@ -51,7 +56,11 @@ impl Run {
         run
     }
 
-    fn bundle(&mut self, released: &[Released], items: &[Wanted]) -> Result<Vec<Done>, Verdict> {
+    pub(super) fn bundle(
+        &mut self,
+        released: &[Released],
+        items: &[Wanted],
+    ) -> Result<Vec<Done>, Verdict> {
         self.number = self.number.next();
         self.numbered(self.number, released, items)
     }

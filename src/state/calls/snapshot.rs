@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
             clients,
             chain,
             born: set.then_some(born),
-            skip_duplicate_check: false,
+            plant: None,
         })
     }
 

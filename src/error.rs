@@ -84,6 +84,8 @@ names! {
         NotPrimary => "not_primary",
         /// Content that does not match its digest.
         BadDigest => "bad_digest",
+        /// A piece of a snapshot that nobody named.
+        BadPiece => "bad_piece",
         /// A batch whose proposed time is outside the window (R16).
         BadTime => "bad_time",
         /// A batch over its bounds, empty where it must not be, or with a bundle twice.

@@ -87,6 +87,19 @@ pub const PEER_QUEUE: usize = 4_096;
 /// Bodies that one status or fetch message may ask for.
 pub const FETCH_DIGESTS: usize = 256;
 
+/// Octets of one piece of a snapshot, and of one node of its digest tree.
+pub const PIECE_BYTES: usize = 64 << 10;
+/// Pieces of one snapshot.
+pub const SNAPSHOT_PIECES: usize = 1 << 16;
+/// Pieces that are asked of one peer at once, and that one message may ask for.
+pub const PIECES_ASKED: usize = 16;
+/// Octets of pieces that one peer may draw in a second.
+pub const PIECES_RATE: u64 = 64 << 20;
+/// Batches between two snapshots at most; what was delivered since the last one is kept.
+pub const SNAPSHOT_INTERVAL: u64 = 4 * CHECKPOINT_INTERVAL;
+/// Batches below the stable checkpoint that are kept while a peer draws the state before them.
+pub const PINNED: u64 = 8 * WINDOW;
+
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;
 /// Connections from a replica to each other replica.
@@ -108,3 +121,4 @@ const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
 // A forwarded body is base64: four octets for three.
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
+const _: () = assert!(2 * PIECES_ASKED * PIECE_BYTES < ENVELOPE_BYTES / 2);

@@ -32,7 +32,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("aws_lc_rs", &["crypto"]),
     ("rcgen", &["crypto"]),
     ("x509_parser", &["crypto"]),
-    ("bytes", &["endpoint", "sim"]),
+    ("bytes", &["state", "wire", "endpoint", "app", "sim"]),
     ("rand_chacha", &["endpoint", "sim"]),
     ("thiserror", &["crypto", "error"]),
     (

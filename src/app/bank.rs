@@ -3,12 +3,17 @@
 //! It shows what a counter does not: faults with a detail of their own, calls on several pieces of
 //! state that must be done whole or not at all, and a time that must be the agreed one (R16).
 
-use std::collections::BTreeMap;
+mod ledger;
 
+use bytes::Bytes;
+
+use super::Unfit;
 use super::service::{Arguments, Failure, Operations, Results, Value};
 use crate::soap::namespaces::Ns;
 use crate::soap::writer::Writer;
 use crate::types::Env;
+
+use ledger::Ledger;
 
 /// Accounts of one bank.
 const ACCOUNTS: usize = 1 << 20;
@@ -22,7 +27,7 @@ const NAMESPACE: Ns = Ns::new("s", "urn:bft-ws:bank");
 /// Invariant: no amount is negative.
 #[derive(Clone, Debug, Default)]
 pub struct Bank {
-    accounts: BTreeMap<String, i64>,
+    accounts: Ledger,
 }
 
 impl Operations for Bank {
@@ -39,7 +44,7 @@ impl Operations for Bank {
         let balance = match operation {
             "open" => {
                 let [account] = arguments.texts(["account"])?;
-                self.open(name(&account)?)?
+                self.open(&name(&account)?)?
             }
             "deposit" => {
                 let [account, amount] = arguments.texts(["account", "amount"])?;
@@ -68,31 +73,39 @@ impl Operations for Bank {
             ("booked", Value::Time(env.time)),
         ])
     }
+
+    fn snapshot(&mut self) -> Vec<Bytes> {
+        self.accounts.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &[Bytes]) -> Result<(), Unfit> {
+        self.accounts = Ledger::restore(snapshot)?;
+        Ok(())
+    }
 }
 
 impl Bank {
-    fn open(&mut self, account: String) -> Result<i64, Failure> {
-        if self.accounts.contains_key(&account) {
-            return Err(fault("account-exists", &account));
+    fn open(&mut self, account: &str) -> Result<i64, Failure> {
+        if self.accounts.get(account).is_some() {
+            return Err(fault("account-exists", account));
         }
         if self.accounts.len() == ACCOUNTS {
-            return Err(fault("bank-full", &account));
+            return Err(fault("bank-full", account));
         }
-        self.accounts.insert(account, 0);
+        self.accounts.set(account, 0);
         Ok(0)
     }
 
     fn balance(&self, account: &str) -> Result<i64, Failure> {
         self.accounts
             .get(account)
-            .copied()
             .ok_or_else(|| fault("account-unknown", account))
     }
 
     /// Changes one account and gives its balance.
     fn book(&mut self, account: &str, by: i64) -> Result<i64, Failure> {
         let balance = self.changed(account, by)?;
-        self.set(account, balance);
+        self.accounts.set(account, balance);
         Ok(balance)
     }
 
@@ -101,8 +114,8 @@ impl Bank {
         if from == to {
             return self.balance(from);
         }
-        self.set(from, less);
-        self.set(to, more);
+        self.accounts.set(from, less);
+        self.accounts.set(to, more);
         Ok(less)
     }
 
@@ -112,12 +125,6 @@ impl Bank {
             Some(balance) if balance >= 0 => Ok(balance),
             Some(_) => Err(fault("funds-insufficient", account)),
             None => Err(fault("amount-invalid", account)),
-        }
-    }
-
-    fn set(&mut self, account: &str, balance: i64) {
-        if let Some(held) = self.accounts.get_mut(account) {
-            *held = balance;
         }
     }
 }
@@ -178,11 +185,11 @@ mod tests {
     }
 
     fn bank(accounts: &[(&str, i64)]) -> Bank {
-        let accounts = accounts
-            .iter()
-            .map(|(name, held)| ((*name).to_owned(), *held))
-            .collect();
-        Bank { accounts }
+        let mut bank = Bank::default();
+        for (name, held) in accounts {
+            bank.accounts.set(name, *held);
+        }
+        bank
     }
 
     #[test]
@@ -236,7 +243,7 @@ mod tests {
             ),
         ] {
             assert_eq!(balance(&mut bank, request), Err(reason.to_owned()));
-            assert_eq!(bank.accounts, self::bank(&before).accounts);
+            assert_eq!(bank.snapshot(), self::bank(&before).snapshot());
         }
     }
 
@@ -245,7 +252,7 @@ mod tests {
         let mut bank = bank(&[("ada", 10)]);
         let request = "<transfer><from>ada</from><to>ada</to><amount>3</amount></transfer>";
         assert_eq!(balance(&mut bank, request), Ok(10));
-        assert_eq!(bank.accounts["ada"], 10);
+        assert_eq!(bank.accounts.get("ada"), Some(10));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! The smallest state whose replies show every lost, repeated or reordered call.
 
+use bytes::Bytes;
+
+use super::Unfit;
 use super::service::{Arguments, Failure, Operations, Results, Value};
 use crate::soap::namespaces::Ns;
 use crate::types::Env;
@@ -36,6 +39,16 @@ impl Operations for Counter {
             .ok_or_else(|| Failure::new(format!("{} + {by} is no xs:long", self.0)))?;
         Ok(vec![("value", Value::Number(self.0))])
     }
+
+    fn snapshot(&mut self) -> Vec<Bytes> {
+        vec![Bytes::copy_from_slice(&self.0.to_be_bytes())]
+    }
+
+    fn restore(&mut self, snapshot: &[Bytes]) -> Result<(), Unfit> {
+        let octets = snapshot.concat().try_into().map_err(|_| Unfit)?;
+        self.0 = i64::from_be_bytes(octets);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +64,16 @@ mod tests {
         assert_eq!(value("<add><n> +40\n</n></add>"), Ok(Value::Number(41)));
         assert_eq!(value("<add><n>-2</n></add>"), Ok(Value::Number(39)));
         assert_eq!(value("<get/>"), Ok(Value::Number(39)));
+    }
+
+    #[test]
+    fn it_counts_on_from_a_snapshot() {
+        let snapshot = Counter(41).snapshot();
+        let mut counter = Counter::default();
+        assert_eq!(counter.restore(&[]), Err(Unfit));
+        assert_eq!(counter.restore(&snapshot), Ok(()));
+        let value = call(&mut counter, "<increment/>").map(|mut all| all.remove(0).1);
+        assert_eq!(value, Ok(Value::Number(42)));
     }
 
     #[test]

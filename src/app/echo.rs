@@ -1,5 +1,8 @@
 //! The echo service, `urn:bft-ws:echo`: gives back the text that it got (wsdl/echo.wsdl).
 
+use bytes::Bytes;
+
+use super::Unfit;
 use super::service::{Arguments, Failure, Operations, Results, Value};
 use crate::soap::namespaces::Ns;
 use crate::types::Env;
@@ -20,5 +23,17 @@ impl Operations for Echo {
     ) -> Result<Results, Failure> {
         let [text] = arguments.texts(["text"])?;
         Ok(vec![("text", Value::Text(text.into_owned()))])
+    }
+
+    fn snapshot(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
+
+    fn restore(&mut self, snapshot: &[Bytes]) -> Result<(), Unfit> {
+        if snapshot.is_empty() {
+            Ok(())
+        } else {
+            Err(Unfit)
+        }
     }
 }

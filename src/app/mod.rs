@@ -9,6 +9,8 @@ pub mod counter;
 pub mod echo;
 pub mod service;
 
+use bytes::Bytes;
+
 use crate::soap::envelope::Version;
 use crate::types::Env;
 
@@ -38,4 +40,25 @@ pub struct Answer {
 pub trait Application {
     /// Executes one call. Whatever the envelope holds, there is an answer.
     fn execute(&mut self, call: &Invocation<'_>, env: &Env) -> Answer;
+
+    /// All of its state, in parts that say nothing on their own: equal states give equal parts.
+    /// Parts of at most [`crate::limits::PIECE_BYTES`] that stay as they are where the state does
+    /// make a later transfer cheap.
+    fn snapshot(&mut self) -> Vec<Bytes>;
+
+    /// Puts a snapshot in place of its state; its octets may come in other parts.
+    ///
+    /// # Errors
+    /// Octets that are no snapshot of this application; the state is then as before.
+    fn restore(&mut self, snapshot: &[Bytes]) -> Result<(), Unfit>;
+}
+
+/// Octets that are no snapshot of the application that was to restore them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit;
+
+impl std::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no snapshot of this application")
+    }
 }

@@ -7,7 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Application, Invocation};
+use bytes::Bytes;
+
+use super::{Answer, Application, Invocation, Unfit};
 use crate::soap::envelope::{self, Envelope};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::Ns;
@@ -33,6 +35,15 @@ pub trait Operations {
         arguments: &Arguments<'_, '_>,
         env: &Env,
     ) -> Result<Results, Failure>;
+
+    /// As [`Application::snapshot`].
+    fn snapshot(&mut self) -> Vec<Bytes>;
+
+    /// As [`Application::restore`].
+    ///
+    /// # Errors
+    /// Octets that are no snapshot of this service; the state is then as before.
+    fn restore(&mut self, snapshot: &[Bytes]) -> Result<(), Unfit>;
 }
 
 /// The child elements of an answer, in order.
@@ -218,6 +229,14 @@ impl<O: Operations> Application for SoapService<O> {
                 envelope: envelope::write(call.version, &[], &fault.write(call.version)),
             },
         }
+    }
+
+    fn snapshot(&mut self) -> Vec<Bytes> {
+        self.operations.snapshot()
+    }
+
+    fn restore(&mut self, snapshot: &[Bytes]) -> Result<(), Unfit> {
+        self.operations.restore(snapshot)
     }
 }
 

@@ -1,4 +1,8 @@
-//! What is replicated beside the application. Today that is the table of calls; snapshots, pieces
-//! and their transfer stand beside it when they come.
+//! What is replicated beside the application, the table of calls, and how state is named by a
+//! checkpoint, cut into pieces and moved to a replica that lacks it.
 
 pub mod calls;
+pub mod pieces;
+pub mod snapshots;
+pub mod token;
+pub mod transfer;

@@ -15,6 +15,7 @@
 pub mod adversary;
 pub mod chance;
 pub mod checkers;
+pub mod counts;
 pub mod model;
 pub mod network;
 pub mod scenario;
@@ -23,13 +24,13 @@ pub mod trace;
 pub mod workload;
 pub mod world;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::plant::Plant;
 use crate::types::Digest;
 
 use checkers::Failure;
+pub use counts::{Counts, Tallies};
 use scenario::Scenario;
 use world::World;
 
@@ -42,49 +43,6 @@ pub struct Options {
     pub plant: Option<Plant>,
     /// Whether the trace's text is kept.
     pub keep_trace: bool,
-}
-
-/// How often something happened, by name.
-pub type Tallies = BTreeMap<&'static str, u64>;
-
-/// What a run met: proof that what should be endured was there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Faulty replicas, by kind.
-    pub adversaries: Tallies,
-    /// What the network and the users did, by kind.
-    pub faults: Tallies,
-    /// Paths of the program that are seldom taken.
-    pub rare_paths: Tallies,
-}
-
-impl Counts {
-    /// One more faulty replica.
-    pub fn adversary(&mut self, name: &'static str) {
-        *self.adversaries.entry(name).or_default() += 1;
-    }
-
-    /// One more fault.
-    pub fn fault(&mut self, name: &'static str) {
-        *self.faults.entry(name).or_default() += 1;
-    }
-
-    /// One more walk down a rare path.
-    pub fn rare(&mut self, name: &'static str) {
-        *self.rare_paths.entry(name).or_default() += 1;
-    }
-
-    /// Adds those of another run.
-    pub fn join(&mut self, other: &Self) {
-        let join = |to: &mut Tallies, from: &Tallies| {
-            for (name, count) in from {
-                *to.entry(name).or_default() += count;
-            }
-        };
-        join(&mut self.adversaries, &other.adversaries);
-        join(&mut self.faults, &other.faults);
-        join(&mut self.rare_paths, &other.rare_paths);
-    }
 }
 
 /// How a run ended.

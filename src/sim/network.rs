@@ -13,7 +13,7 @@ use crate::endpoint::io::{CallToken, Completion, PostId, RequestId, Ticket};
 use crate::types::{Instant, Micros};
 
 use super::chance::Chance;
-use super::scenario::{Cut, Weather};
+use super::scenario::{Partition, Weather};
 use super::{Counts, model::CallId};
 
 /// A member by its place: the replicas, then the client processes.
@@ -50,6 +50,8 @@ pub enum Happening {
     Described(Place, RequestId),
     /// A replica stops.
     Crash(Place),
+    /// A clock is set by so many microseconds.
+    ClockStep(Place, i64),
     /// The network is fair from now on.
     Heal,
 }
@@ -110,6 +112,7 @@ struct Exchange {
 struct Open {
     exchange: u64,
     at: Place,
+    from: Place,
     copy: bool,
 }
 
@@ -117,7 +120,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Network {
     weather: Weather,
-    cuts: Vec<Cut>,
+    partitions: Vec<Partition>,
     latency: Micros,
     chance: Chance,
     exchanges: BTreeMap<u64, Exchange>,
@@ -130,10 +133,15 @@ pub struct Network {
 impl Network {
     /// With no exchange yet.
     #[must_use]
-    pub fn new(weather: Weather, cuts: Vec<Cut>, latency: Micros, chance: Chance) -> Self {
+    pub fn new(
+        weather: Weather,
+        partitions: Vec<Partition>,
+        latency: Micros,
+        chance: Chance,
+    ) -> Self {
         Self {
             weather,
-            cuts,
+            partitions,
             latency,
             chance,
             exchanges: BTreeMap::new(),
@@ -147,7 +155,7 @@ impl Network {
     /// From now on all that is sent arrives, once and soon.
     pub fn heal(&mut self) {
         self.weather = Weather::default();
-        self.cuts.clear();
+        self.partitions.clear();
     }
 
     /// Connections to this member time out instead of being refused once it is down.
@@ -155,12 +163,12 @@ impl Network {
         self.silent.push(place);
     }
 
-    /// Whether a member is cut off.
+    /// Whether what one member sends to another is lost now.
     #[must_use]
-    pub fn is_cut(&self, place: Place, now: Instant) -> bool {
-        self.cuts
+    pub fn is_cut(&self, from: Place, to: Place, now: Instant) -> bool {
+        self.partitions
             .iter()
-            .any(|cut| cut.replica.index() == place && cut.from <= now && now < cut.until)
+            .any(|partition| partition.cuts(from, to, now))
     }
 
     fn delay(&mut self, counts: &mut Counts) -> Micros {
@@ -177,7 +185,7 @@ impl Network {
         &mut self,
         now: Instant,
         (from, to): (Place, Place),
-        (post, octets): (PostId, Vec<u8>),
+        (post, octets, later): (PostId, Vec<u8>, Micros),
         queue: &mut Queue,
         counts: &mut Counts,
     ) {
@@ -193,7 +201,7 @@ impl Network {
         self.exchanges.insert(exchange, opened);
         queue.put(now + TIMEOUT, Happening::Broken(exchange));
         let weather = self.weather;
-        if self.is_cut(from, now) || self.is_cut(to, now) {
+        if self.is_cut(from, to, now) {
             counts.fault("cut_off");
             return self.break_soon(now, exchange, queue);
         }
@@ -214,7 +222,51 @@ impl Network {
             changed,
         };
         self.repeat(now, &arrival, queue, counts);
-        queue.put(now + self.delay(counts), Happening::Arrive(arrival));
+        queue.put(now + later + self.delay(counts), Happening::Arrive(arrival));
+    }
+
+    /// A POST that its sender believes to have sent, and that somebody keeps.
+    pub fn swallow(
+        &mut self,
+        now: Instant,
+        (from, to): (Place, Place),
+        post: PostId,
+        queue: &mut Queue,
+    ) {
+        self.count += 1;
+        let exchange = self.count;
+        let opened = Exchange {
+            from,
+            to,
+            post,
+            changed: false,
+        };
+        self.exchanges.insert(exchange, opened);
+        queue.put(now + TIMEOUT, Happening::Broken(exchange));
+        self.break_soon(now, exchange, queue);
+    }
+
+    /// A request beside those of the machines, whose response nobody hears.
+    pub fn inject(
+        &mut self,
+        at: Instant,
+        (from, to): (Place, Place),
+        octets: Vec<u8>,
+        queue: &mut Queue,
+        counts: &mut Counts,
+    ) {
+        if self.is_cut(from, to, at) || self.chance.permille(self.weather.lose_request) {
+            return;
+        }
+        let arrival = Arrival {
+            exchange: 0,
+            from,
+            to,
+            octets: octets.into(),
+            copy: true,
+            changed: false,
+        };
+        queue.put(at + self.delay(counts), Happening::Arrive(arrival));
     }
 
     fn repeat(&mut self, now: Instant, first: &Arrival, queue: &mut Queue, counts: &mut Counts) {
@@ -261,7 +313,7 @@ impl Network {
         queue: &mut Queue,
         counts: &mut Counts,
     ) -> Option<RequestId> {
-        if !up || self.is_cut(arrival.to, now) {
+        if !up || self.is_cut(arrival.from, arrival.to, now) {
             let refused = !up && !self.silent.contains(&arrival.to);
             if refused && !arrival.copy {
                 let after = self.delay(counts);
@@ -274,6 +326,7 @@ impl Network {
         let open = Open {
             exchange: arrival.exchange,
             at: arrival.to,
+            from: arrival.from,
             copy: arrival.copy,
         };
         self.open.insert(request, open);
@@ -296,7 +349,8 @@ impl Network {
         if open.copy {
             return true;
         }
-        if self.is_cut(open.at, now) || self.chance.permille(self.weather.lose_response) {
+        if self.is_cut(open.at, open.from, now) || self.chance.permille(self.weather.lose_response)
+        {
             counts.fault("response_lost");
             self.break_soon(now, exchange, queue);
             return true;
@@ -312,6 +366,17 @@ impl Network {
             },
         );
         true
+    }
+
+    /// From whom an open request came.
+    #[must_use]
+    pub fn asker(&self, request: RequestId) -> Option<Place> {
+        self.open.get(&request).map(|open| open.from)
+    }
+
+    /// A member never answers a request.
+    pub fn never_respond(&mut self, request: RequestId) {
+        self.open.remove(&request);
     }
 
     /// An exchange ends for its sender: who that is, which POST, to whom, and whether its request

@@ -1,16 +1,18 @@
 //! What one run is: everything about it is drawn from its seed here, before it starts.
 //!
-//! At most f replicas have a fault. The primary never crashes and never falls silent, for there is
-//! no view change yet; a primary that tells backups different things is drawn, and then only
-//! safety is promised.
+//! At most f replicas have a fault of their own. Where the first primary has one that keeps it from
+//! ordering, only safety is promised: there is no view change yet.
+
+mod draw;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::crypto::{Identity, KeyError};
 use crate::endpoint::config::{AgreementConfig, GroupConfig, Member};
-use crate::types::{Digest, Instant, Micros, Quorums, ReplicaId};
+use crate::types::{Digest, Instant, Micros, Quorums, ReplicaId, View};
 
+use super::adversary::Kind;
 use super::chance::Chance;
 
 /// The wrapped application.
@@ -38,21 +40,35 @@ pub enum Faulty {
     Slow(Micros),
     /// Its service loses its answer to this call, counted from 0 (R21).
     Lose(u64),
-    /// As primary, it tells different backups different batches.
-    Equivocate,
+    /// Its clock is wrong by so many microseconds from then on.
+    ClockOff {
+        /// When it steps.
+        at: Instant,
+        /// By how much.
+        by: i64,
+    },
+    /// It is in an enemy's hands.
+    Byzantine(Kind),
 }
 
 impl Faulty {
     /// The name under which it is counted.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Crash { .. } => "crash",
             Self::Lie(_) => "lying_service",
             Self::Slow(_) => "slow_service",
             Self::Lose(_) => "lost_answer",
-            Self::Equivocate => "equivocating_primary",
+            Self::ClockOff { .. } => "clock_an_hour_off",
+            Self::Byzantine(kind) => kind.name(),
         }
+    }
+
+    /// Whether a primary with this fault may fail to order what comes.
+    #[must_use]
+    pub fn hinders_order(&self) -> bool {
+        !matches!(self, Self::Lie(_) | Self::Slow(_))
     }
 }
 
@@ -75,15 +91,42 @@ pub struct Weather {
     pub spike: u64,
 }
 
-/// While it lasts, a replica hears and is heard by nobody.
-#[derive(Clone, Copy, Debug)]
-pub struct Cut {
-    /// Which.
-    pub replica: ReplicaId,
+/// While it lasts, members on different sides do not hear each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
     /// From when.
     pub from: Instant,
     /// Until when.
     pub until: Instant,
+    /// The side of each place.
+    pub sides: Vec<u8>,
+    /// Only what goes from a lower side to a higher one is lost.
+    pub one_way: bool,
+}
+
+impl Partition {
+    /// Whether what one member sends to another is lost.
+    #[must_use]
+    pub fn cuts(&self, from: usize, to: usize, now: Instant) -> bool {
+        let side = |place: usize| self.sides.get(place).copied().unwrap_or_default();
+        let apart = if self.one_way {
+            side(from) < side(to)
+        } else {
+            side(from) != side(to)
+        };
+        apart && self.from <= now && now < self.until
+    }
+}
+
+/// A clock is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockStep {
+    /// Whose.
+    pub place: usize,
+    /// When.
+    pub at: Instant,
+    /// By how much, in microseconds.
+    pub by: i64,
 }
 
 /// One user, who makes calls one after the other or a few at once.
@@ -126,8 +169,10 @@ pub struct Scenario {
     pub faulty: BTreeMap<ReplicaId, Faulty>,
     /// The network until it heals.
     pub weather: Weather,
-    /// Replicas that are cut off for a while.
-    pub cuts: Vec<Cut>,
+    /// Who does not hear whom for a while.
+    pub partitions: Vec<Partition>,
+    /// Clocks that are set.
+    pub steps: Vec<ClockStep>,
     /// When the network heals.
     pub heal: Instant,
     /// How far each member's wall clock is ahead of the first's.
@@ -138,22 +183,27 @@ pub struct Scenario {
 
 /// Client processes: the second has the keys of the first.
 pub const CLIENTS: usize = 3;
+/// Places behind the client processes: the second machine of a replica that is run twice.
+pub const ASIDE: usize = 1;
 
 impl Scenario {
     /// The run of a seed, for groups with this f or with one that is drawn.
     #[must_use]
     pub fn draw(seed: u64, f: Option<u16>) -> Self {
         let mut chance = Chance::new(seed, "scenario");
-        let drawn = if chance.percent(10) { 2 } else { 1 };
+        let drawn = chance.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3]);
         let f = f.unwrap_or(drawn);
         let quorums = Quorums::of(3 * f + 1).expect("f is at least 1 and small");
         let heal = Instant(chance.between(500_000, 5_000_000));
-        let weather = weather(&mut chance);
-        let faulty = faults(&mut chance, quorums, heal);
-        let cuts = cuts(&mut chance, quorums, heal, weather != Weather::default());
+        let weather = draw::weather(&mut chance);
+        let faulty = draw::faults(&mut chance, quorums, heal);
+        let rough = weather != Weather::default();
+        let places = quorums.n() + CLIENTS + ASIDE;
+        let partitions = draw::partitions(&mut chance, places, heal, rough);
+        let steps = draw::steps(&mut chance, places, heal, rough);
         Self {
             quorums,
-            agreement: agreement(&mut chance),
+            agreement: draw::agreement(&mut chance),
             hold: Micros::millis(chance.between(800, 3_000)),
             call_timeout: Micros::millis(chance.between(2_500, 5_000)),
             pipeline: usize::try_from(chance.between(1, 7)).unwrap_or(1),
@@ -162,12 +212,13 @@ impl Scenario {
             latency: Micros(chance.pick(&[200, 1_000, 10_000])),
             faulty,
             weather,
-            cuts,
+            partitions,
+            steps,
             heal,
-            skews: (0..quorums.n() + CLIENTS)
+            skews: (0..places)
                 .map(|_| Micros(chance.below(2_000_000)))
                 .collect(),
-            users: users(&mut chance),
+            users: draw::users(&mut chance),
         }
     }
 
@@ -187,18 +238,18 @@ impl Scenario {
             app: App::Counter,
             faulty: BTreeMap::new(),
             weather: Weather::default(),
-            cuts: Vec::new(),
+            partitions: Vec::new(),
+            steps: Vec::new(),
             users: vec![user],
             ..Self::draw(seed, Some(1))
         }
     }
 
-    /// Whether no promise of answers holds: the primary is not correct.
+    /// Whether no promise of answers holds: the primary may not order.
     #[must_use]
     pub fn safety_only(&self) -> bool {
-        self.faulty
-            .values()
-            .any(|fault| *fault == Faulty::Equivocate)
+        let first = self.quorums.primary(View(0));
+        self.fault_of(first).is_some_and(Faulty::hinders_order)
     }
 
     /// The fault of a replica.
@@ -207,96 +258,71 @@ impl Scenario {
         self.faulty.get(&replica)
     }
 
-    /// Whether the replica's machine runs as written: a fault of its service is not its own.
+    /// The fault of whoever stands at a place.
     #[must_use]
-    pub fn honest(&self, replica: ReplicaId) -> bool {
-        self.fault_of(replica) != Some(&Faulty::Equivocate)
+    pub fn fault_at(&self, place: usize) -> Option<&Faulty> {
+        self.fault_of(self.identity(place)?)
     }
-}
 
-/// In a quarter of all runs the network is fair; else some of what can go wrong does.
-fn weather(chance: &mut Chance) -> Weather {
-    if chance.percent(25) {
-        return Weather::default();
+    /// Under which name a place speaks; `None` for a client.
+    #[must_use]
+    pub fn identity(&self, place: usize) -> Option<ReplicaId> {
+        if place == self.second() {
+            return self.twin();
+        }
+        let id = u16::try_from(place).map(ReplicaId).ok()?;
+        self.quorums.contains(id).then_some(id)
     }
-    let mut rate = |of: &[u64]| chance.pick(of);
-    Weather {
-        refuse: rate(&[0, 0, 20, 100]),
-        lose_request: rate(&[0, 10, 50, 200]),
-        lose_response: rate(&[0, 10, 50, 200]),
-        double: rate(&[0, 0, 50, 200]),
-        replay: rate(&[0, 0, 20, 100]),
-        corrupt: rate(&[0, 0, 5, 30]),
-        spike: rate(&[0, 10, 100]),
-    }
-}
 
-fn agreement(chance: &mut Chance) -> AgreementConfig {
-    let interval = chance.pick(&[2, 4, 8, 16]);
-    AgreementConfig {
-        checkpoint_interval: interval,
-        window: interval * chance.between(2, 3),
-        batch_count: chance.pick(&[1, 2, 16]),
-        batch_delay: Micros(chance.pick(&[0, 500, 3_000])),
-        pipeline: chance.pick(&[1, 2, 4]),
-        request_timeout: Micros::millis(chance.between(700, 2_000)),
-        status_interval: Micros::millis(chance.between(50, 250)),
-        ..AgreementConfig::default()
+    /// How many places there are: the replicas, the client processes, and those aside.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.quorums.n() + CLIENTS + ASIDE
     }
-}
 
-fn faults(chance: &mut Chance, quorums: Quorums, heal: Instant) -> BTreeMap<ReplicaId, Faulty> {
-    let mut faulty = BTreeMap::new();
-    if chance.percent(15) {
-        faulty.insert(ReplicaId(0), Faulty::Equivocate);
+    /// Where the second machine of a replica that runs twice stands.
+    #[must_use]
+    pub fn second(&self) -> usize {
+        self.quorums.n() + CLIENTS
     }
-    let mut backups: Vec<ReplicaId> = quorums.replicas().skip(1).collect();
-    let lie = i64::try_from(chance.between(1, 9)).unwrap_or(1);
-    while faulty.len() < quorums.f() && chance.percent(85) {
-        let index = usize::try_from(chance.below(backups.len() as u64)).unwrap_or(0);
-        let replica = backups.swap_remove(index);
-        let fault = match chance.below(8) {
-            0..3 => Faulty::Crash {
-                at: Instant(chance.below(heal.0)),
-                silent: chance.percent(50),
-            },
-            3..6 => Faulty::Lie(lie),
-            6 => Faulty::Slow(Micros::millis(chance.between(200, 1_500))),
-            _ => Faulty::Lose(chance.below(6)),
+
+    /// The replica that runs twice, if one does.
+    #[must_use]
+    pub fn twin(&self) -> Option<ReplicaId> {
+        let twins = Faulty::Byzantine(Kind::Twins);
+        let mut of = self.faulty.iter().filter(|(_, fault)| **fault == twins);
+        of.next().map(|(replica, _)| *replica)
+    }
+
+    /// The Byzantine replicas.
+    #[must_use]
+    pub fn byzantine(&self) -> BTreeMap<ReplicaId, Kind> {
+        let kind = |(replica, fault): (&ReplicaId, &Faulty)| match fault {
+            Faulty::Byzantine(kind) => Some((*replica, *kind)),
+            _ => None,
         };
-        faulty.insert(replica, fault);
+        self.faulty.iter().filter_map(kind).collect()
     }
-    faulty
-}
 
-fn cuts(chance: &mut Chance, quorums: Quorums, heal: Instant, rough: bool) -> Vec<Cut> {
-    let count = if rough { chance.below(3) } else { 0 };
-    let mut cut = || {
-        let from = chance.below(heal.0);
-        let until = (from + chance.between(50_000, 1_500_000)).min(heal.0);
-        Cut {
-            replica: ReplicaId(u16::try_from(chance.below(quorums.n() as u64)).unwrap_or(0)),
-            from: Instant(from),
-            until: Instant(until),
-        }
-    };
-    (0..count).map(|_| cut()).collect()
-}
+    /// Whether the machine at a place runs as written and alone under its name: a fault of its
+    /// service or of its clock is not its own.
+    #[must_use]
+    pub fn honest(&self, place: usize) -> bool {
+        !matches!(self.fault_at(place), Some(Faulty::Byzantine(_)))
+    }
 
-fn users(chance: &mut Chance) -> Vec<UserPlan> {
-    let count = chance.between(1, 4);
-    let mut user = |_| {
-        let own_sequence = chance.percent(70);
-        UserPlan {
-            calls: u32::try_from(chance.between(3, 10)).unwrap_or(3),
-            window: u32::try_from(chance.pick(&[1, 1, 2, 5])).unwrap_or(1),
-            own_sequence,
-            client: chance.pick(&[0, 0, 2]),
-            impatient: chance.pick(&[0, 10, 50]),
-            two_faced: chance.pick(&[0, 0, 0, 20]),
-        }
-    };
-    (0..count).map(&mut user).collect()
+    /// Whether nothing that comes from there may be rejected.
+    #[must_use]
+    pub fn blameless(&self, place: usize) -> bool {
+        self.honest(place) && !matches!(self.fault_at(place), Some(Faulty::ClockOff { .. }))
+    }
+
+    /// Whether the replica at a place is honest and its service, too.
+    #[must_use]
+    pub fn truthful(&self, place: usize) -> bool {
+        let wrong = |fault: &Faulty| matches!(fault, Faulty::Lie(_) | Faulty::Lose(_));
+        self.honest(place) && !self.fault_at(place).is_some_and(wrong)
+    }
 }
 
 /// The group's file and the keys of all its members, made from the seed.
@@ -358,13 +384,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_than_f_replicas_are_faulty_and_the_primary_never_crashes() {
+    fn no_more_than_f_replicas_are_faulty_and_all_is_healed_in_the_end() {
         for seed in 0..500 {
             let scenario = Scenario::draw(seed, None);
             assert!(scenario.faulty.len() <= scenario.quorums.f());
-            let primary = scenario.fault_of(ReplicaId(0));
-            assert!(primary.is_none_or(|fault| *fault == Faulty::Equivocate));
-            assert!(scenario.cuts.iter().all(|cut| cut.until <= scenario.heal));
+            let healed = |partition: &Partition| partition.until <= scenario.heal;
+            assert!(scenario.partitions.iter().all(healed));
         }
+    }
+
+    #[test]
+    fn a_one_way_partition_loses_one_way() {
+        let mut partition = Partition {
+            from: Instant(10),
+            until: Instant(20),
+            sides: vec![0, 1],
+            one_way: true,
+        };
+        assert!(partition.cuts(0, 1, Instant(10)) && !partition.cuts(1, 0, Instant(10)));
+        assert!(!partition.cuts(0, 1, Instant(20)));
+        partition.one_way = false;
+        assert!(partition.cuts(1, 0, Instant(19)) && !partition.cuts(0, 0, Instant(19)));
     }
 }

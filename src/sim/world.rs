@@ -4,6 +4,7 @@
 //! Time passes only from one event to the next.
 
 mod effects;
+mod sending;
 
 use crate::crypto::{Identity, KeyError};
 use crate::endpoint::client::Client;
@@ -12,7 +13,7 @@ use crate::endpoint::io::{CallToken, ClientInput, ReplicaInput};
 use crate::endpoint::replica::Replica;
 use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time};
 
-use super::adversary::Equivocator;
+use super::adversary::Conspiracy;
 use super::chance::Chance;
 use super::checkers::Checkers;
 use super::network::{Arrival, Happening, Network, Place, Queue};
@@ -21,6 +22,7 @@ use super::service::Service;
 use super::trace::{Trace, describe};
 use super::workload::Workload;
 use super::{Counts, Options, Report};
+use sending::Twins;
 
 /// Where the runs' wall clocks start: some day in 2026.
 const EPOCH: u64 = 1_790_000_000_000_000;
@@ -38,13 +40,18 @@ const TICKS: u32 = 1_000;
 enum Machine {
     Replica(Box<Replica>),
     Client(Box<Client>),
+    /// Nobody stands here in this run.
+    Nobody,
 }
 
 #[derive(Debug)]
 struct Member {
     machine: Machine,
     up: bool,
-    skew: Micros,
+    /// How far its wall clock is ahead, in microseconds.
+    skew: i64,
+    /// The service that it wraps.
+    service: Option<Service>,
     deadline: Option<Instant>,
     /// When it last ticked, and how often without time passing.
     ticked: (Instant, u32),
@@ -69,12 +76,13 @@ pub struct World {
     scenario: Scenario,
     now: Instant,
     members: Vec<Member>,
-    services: Vec<Service>,
     service_chance: Chance,
     queue: Queue,
     network: Network,
     workload: Workload,
-    equivocator: Option<Equivocator>,
+    conspiracy: Conspiracy,
+    twins: Twins,
+    lying_clock: Chance,
     checkers: Checkers,
     trace: Trace,
     counts: Counts,
@@ -93,22 +101,19 @@ impl World {
         let keys = Keys::make(seed, &scenario)?;
         let now = Instant(1_000);
         let mut chance = Chance::new(seed, "world");
-        let n = scenario.quorums.n();
         let mut members = Vec::new();
-        for place in 0..n + CLIENTS {
-            let skew = scenario.skews[place];
-            let machine = machine(
-                place,
-                &keys,
-                &scenario,
-                options,
-                clock(now, skew),
-                &mut chance,
-            )?;
+        for place in 0..scenario.places() {
+            let skew = i64::try_from(scenario.skews[place].0).unwrap_or(0);
+            let at = clock(now, skew);
+            let machine = machine(place, &keys, &scenario, options, at, &mut chance)?;
+            let service = scenario.identity(place).map(|id| {
+                Service::new(scenario.app, scenario.service_delay, scenario.fault_of(id))
+            });
             members.push(Member {
+                up: !matches!(machine, Machine::Nobody),
                 machine,
-                up: true,
                 skew,
+                service,
                 deadline: Some(now),
                 ticked: (now, 0),
                 seen: Seqno(0),
@@ -116,16 +121,15 @@ impl World {
                 drained: false,
             });
         }
-        let service = |id: ReplicaId| {
-            Service::new(scenario.app, scenario.service_delay, scenario.fault_of(id))
-        };
-        let equivocates = scenario.safety_only();
-        let equivocator = equivocates
-            .then(|| Equivocator::new(&keys.group, ReplicaId(0), &keys.identities, &mut chance))
-            .transpose()?;
+        let conspiracy = Conspiracy::new(
+            &keys.group,
+            &keys.identities,
+            &scenario.byzantine(),
+            Chance::new(seed, "conspiracy"),
+        )?;
         let network = Network::new(
             scenario.weather,
-            scenario.cuts.clone(),
+            scenario.partitions.clone(),
             scenario.latency,
             Chance::new(seed, "network"),
         );
@@ -133,12 +137,13 @@ impl World {
             seed,
             now,
             members,
-            services: scenario.quorums.replicas().map(service).collect(),
             service_chance: Chance::new(seed, "services"),
             queue: Queue::default(),
             network,
             workload: Workload::new(scenario.app, &scenario.users, Chance::new(seed, "users")),
-            equivocator,
+            conspiracy,
+            twins: Twins::new(seed),
+            lying_clock: Chance::new(seed, "lying clock"),
             checkers: Checkers::new(scenario.quorums, scenario.app),
             trace: Trace::new(options.keep_trace),
             counts: Counts::default(),
@@ -156,12 +161,30 @@ impl World {
         self.queue.put(self.scenario.heal, Happening::Heal);
         for (replica, fault) in &self.scenario.faulty {
             self.counts.adversary(fault.name());
-            if let Faulty::Crash { at, silent } = *fault {
-                self.queue.put(at, Happening::Crash(replica.index()));
-                if silent {
-                    self.network.silence(replica.index());
+            match *fault {
+                Faulty::Crash { at, silent } => {
+                    self.queue.put(at, Happening::Crash(replica.index()));
+                    if silent {
+                        self.network.silence(replica.index());
+                    }
                 }
+                Faulty::ClockOff { at, by } => {
+                    let stepped = Happening::ClockStep(replica.index(), by);
+                    self.queue.put(at, stepped);
+                }
+                _ => {}
             }
+        }
+        for step in &self.scenario.steps {
+            let stepped = Happening::ClockStep(step.place, step.by);
+            self.queue.put(step.at, stepped);
+        }
+        for partition in &self.scenario.partitions {
+            self.counts.fault(if partition.one_way {
+                "partition_one_way"
+            } else {
+                "partition"
+            });
         }
         for user in 0..self.workload.users() {
             let at = self.now + self.workload.pause(Micros(self.scenario.heal.0 / 4));
@@ -258,6 +281,7 @@ impl World {
         match &self.members[place].machine {
             Machine::Replica(_) => self.replica(place, ReplicaInput::Tick, Origin::default()),
             Machine::Client(_) => self.client(place, ClientInput::Tick, Origin::default()),
+            Machine::Nobody => {}
         }
     }
 
@@ -306,6 +330,11 @@ impl World {
                 self.network
                     .crash(self.now, place, &mut self.queue, &mut self.counts);
             }
+            Happening::ClockStep(place, by) => {
+                self.say(place, format_args!("has its clock set by {by} us"));
+                self.counts.fault("clock_stepped");
+                self.members[place].skew += by;
+            }
             Happening::Heal => {
                 self.trace.say(self.now, format_args!("the network heals"));
                 self.healed = true;
@@ -332,6 +361,7 @@ impl World {
             from: Some(arrival.from),
             changed: arrival.changed,
         };
+        self.overhear(arrival.from, to, &arrival.octets);
         let octets = arrival.octets.clone();
         self.replica(to, ReplicaInput::Request { request, octets }, origin);
     }
@@ -347,6 +377,7 @@ impl World {
                 self.replica(place, ReplicaInput::Failed(post), Origin::default());
             }
             Machine::Client(_) => self.client(place, ClientInput::Failed(post), Origin::default()),
+            Machine::Nobody => {}
         }
         for (at, request) in self.network.abandoned(exchange) {
             self.replica(at, ReplicaInput::Gone(request), Origin::default());
@@ -386,7 +417,7 @@ impl World {
     /// Whether every call must be answered: without a correct primary, or with a replica that only
     /// a transfer of state could help, nothing is promised but safety.
     fn promises(&self) -> bool {
-        !self.scenario.safety_only() && !self.counts.rare_paths.contains_key("behind")
+        !self.scenario.safety_only() && !self.counts.took("behind")
     }
 
     fn patience(&self, promised: Micros) -> Micros {
@@ -429,13 +460,14 @@ impl World {
     fn level(&self) -> Result<(), String> {
         let mut first: Option<(Place, Seqno)> = None;
         for (place, member) in self.members.iter().enumerate() {
-            let Machine::Replica(replica) = &member.machine else {
-                if member.drained {
-                    continue;
+            let replica = match &member.machine {
+                Machine::Replica(replica) => replica,
+                Machine::Client(_) if !member.drained => {
+                    return Err(format!("{} does not end", self.who(place)));
                 }
-                return Err(format!("{} does not end", self.who(place)));
+                Machine::Client(_) | Machine::Nobody => continue,
             };
-            if !member.up || member.halted || !self.honest(place) {
+            if !member.up || member.halted || !self.scenario.honest(place) {
                 continue;
             }
             let mine = replica.last_executed();
@@ -449,11 +481,6 @@ impl World {
 
     // Names.
 
-    fn honest(&self, place: Place) -> bool {
-        let id = u16::try_from(place).map_or(ReplicaId(u16::MAX), ReplicaId);
-        self.scenario.honest(id)
-    }
-
     fn who(&self, place: Place) -> String {
         name(&self.scenario, place)
     }
@@ -465,14 +492,18 @@ impl World {
 }
 
 fn name(scenario: &Scenario, place: Place) -> String {
-    match place.checked_sub(scenario.quorums.n()) {
-        None => format!("r{place}"),
-        Some(client) => format!("c{client}"),
+    match (
+        scenario.identity(place),
+        place.checked_sub(scenario.quorums.n()),
+    ) {
+        (Some(id), Some(_)) => format!("r{id}'"),
+        (_, None) => format!("r{place}"),
+        (None, Some(client)) => format!("c{client}"),
     }
 }
 
-fn clock(instant: Instant, skew: Micros) -> Now {
-    let wall = Time(EPOCH + instant.0 + skew.0);
+fn clock(instant: Instant, skew: i64) -> Now {
+    let wall = Time((EPOCH + instant.0).saturating_add_signed(skew));
     Now { instant, wall }
 }
 
@@ -484,14 +515,23 @@ fn machine(
     now: Now,
     chance: &mut Chance,
 ) -> Result<Machine, KeyError> {
-    let (name, secret) = &keys.identities[place];
-    let identity = Identity::generate(name, secret)?;
-    let incarnation = Incarnation(now.wall.0 + place as u64);
     let rng_seed = chance.octets();
-    if place < scenario.quorums.n() {
+    let id = scenario.identity(place);
+    let whose = id.map_or(place, ReplicaId::index);
+    let Some((name, secret)) = keys
+        .identities
+        .get(whose)
+        .filter(|_| place != scenario.second() || id.is_some())
+    else {
+        return Ok(Machine::Nobody);
+    };
+    let identity = Identity::generate(name, secret)?;
+    // Twins share a life: their peers take the sequences of both.
+    let incarnation = Incarnation(EPOCH + whose as u64);
+    if let Some(me) = id {
         let config = ReplicaConfig {
             group: keys.group.clone(),
-            me: ReplicaId(u16::try_from(place).unwrap_or(u16::MAX)),
+            me,
             identity,
             group_secret: keys.group_secret,
             incarnation,

@@ -11,15 +11,14 @@ use crate::types::Micros;
 
 use super::super::model::CallId;
 use super::super::network::{Happening, Place};
-use super::super::scenario::Faulty;
 use super::super::trace::describe;
 use super::super::workload::Meaning;
-use super::{Machine, Origin, World, clock};
+use super::{Machine, Origin, World};
 
 impl World {
     /// Hands a replica one input and does what it wants.
     pub(super) fn replica(&mut self, place: Place, input: ReplicaInput, origin: Origin) {
-        let now = clock(self.now, self.members[place].skew);
+        let now = self.clock_of(place);
         let member = &mut self.members[place];
         let Machine::Replica(replica) = &mut member.machine else {
             return;
@@ -60,10 +59,10 @@ impl World {
         }
         member.seen = executed;
         let halted = member.halted;
-        if between && self.truthful(place) && !halted {
+        if between && self.scenario.truthful(place) && !halted {
             let digest = match &self.members[place].machine {
                 Machine::Replica(replica) => replica.status().state_digest,
-                Machine::Client(_) => return,
+                _ => return,
             };
             self.checkers.state(place, executed, digest);
             let seqno = executed;
@@ -74,27 +73,10 @@ impl World {
         }
     }
 
-    /// A correct replica on a correct service.
-    fn truthful(&self, place: Place) -> bool {
-        let fault = self.fault(place);
-        !matches!(
-            fault,
-            Some(Faulty::Lie(_) | Faulty::Equivocate | Faulty::Lose(_))
-        )
-    }
-
-    fn fault(&self, place: Place) -> Option<Faulty> {
-        let replicas = self.scenario.faulty.iter();
-        let mut found = replicas.filter(|(replica, _)| replica.index() == place);
-        found.next().map(|(_, fault)| *fault)
-    }
-
     fn replica_wants(&mut self, place: Place, output: ReplicaOutput, origin: Origin) {
         match output {
             ReplicaOutput::Post { to, post, octets } => {
-                let to = to.index();
-                let octets = self.rewritten(place, to, octets);
-                self.post(place, to, post, octets);
+                self.replica_posts(place, to, post, octets);
             }
             ReplicaOutput::Respond {
                 request,
@@ -104,13 +86,11 @@ impl World {
                 let what = describe(&octets);
                 let id = request.0;
                 self.say(place, format_args!("answers {id} with {status}: {what}"));
-                let (queue, counts) = (&mut self.queue, &mut self.counts);
-                self.network
-                    .respond(self.now, request, octets, queue, counts);
+                self.respond(place, request, octets);
             }
             ReplicaOutput::Append(position, record) => {
                 self.say(place, format_args!("writes {} {record:?}", position.0));
-                if self.truthful(place) {
+                if self.scenario.truthful(place) {
                     self.checkers.writes(place, &record);
                 }
             }
@@ -123,10 +103,12 @@ impl World {
                         describe(&invocation.envelope)
                     ),
                 );
-                if self.honest(place) {
+                if self.scenario.honest(place) {
                     self.checkers.executes(place, seqno, &invocation);
                 }
-                let service = &mut self.services[place];
+                let Some(service) = &mut self.members[place].service else {
+                    return;
+                };
                 let (after, completion) = service.execute(&invocation, &mut self.service_chance);
                 let done = Happening::Executed(place, ticket, completion);
                 self.queue.put(self.now + after, done);
@@ -139,30 +121,9 @@ impl World {
         }
     }
 
-    fn rewritten(&mut self, from: Place, to: Place, octets: Vec<u8>) -> Vec<u8> {
-        let Some(liar) = self.equivocator.as_mut().filter(|l| l.me.index() == from) else {
-            return octets;
-        };
-        match liar.rewrite(to, &octets) {
-            Some(other) => {
-                self.counts.fault("equivocated");
-                other
-            }
-            None => octets,
-        }
-    }
-
-    fn post(&mut self, from: Place, to: Place, post: PostId, octets: Vec<u8>) {
-        let (what, whom) = (describe(&octets), self.who(to));
-        self.say(from, format_args!("-> {whom} POST {}: {what}", post.0));
-        let (queue, counts) = (&mut self.queue, &mut self.counts);
-        self.network
-            .post(self.now, (from, to), (post, octets), queue, counts);
-    }
-
     /// Hands a client one input and does what it wants.
     pub(super) fn client(&mut self, place: Place, input: ClientInput, origin: Origin) {
-        let now = clock(self.now, self.members[place].skew);
+        let now = self.clock_of(place);
         let member = &mut self.members[place];
         let Machine::Client(client) = &mut member.machine else {
             return;
@@ -180,7 +141,7 @@ impl World {
 
     fn client_wants(&mut self, place: Place, output: ClientOutput, origin: Origin) {
         match output {
-            ClientOutput::Post { to, post, octets } => self.post(place, to.index(), post, octets),
+            ClientOutput::Post { to, post, octets } => self.client_posts(place, to, post, octets),
             ClientOutput::Answer { token, answer } => self.answered(place, token, &answer),
             ClientOutput::Described { token, wsdl } => {
                 let ok = wsdl.is_ok();
@@ -209,6 +170,7 @@ impl World {
             Machine::Client(_) => {
                 self.client(place, ClientInput::Response { post, octets }, origin);
             }
+            Machine::Nobody => {}
         }
     }
 
@@ -294,7 +256,7 @@ impl World {
             }
             Event::Disagreed { replica } => {
                 self.counts.rare("outvoted");
-                if self.truthful(replica.index()) {
+                if self.scenario.truthful(replica.index()) {
                     let who = self.who(place);
                     self.fail("named", format!("{who} calls r{replica} outvoted"));
                 }
@@ -304,7 +266,7 @@ impl World {
             Event::Diverged { why, .. } => {
                 self.members[place].halted = true;
                 self.counts.rare("diverged");
-                if self.truthful(place) {
+                if self.scenario.truthful(place) {
                     let what = format!("r{place}, which has no fault: {why}");
                     self.fail("diverged", what);
                 }
@@ -315,6 +277,7 @@ impl World {
                 self.members[place].halted = true;
                 self.counts.rare("behind");
             }
+            Event::Restarted { replica } if !self.scenario.honest(replica.index()) => {}
             Event::Restarted { replica } => {
                 let what = format!("r{place} thinks that r{replica} has restarted");
                 self.fail("rejected", what);
@@ -326,12 +289,16 @@ impl World {
         match reason {
             Refused::Ignored(reason) => self.counts.rare(reason.name()),
             Refused::Rejected(_) if origin.changed => self.counts.rare("change_noticed"),
+            Refused::Rejected(_) if origin.from.is_some_and(|from| !self.scenario.honest(from)) => {
+                self.counts.rare("lie_noticed");
+            }
             // A user's doing, told by the verdict on a call: two contents under one number, or a
             // number whose forerunners went through the twin. `conflicted` looks after the first.
             Refused::Rejected(_) if what == "call" => self.counts.rare("call_not_executed"),
             Refused::Rejected(reason) => {
                 let from = origin.from;
-                let correct = from.is_none_or(|from| self.honest(from)) && self.honest(at);
+                let blameless = |place| self.scenario.blameless(place);
+                let correct = from.is_none_or(blameless) && blameless(at);
                 if correct {
                     let (at, from) = (self.who(at), from.map_or("?".to_owned(), |f| self.who(f)));
                     let what = format!("{at} rejects a {what} of {name} from {from}: {reason}");

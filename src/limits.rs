@@ -99,6 +99,14 @@ pub const PIECES_RATE: u64 = 64 << 20;
 pub const SNAPSHOT_INTERVAL: u64 = 4 * CHECKPOINT_INTERVAL;
 /// Batches below the stable checkpoint that are kept while a peer draws the state before them.
 pub const PINNED: u64 = 8 * WINDOW;
+/// Octets of one record of a log on disk.
+pub const LOG_RECORD_BYTES: usize = 64 << 20;
+/// Octets after which a log goes on in a new segment.
+pub const LOG_SEGMENT_BYTES: u64 = 64 << 20;
+/// Octets of one write to a log, after which the next waits for the sync; one record always fits.
+pub const LOG_GROUP_BYTES: usize = 8 << 20;
+/// Records, and their octets, that wait for a disk before a replica takes no more from its peers.
+pub const LOG_UNSYNCED: (usize, usize) = (16 << 10, 256 << 20);
 
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;
@@ -122,3 +130,4 @@ const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
 const _: () = assert!(2 * PIECES_ASKED * PIECE_BYTES < ENVELOPE_BYTES / 2);
+const _: () = assert!(LOG_RECORD_BYTES >= 2 * ENVELOPE_BYTES);

@@ -34,7 +34,8 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("x509_parser", &["crypto"]),
     ("bytes", &["state", "wire", "endpoint", "app", "sim"]),
     ("rand_chacha", &["endpoint", "sim"]),
-    ("thiserror", &["crypto", "error"]),
+    ("crc32fast", &["log"]),
+    ("thiserror", &["crypto", "error", "log"]),
     (
         "uuid",
         &["types", "rm", "wire", "state", "endpoint", "app", "sim"],

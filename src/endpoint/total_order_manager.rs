@@ -50,7 +50,7 @@ pub struct TotalOrderManager {
     held: VecDeque<Held<(To, Element)>>,
     /// Where the log must be before what agreement says next may leave.
     until: Option<Position>,
-    synced: Option<Synced>,
+    synced: Synced,
 }
 
 impl TotalOrderManager {
@@ -63,7 +63,7 @@ impl TotalOrderManager {
             log: Log::new(),
             held: VecDeque::new(),
             until: None,
-            synced: None,
+            synced: Synced::default(),
         }
     }
 
@@ -157,7 +157,7 @@ impl TotalOrderManager {
 
     /// The log holds everything up to a position.
     pub fn synced(&mut self, synced: Synced) {
-        self.synced = Some(synced);
+        self.synced = synced.max(self.synced);
     }
 
     /// The deadline passed.
@@ -179,10 +179,9 @@ impl TotalOrderManager {
         loop {
             let action = match self.agreement.poll()? {
                 Output::Persist(record) => {
-                    let position = self.log.append(record.clone());
+                    let position = self.log.append(&record);
                     self.until = Some(position);
-                    // Memory mode: as safe at once as it will ever be.
-                    self.synced = Some(self.log.sync_now());
+                    self.synced = self.log.sync_now().unwrap_or(self.synced);
                     Action::Append(position, record)
                 }
                 Output::Send { to, message } => {
@@ -208,12 +207,7 @@ impl TotalOrderManager {
     /// The next message that the log covers.
     fn released(&mut self) -> Option<Action> {
         let held = self.held.pop_front()?;
-        let free = held.until() == Position::default();
-        let result = match (&self.synced, free) {
-            (Some(synced), _) => held.release(synced),
-            (None, true) => held.release(&self.log.sync_now()),
-            (None, false) => Err(held),
-        };
+        let result = held.release(&self.synced);
         match result {
             Ok((to, element)) => Some(Action::Send(to, element)),
             Err(held) => {

@@ -1,7 +1,7 @@
 //! What a crash must not make a replica forget (R17), as values. Nothing is decided here: who
 //! writes a record, and what must wait for it, is said where it is written.
 
-use crate::types::{Digest, Incarnation, ReplicaId, Seqno, Time, View};
+use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
 /// One entry of a replica's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Record {
     Incarnation(Incarnation),
     /// A bundle as its client signed it, before the first pre-prepare that names it.
     Body {
+        /// The client.
+        client: ClientId,
         /// The client's signature.
         signature: Vec<u8>,
         /// The canonical Body that it covers; its SHA-256 is the bundle's digest.
@@ -99,6 +101,30 @@ pub enum Record {
         /// The envelope as the service gave it.
         octets: Vec<u8>,
     },
+}
+
+impl Record {
+    /// Whether anything waits for this record to be on disk; one that nothing waits for need not
+    /// be synced for its own sake.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !matches!(self, Self::Decided { .. } | Self::Stable { .. })
+    }
+
+    /// About so many octets it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let content = match self {
+            Self::Body {
+                signature, octets, ..
+            } => signature.len() + octets.len(),
+            Self::Replied { octets, .. } => octets.len(),
+            Self::PrePrepare { bundles, .. } | Self::Decided { bundles, .. } => 32 * bundles.len(),
+            Self::NewView { batches, .. } => batches.iter().map(|b| 32 * b.bundles.len()).sum(),
+            _ => 0,
+        };
+        content + 64
+    }
 }
 
 /// A batch in its place, with the view in which it was last prepared or pre-prepared.

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 #[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.
 pub mod demo;
+pub mod disk;
 pub mod driver;
 pub mod echo_user;
 #[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.

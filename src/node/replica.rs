@@ -174,7 +174,7 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
                 self.respond(request, status, octets);
             }
             ReplicaOutput::Append(position, record) => {
-                let at = self.log.borrow_mut().append(record);
+                let at = self.log.borrow_mut().append(&record);
                 assert!(at == position, "machine and log count records differently");
                 self.unsynced.set(true);
             }
@@ -200,8 +200,8 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
 
     /// One sync covers every record of a drain: in memory mode it is done at once.
     fn drained(&self, driver: &Rc<Driver<M, Self>>) {
-        if self.unsynced.replace(false) {
-            let synced = self.log.borrow_mut().sync_now();
+        let unsynced = self.unsynced.replace(false);
+        if unsynced && let Some(synced) = self.log.borrow().sync_now() {
             driver.input(ReplicaInput::Synced(synced));
         }
     }

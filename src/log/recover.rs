@@ -1,0 +1,426 @@
+//! What a replica remembers after a crash: the fold of the records of its log.
+//!
+//! The fold is monotonic in views and numbers, so that a record that is folded twice (a log says
+//! again at the head of each segment what must not go with the segments before) changes nothing.
+//! Nothing is judged here: what follows for agreement is said in `pbft`, for the calls in
+//! `endpoint::replica`.
+
+use std::collections::BTreeMap;
+
+use super::record::{Placed, Record, ViewChange};
+use crate::crypto;
+use crate::types::{ClientId, Digest, Incarnation, Micros, ReplicaId, Seqno, Time, View};
+
+/// All that one replica's log says.
+///
+/// How a restart uses it: the state of the last snapshot is restored and [`Recovered::restored`]
+/// told where it stands; whoever replays raises `executed`; then agreement goes on from
+/// [`Recovered::delivered`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Whose log it is: the group and the replica.
+    pub genesis: Option<(Digest, ReplicaId)>,
+    /// The last life that was begun.
+    pub incarnation: Option<Incarnation>,
+    /// The highest view that this replica entered or asked for.
+    pub view: View,
+    /// Whether it entered that view; else it has left all lower ones and waits for it.
+    pub active: bool,
+    /// Its last own view-change.
+    pub view_change: Option<ViewChange>,
+    /// The last view it entered, the checkpoint that it starts from and what it proposes.
+    pub new_view: Option<(View, Seqno, Vec<Placed>)>,
+    /// The last stable checkpoint: after which batch, of which state, and who signed that.
+    pub stable: Option<Stable>,
+    /// What is known of each batch above the snapshot.
+    pub slots: BTreeMap<Seqno, Slot>,
+    /// Bundles by digest: every one that a slot names, and perhaps more.
+    pub bodies: BTreeMap<Digest, SignedBody>,
+    /// Own votes on checkpoints.
+    pub votes: BTreeMap<Seqno, Digest>,
+    /// Calls that left for the service, by batch and place in it; and what it answered, if it did.
+    pub calls: BTreeMap<(Seqno, u32), Option<Reply>>,
+    /// Every batch up to here is in the restored state: that of the snapshot, or replayed since.
+    pub executed: Seqno,
+    /// The virtual time of the last batch up to [`Recovered::delivered`] (R16).
+    pub time: Time,
+}
+
+/// A stable checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stable {
+    /// After which batch.
+    pub seqno: Seqno,
+    /// Of the state.
+    pub digest: Digest,
+    /// Who voted for it, each with the signature of the vote.
+    pub certificate: Vec<(ReplicaId, Vec<u8>)>,
+}
+
+/// What is known of one number of the order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// What was proposed or accepted here, at most one batch a view, rising by view.
+    pub pre_prepared: Vec<Placed>,
+    /// The last view in which a batch was prepared here, and the batch's digest.
+    pub prepared: Option<(View, Digest)>,
+    /// What was delivered, with the view in which it was decided here.
+    pub decided: Option<Placed>,
+}
+
+/// A bundle as its client signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedBody {
+    /// The client.
+    pub client: ClientId,
+    /// Its signature.
+    pub signature: Vec<u8>,
+    /// The canonical Body.
+    pub octets: Vec<u8>,
+}
+
+/// What the service answered to one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// The envelope.
+    pub octets: Vec<u8>,
+}
+
+impl Default for Recovered {
+    /// An empty log: view 0 needs no entering.
+    fn default() -> Self {
+        Self {
+            genesis: None,
+            incarnation: None,
+            view: View::default(),
+            active: true,
+            view_change: None,
+            new_view: None,
+            stable: None,
+            slots: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            executed: Seqno::default(),
+            time: Time::default(),
+        }
+    }
+}
+
+impl Recovered {
+    /// Takes the next record.
+    pub fn take(&mut self, record: Record) {
+        match record {
+            Record::Genesis { group, replica } => self.genesis = Some((group, replica)),
+            Record::Incarnation(life) => self.incarnation = Some(life),
+            Record::Body {
+                client,
+                signature,
+                octets,
+            } => self.body(client, signature, octets),
+            Record::PrePrepare {
+                view,
+                seqno,
+                time,
+                bundles,
+            } => self.pre_prepared(Placed {
+                seqno,
+                view,
+                time,
+                bundles,
+            }),
+            Record::Prepared {
+                view,
+                seqno,
+                digest,
+            } => self.prepared(seqno, view, digest),
+            Record::ViewChange(change) => self.left(change),
+            Record::NewView {
+                view,
+                base,
+                batches,
+            } => self.entered(view, base, batches),
+            Record::Decided {
+                seqno,
+                view,
+                time,
+                bundles,
+            } => self.decided(Placed {
+                seqno,
+                view,
+                time,
+                bundles,
+            }),
+            Record::CheckpointVote { seqno, digest } => {
+                self.votes.insert(seqno, digest);
+            }
+            Record::Stable {
+                seqno,
+                digest,
+                certificate,
+            } => self.stable(Stable {
+                seqno,
+                digest,
+                certificate,
+            }),
+            Record::Executing { seqno, index } => {
+                self.calls.entry((seqno, index)).or_default();
+            }
+            Record::Replied {
+                seqno,
+                index,
+                status,
+                octets,
+            } => {
+                let reply = Reply { status, octets };
+                self.calls.insert((seqno, index), Some(reply));
+            }
+        }
+    }
+
+    fn body(&mut self, client: ClientId, signature: Vec<u8>, octets: Vec<u8>) {
+        let body = SignedBody {
+            client,
+            signature,
+            octets,
+        };
+        self.bodies.insert(crypto::sha256(&body.octets), body);
+    }
+
+    fn slot(&mut self, seqno: Seqno) -> &mut Slot {
+        self.slots.entry(seqno).or_default()
+    }
+
+    fn prepared(&mut self, seqno: Seqno, view: View, digest: Digest) {
+        let prepared = &mut self.slot(seqno).prepared;
+        *prepared = (*prepared).max(Some((view, digest)));
+    }
+
+    fn decided(&mut self, batch: Placed) {
+        let seqno = batch.seqno;
+        self.slot(seqno).decided = Some(batch);
+    }
+
+    fn stable(&mut self, stable: Stable) {
+        let before = self.stable.as_ref().map(|known| known.seqno);
+        if before.is_none_or(|before| before <= stable.seqno) {
+            self.stable = Some(stable);
+        }
+    }
+
+    fn pre_prepared(&mut self, batch: Placed) {
+        let known = &mut self.slot(batch.seqno).pre_prepared;
+        match known.binary_search_by_key(&batch.view, |placed| placed.view) {
+            Ok(place) => {
+                if let Some(known) = known.get_mut(place) {
+                    *known = batch;
+                }
+            }
+            Err(place) => known.insert(place, batch),
+        }
+    }
+
+    fn left(&mut self, change: ViewChange) {
+        if change.view > self.view {
+            self.view = change.view;
+            self.active = false;
+        }
+        let before = self.view_change.as_ref().map(|known| known.view);
+        if before.is_none_or(|before| before <= change.view) {
+            self.view_change = Some(change);
+        }
+    }
+
+    fn entered(&mut self, view: View, base: Seqno, batches: Vec<Placed>) {
+        if view >= self.view {
+            self.view = view;
+            self.active = true;
+        }
+        let before = self.new_view.as_ref().map(|(view, _, _)| *view);
+        if before.is_none_or(|before| before <= view) {
+            self.new_view = Some((view, base, batches));
+        }
+    }
+
+    /// The state of a snapshot is restored: after `seqno`, at that virtual time. What lies at or
+    /// below it is forgotten, and `time` goes on over what was delivered since.
+    pub fn restored(&mut self, seqno: Seqno, time: Time) {
+        self.executed = seqno;
+        self.slots = self.slots.split_off(&seqno.next());
+        self.votes = self.votes.split_off(&seqno);
+        self.calls = self.calls.split_off(&(seqno.next(), 0));
+        let named: std::collections::BTreeSet<Digest> = self.named().collect();
+        self.bodies.retain(|digest, _| named.contains(digest));
+        self.time = time;
+        let deliveries: Vec<Time> = self.deliveries().map(|placed| placed.time).collect();
+        for carried in deliveries {
+            self.time = carried.max(self.time + Micros(1));
+        }
+    }
+
+    /// The bundles that a slot or the last new view names.
+    fn named(&self) -> impl Iterator<Item = Digest> {
+        let slots = self.slots.values();
+        let slots = slots.flat_map(|slot| slot.pre_prepared.iter().chain(&slot.decided));
+        let new_view = self.new_view.iter().flat_map(|(_, _, batches)| batches);
+        slots
+            .chain(new_view)
+            .flat_map(|placed| placed.bundles.iter().copied())
+    }
+
+    /// The batches that were delivered and are not executed yet, in order without a gap.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Placed> {
+        let mut next = self.executed.next();
+        let above = self.slots.range(next..);
+        above.map_while(move |(seqno, slot)| {
+            let placed = slot.decided.as_ref().filter(|_| *seqno == next)?;
+            next = next.next();
+            Some(placed)
+        })
+    }
+
+    /// Every batch up to here was delivered: agreement goes on above it.
+    #[must_use]
+    pub fn delivered(&self) -> Seqno {
+        self.deliveries().last().map_or(self.executed, |p| p.seqno)
+    }
+
+    /// The call that left for the service and was never answered: its outcome is lost (R17).
+    #[must_use]
+    pub fn open_call(&self) -> Option<(Seqno, u32)> {
+        let mut calls = self.calls.iter();
+        calls.find_map(|(place, reply)| reply.is_none().then_some(*place))
+    }
+
+    /// An own vote on a checkpoint that the stable one contradicts: the state was wrong (R19).
+    #[must_use]
+    pub fn contradicted(&self) -> Option<(Seqno, Digest, Digest)> {
+        let stable = self.stable.as_ref()?;
+        let mine = *self.votes.get(&stable.seqno)?;
+        (mine != stable.digest).then_some((stable.seqno, mine, stable.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::codec_tests::record;
+    use super::*;
+
+    fn fold(records: &[Record]) -> Recovered {
+        let mut all = Recovered::default();
+        records.iter().cloned().for_each(|record| all.take(record));
+        all
+    }
+
+    fn decided(seqno: u64, time: u64) -> Record {
+        Record::Decided {
+            seqno: Seqno(seqno),
+            view: View(0),
+            time: Time(time),
+            bundles: vec![Digest([u8::try_from(seqno).unwrap(); 32])],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn r17_views_never_go_back(records in proptest::collection::vec(record(), 0..20)) {
+            let mut all = Recovered::default();
+            for record in records {
+                let (before, active) = (all.view, all.active);
+                all.take(record);
+                prop_assert!(all.view >= before);
+                prop_assert!(all.view > before || all.active || !active, "left an entered view");
+            }
+        }
+
+        #[test]
+        fn r17_what_is_said_again_changes_no_view(
+            records in proptest::collection::vec(record(), 0..20)
+        ) {
+            let once = fold(&records);
+            let mut twice = once.clone();
+            let again = records.into_iter().filter(|record| {
+                matches!(record, Record::ViewChange(_) | Record::NewView { .. })
+            });
+            again.for_each(|record| twice.take(record));
+            prop_assert_eq!((once.view, once.active), (twice.view, twice.active));
+        }
+
+        #[test]
+        fn r17_no_promise_above_the_snapshot_is_forgotten(
+            records in proptest::collection::vec(record(), 0..30), seqno: u64
+        ) {
+            let whole = fold(&records);
+            let mut cut = whole.clone();
+            cut.restored(Seqno(seqno), Time(0));
+            for (above, slot) in whole.slots.range(Seqno(seqno).next()..) {
+                prop_assert_eq!(cut.slots.get(above), Some(slot));
+            }
+            let named = cut.named().filter(|digest| whole.bodies.contains_key(digest));
+            for digest in named {
+                prop_assert!(cut.bodies.contains_key(&digest));
+            }
+            prop_assert_eq!((cut.view, cut.active), (whole.view, whole.active));
+            prop_assert_eq!(cut.view_change, whole.view_change);
+        }
+    }
+
+    #[test]
+    fn r16_time_goes_on_over_what_was_delivered_up_to_the_first_gap() {
+        let mut all = fold(&[
+            decided(3, 50),
+            decided(4, 10),
+            decided(5, 90),
+            decided(7, 99),
+        ]);
+        all.restored(Seqno(2), Time(70));
+        assert_eq!(all.delivered(), Seqno(5));
+        assert_eq!(all.time, Time(90));
+        all.restored(Seqno(4), Time(95));
+        assert_eq!((all.delivered(), all.time), (Seqno(5), Time(96)));
+    }
+
+    #[test]
+    fn r17_a_call_without_an_answer_is_open() {
+        let (seqno, index) = (Seqno(3), 0);
+        let mut all = fold(&[Record::Executing { seqno, index }]);
+        assert_eq!(all.open_call(), Some((seqno, index)));
+        all.take(Record::Replied {
+            seqno,
+            index,
+            status: 200,
+            octets: vec![1],
+        });
+        assert_eq!(all.open_call(), None);
+    }
+
+    #[test]
+    fn tocs_4_5_2_the_last_prepared_and_every_pre_prepared_batch_are_kept() {
+        let pre = |view, time| Record::PrePrepare {
+            view: View(view),
+            seqno: Seqno(9),
+            time: Time(time),
+            bundles: Vec::new(),
+        };
+        let prepared = |view, octet| Record::Prepared {
+            view: View(view),
+            seqno: Seqno(9),
+            digest: Digest([octet; 32]),
+        };
+        let all = fold(&[
+            pre(0, 1),
+            prepared(0, 1),
+            pre(2, 3),
+            prepared(2, 3),
+            pre(3, 4),
+        ]);
+        let slot = &all.slots[&Seqno(9)];
+        let views: Vec<u64> = slot.pre_prepared.iter().map(|p| p.view.0).collect();
+        assert_eq!(views, [0, 2, 3]);
+        assert_eq!(slot.prepared, Some((View(2), Digest([3; 32]))));
+    }
+}

@@ -11,6 +11,8 @@ mod requests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use uuid::Uuid;
+
 use crate::crypto::{KeyError, Principal};
 use crate::error::{Refused, Tally};
 use crate::limits;
@@ -19,7 +21,7 @@ use crate::rm::MessageNumber;
 use crate::rm::source::Ending;
 use crate::soap::xml::Document;
 use crate::state::calls::Calls;
-use crate::types::{ClientId, Digest, Instant, Now, ReplicaId, Seqno, View};
+use crate::types::{ClientId, Digest, GroupNumber, Instant, Now, ReplicaId, Seqno, View};
 use crate::wire::leg::Leg;
 use crate::wire::reply::Timing;
 
@@ -243,6 +245,12 @@ impl Replica {
     #[must_use]
     pub fn bodies(&self) -> usize {
         self.storage.len()
+    }
+
+    /// Whether a bundle of a GroupSequence is finished here, for tests and the simulator.
+    #[must_use]
+    pub fn has_finished(&self, group_sequence: Uuid, number: GroupNumber) -> bool {
+        self.invoker.calls().has_finished(group_sequence, number)
     }
 
     /// Every pair key, for `--record`.

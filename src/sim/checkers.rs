@@ -3,16 +3,26 @@
 //! Each checker is one method group below and cites what it checks. They see what comes out of
 //! the machines, never what is inside, and the first that fails ends the run.
 
+mod acks;
+mod history;
+mod said;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::endpoint::io::Invocation;
 use crate::log::Record;
 use crate::soap::envelope::Version;
-use crate::types::{Digest, Env, Quorums, Seqno, Time, View};
+use crate::types::{
+    Digest, Env, GroupNumber, Instant, Micros, Quorums, ReplicaId, Seqno, Time, View,
+};
+use uuid::Uuid;
 
 use super::model::{self, CallId, Model, Op, Reply};
 use super::network::Place;
 use super::scenario::App;
+use acks::Acks;
+use history::History;
+use said::Said;
 
 /// What did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +38,8 @@ pub const CHECKERS: &[(&str, &str)] = &[
     ("agreement", "one batch for each Seqno (TOCS 2002 §4.5.1)"),
     (
         "no-contradiction",
-        "one pre-prepare for each view and Seqno (R17)",
+        "one pre-prepare for each view and Seqno on disk, one digest for each in what is sent, one \
+         checkpoint (R17)",
     ),
     (
         "same-prefix",
@@ -37,6 +48,22 @@ pub const CHECKERS: &[(&str, &str)] = &[
     (
         "exactly-once",
         "no number of a call sequence executes twice (R1)",
+    ),
+    (
+        "in-order",
+        "the calls of a sequence execute in the order of their numbers, without a gap (R1)",
+    ),
+    (
+        "time",
+        "virtual time rises, and keeps near the clocks of correct replicas (R16)",
+    ),
+    (
+        "acknowledged",
+        "a replica acknowledges only bundles that it has executed (R5)",
+    ),
+    (
+        "linearizable",
+        "no call takes effect before one that was answered before it was made",
     ),
     (
         "only-signed",
@@ -61,7 +88,7 @@ pub const CHECKERS: &[(&str, &str)] = &[
     ("named", "no correct replica is called outvoted (R11)"),
     (
         "diverged",
-        "no replica without a fault diverges or stalls (R19)",
+        "no replica without a fault diverges or stalls, and one that has executes no more (R19)",
     ),
     ("bounds", "every buffer is under its bound"),
     ("timers", "a machine that ticks lets time pass"),
@@ -75,6 +102,26 @@ pub const CHECKERS: &[(&str, &str)] = &[
     ),
     ("panic", "no assertion fails"),
 ];
+
+/// Between which bounds the clocks of correct members keep, as they are when the run begins, and
+/// what R16 allows around them.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// The wall clock of the slowest when the monotonic one is at 0, less the window.
+    pub slow: Time,
+    /// That of the fastest, and the window.
+    pub fast: Time,
+}
+
+impl Clocks {
+    fn least(&self, at: Instant) -> Time {
+        self.slow + Micros(at.0)
+    }
+
+    fn most(&self, at: Instant) -> Time {
+        self.fast + Micros(at.0)
+    }
+}
 
 #[derive(Debug)]
 struct Ordered {
@@ -95,6 +142,15 @@ pub struct Checkers {
     executed: BTreeMap<Place, usize>,
     numbers: BTreeMap<Place, BTreeSet<(u16, u32)>>,
     batches: BTreeMap<Seqno, Env>,
+    /// Users who number their calls.
+    numbering: BTreeSet<u16>,
+    said: Said,
+    history: History,
+    acks: Acks,
+    clocks: Clocks,
+    /// Own checkpoint votes of all honest machines, and whose proved wrong.
+    own: BTreeMap<(Place, Seqno), Digest>,
+    wrong: BTreeMap<Place, Seqno>,
     accepted: BTreeMap<(Place, View, Seqno), (Time, Vec<Digest>)>,
     states: BTreeMap<Seqno, Digest>,
     votes: BTreeMap<Seqno, Digest>,
@@ -103,7 +159,7 @@ pub struct Checkers {
 impl Checkers {
     /// Before the first event.
     #[must_use]
-    pub fn new(quorums: Quorums, app: App) -> Self {
+    pub fn new(quorums: Quorums, app: App, numbering: BTreeSet<u16>, clocks: Clocks) -> Self {
         Self {
             quorums,
             failure: None,
@@ -114,6 +170,13 @@ impl Checkers {
             executed: BTreeMap::new(),
             numbers: BTreeMap::new(),
             batches: BTreeMap::new(),
+            numbering,
+            said: Said::default(),
+            history: History::default(),
+            acks: Acks::default(),
+            clocks,
+            own: BTreeMap::new(),
+            wrong: BTreeMap::new(),
             accepted: BTreeMap::new(),
             states: BTreeMap::new(),
             votes: BTreeMap::new(),
@@ -139,16 +202,22 @@ impl Checkers {
     }
 
     /// A user sends a call.
-    pub fn sends(&mut self, call: CallId, op: &Op, version: Version) {
+    pub fn sends(&mut self, call: CallId, op: &Op, version: Version, now: Instant) {
+        self.history.made(call, now);
         self.sent.entry(call).or_insert((op.clone(), version));
     }
 
     /// A correct replica's machine gives a call to its service, in the batch of that number.
-    pub fn executes(&mut self, at: Place, seqno: Seqno, invocation: &Invocation) {
+    pub fn executes(&mut self, at: Place, seqno: Seqno, invocation: &Invocation, now: Instant) {
         let Some(call) = self.signed(at, invocation) else {
             return;
         };
+        if let Some(since) = self.wrong.get(&at) {
+            let what = format!("r{at}, whose state is wrong since {since}, executes {call}");
+            self.fail("diverged", what);
+        }
         self.agreed(at, seqno, invocation.env);
+        self.timed(at, seqno, (invocation.env.time, call), now);
         self.once(at, call);
         let index = self.executed.entry(at).or_default();
         let mine = *index;
@@ -199,15 +268,78 @@ impl Checkers {
         }
     }
 
+    /// R16: above the time of the batch before; not above what the clock of a correct replica may
+    /// accept now, nor below what one could accept when the call was made.
+    fn timed(&mut self, at: Place, seqno: Seqno, (time, call): (Time, CallId), now: Instant) {
+        let before = self.batches.range(..seqno).next_back();
+        let before = before.map_or(Time(0), |(_, env)| env.time);
+        let after = self.batches.range(seqno.next()..).next();
+        let made = self.history.when(call).unwrap_or_default();
+        let (least, most) = (self.clocks.least(made), self.clocks.most(now));
+        if time <= before || after.is_some_and(|(_, env)| env.time <= time) {
+            let what = format!("r{at} executes batch {seqno} at {time:?}, after {before:?}");
+            self.fail("time", what);
+        } else if time < least || time > most.max(before + Micros(1)) {
+            let what = format!("batch {seqno} is at {time:?}, outside {least:?} to {most:?}");
+            self.fail("time", what);
+        }
+    }
+
     fn once(&mut self, at: Place, call: CallId) {
-        let fresh = self
-            .numbers
-            .entry(at)
-            .or_default()
-            .insert((call.user, call.number));
+        let numbers = self.numbers.entry(at).or_default();
+        let mut last = numbers.range((call.user, 0)..=(call.user, u32::MAX));
+        let last = last.next_back().map_or(0, |(_, number)| *number);
+        let fresh = numbers.insert((call.user, call.number));
+        if fresh && self.numbering.contains(&call.user) && call.number != last + 1 {
+            let what = format!("r{at} executes {call} after number {last} of its sequence");
+            self.fail("in-order", what);
+        }
         if !fresh {
             let what = format!("r{at} executes {call}, whose number it has executed");
             self.fail("exactly-once", what);
+        }
+    }
+
+    /// A correct replica sends an envelope to another.
+    pub fn says(&mut self, from: ReplicaId, octets: &[u8]) {
+        if let Some(what) = self.said.sends(from, octets) {
+            self.fail("no-contradiction", what);
+        }
+    }
+
+    /// A client asks a replica something.
+    pub fn asks(&mut self, to: Place, octets: &[u8]) {
+        self.acks.asks(to, octets);
+    }
+
+    /// A correct replica answers a client; whether it has executed a bundle, it knows itself.
+    pub fn acknowledges(
+        &mut self,
+        from: Place,
+        octets: &[u8],
+        executed: impl Fn(Uuid, GroupNumber) -> bool,
+    ) {
+        for (leg, number) in self.acks.says(from, octets) {
+            if !executed(leg.group_sequence, number) {
+                let what = format!("r{from} acknowledges bundle {number}, and has not executed it");
+                self.fail("acknowledged", what);
+            }
+        }
+    }
+
+    /// A replica whose machine runs as it is written writes a record; its service may lie.
+    pub fn votes(&mut self, at: Place, record: &Record) {
+        match record {
+            Record::CheckpointVote { seqno, digest } => {
+                self.own.insert((at, *seqno), *digest);
+            }
+            Record::Stable { seqno, digest, .. } => {
+                let own = self.own.get(&(at, *seqno));
+                if own.is_some_and(|own| own != digest) {
+                    self.wrong.insert(at, *seqno);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -232,19 +364,30 @@ impl Checkers {
                 seqno,
                 digest,
                 certificate,
-            } => {
-                let voters: BTreeSet<_> = certificate.iter().map(|(voter, _)| voter).collect();
-                if voters.len() < self.quorums.certificate() {
-                    let what = format!("r{at} takes {} votes for {seqno} stable", voters.len());
-                    self.fail("checkpoints", what);
-                }
-                let first = *self.votes.entry(*seqno).or_insert(*digest);
-                if first != *digest {
-                    let what = format!("two stable checkpoints after batch {seqno}");
-                    self.fail("checkpoints", what);
-                }
-            }
+            } => self.stable(at, *seqno, *digest, certificate),
             _ => {}
+        }
+    }
+
+    fn stable(&mut self, at: Place, seqno: Seqno, digest: Digest, by: &[(ReplicaId, Vec<u8>)]) {
+        let voters: BTreeSet<_> = by.iter().map(|(voter, _)| voter).collect();
+        if voters.len() < self.quorums.certificate() {
+            let what = format!("r{at} takes {} votes for {seqno} stable", voters.len());
+            self.fail("checkpoints", what);
+        }
+        let first = *self.votes.entry(seqno).or_insert(digest);
+        if first != digest {
+            let what = format!("two stable checkpoints after batch {seqno}");
+            self.fail("checkpoints", what);
+        }
+    }
+
+    /// The end of the run: all answers are there that will be.
+    pub fn ends(&mut self) {
+        let order = self.order.iter().map(|ordered| ordered.call);
+        if let Some((first, second)) = self.history.contradiction(order) {
+            let what = format!("{second} was answered before {first} was made, and comes after it");
+            self.fail("linearizable", what);
         }
     }
 
@@ -259,7 +402,14 @@ impl Checkers {
     }
 
     /// A user gets a reply of the service.
-    pub fn replied(&mut self, call: CallId, version: Version, envelope: &[u8], fault: bool) {
+    pub fn replied(
+        &mut self,
+        (call, now): (CallId, Instant),
+        version: Version,
+        envelope: &[u8],
+        fault: bool,
+    ) {
+        self.history.answered(call, now);
         let Some(reply) = model::read_reply(version, envelope) else {
             return self.fail(
                 "voted-reply",
@@ -298,9 +448,9 @@ impl Checkers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::ReplicaId;
 
     const VERSION: Version = Version::V11;
+    const NOW: Instant = Instant(0);
 
     fn call(number: u32, variant: u8) -> CallId {
         CallId {
@@ -325,7 +475,7 @@ mod tests {
                 .envelope(App::Counter, VERSION, call, true)
                 .into_bytes(),
             env: Env {
-                time: Time(1),
+                time: Time(u64::from(seed)),
                 seed: Digest([seed; 32]),
             },
         }
@@ -334,10 +484,14 @@ mod tests {
     /// Three calls that a user sent, the first of them with two contents.
     fn checkers() -> Checkers {
         let quorums = Quorums::of(4).unwrap();
-        let mut checkers = Checkers::new(quorums, App::Counter);
-        checkers.sends(call(1, 0), &op("increment"), VERSION);
-        checkers.sends(call(1, 1), &op("get"), VERSION);
-        checkers.sends(call(2, 0), &op("increment"), VERSION);
+        let clocks = Clocks {
+            slow: Time(0),
+            fast: Time(10),
+        };
+        let mut checkers = Checkers::new(quorums, App::Counter, BTreeSet::new(), clocks);
+        checkers.sends(call(1, 0), &op("increment"), VERSION, NOW);
+        checkers.sends(call(1, 1), &op("get"), VERSION, NOW);
+        checkers.sends(call(2, 0), &op("increment"), VERSION, NOW);
         checkers
     }
 
@@ -349,8 +503,8 @@ mod tests {
     fn equal_orders_pass_and_the_reply_must_be_the_models() {
         let mut checkers = checkers();
         for at in 0..3 {
-            checkers.executes(at, Seqno(1), &invocation(call(1, 0), "increment", 1));
-            checkers.executes(at, Seqno(2), &invocation(call(2, 0), "increment", 2));
+            checkers.executes(at, Seqno(1), &invocation(call(1, 0), "increment", 1), NOW);
+            checkers.executes(at, Seqno(2), &invocation(call(2, 0), "increment", 2), NOW);
         }
         checkers.conflicted(call(1, 1));
         let reply = |n| {
@@ -359,34 +513,53 @@ mod tests {
                 VERSION.ns().uri
             )
         };
-        checkers.replied(call(2, 0), VERSION, reply(2).as_bytes(), false);
+        checkers.replied((call(2, 0), NOW), VERSION, reply(2).as_bytes(), false);
         assert_eq!(failed(&checkers), None);
-        checkers.replied(call(2, 0), VERSION, reply(3).as_bytes(), false);
+        checkers.replied((call(2, 0), NOW), VERSION, reply(3).as_bytes(), false);
         assert_eq!(failed(&checkers), Some("voted-reply"));
     }
 
     #[test]
     fn another_batch_under_a_number_fails() {
         let mut checkers = checkers();
-        checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1));
-        checkers.executes(1, Seqno(1), &invocation(call(1, 0), "increment", 2));
+        checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1), NOW);
+        checkers.executes(1, Seqno(1), &invocation(call(1, 0), "increment", 2), NOW);
         assert_eq!(failed(&checkers), Some("agreement"));
     }
 
     #[test]
     fn another_order_fails() {
         let mut checkers = checkers();
-        checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1));
-        checkers.executes(1, Seqno(1), &invocation(call(2, 0), "increment", 1));
+        checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1), NOW);
+        checkers.executes(1, Seqno(1), &invocation(call(2, 0), "increment", 1), NOW);
         assert_eq!(failed(&checkers), Some("same-prefix"));
+    }
+
+    #[test]
+    fn a_gap_in_a_sequence_fails() {
+        let mut checkers = checkers();
+        checkers.numbering.insert(0);
+        checkers.executes(0, Seqno(1), &invocation(call(2, 0), "increment", 1), NOW);
+        assert_eq!(failed(&checkers), Some("in-order"));
+    }
+
+    #[test]
+    fn time_that_does_not_rise_or_runs_away_fails() {
+        for second in [3, 2, 50] {
+            let mut checkers = checkers();
+            checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 3), NOW);
+            let second = invocation(call(2, 0), "increment", second);
+            checkers.executes(0, Seqno(2), &second, NOW);
+            assert_eq!(failed(&checkers), Some("time"));
+        }
     }
 
     #[test]
     fn a_number_that_executes_twice_fails_with_either_content() {
         for (variant, name) in [(0, "increment"), (1, "get")] {
             let mut checkers = checkers();
-            checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1));
-            checkers.executes(0, Seqno(2), &invocation(call(1, variant), name, 2));
+            checkers.executes(0, Seqno(1), &invocation(call(1, 0), "increment", 1), NOW);
+            checkers.executes(0, Seqno(2), &invocation(call(1, variant), name, 2), NOW);
             assert_eq!(failed(&checkers), Some("exactly-once"));
         }
     }
@@ -395,7 +568,7 @@ mod tests {
     fn what_nobody_sent_fails() {
         for (number, name) in [(1, "get"), (7, "increment")] {
             let mut checkers = checkers();
-            checkers.executes(0, Seqno(1), &invocation(call(number, 0), name, 1));
+            checkers.executes(0, Seqno(1), &invocation(call(number, 0), name, 1), NOW);
             assert_eq!(failed(&checkers), Some("only-signed"));
         }
     }

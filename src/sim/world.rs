@@ -15,7 +15,7 @@ use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time};
 
 use super::adversary::Conspiracy;
 use super::chance::Chance;
-use super::checkers::Checkers;
+use super::checkers::{Checkers, Clocks};
 use super::network::{Arrival, Happening, Network, Place, Queue};
 use super::scenario::{CLIENTS, Faulty, Keys, Scenario};
 use super::service::Service;
@@ -33,6 +33,8 @@ const ANSWERED: Micros = Micros::seconds(90);
 const UNPROMISED: Micros = Micros::seconds(8);
 /// How long after that all correct replicas must be level, and clients have ended.
 const LEVEL: Micros = Micros::seconds(120);
+/// How far clocks of correct members are from the epoch, at most.
+const CLOCKS: Micros = Micros::seconds(3);
 /// Ticks of one member without time passing that are one too many.
 const TICKS: u32 = 1_000;
 
@@ -144,7 +146,7 @@ impl World {
             conspiracy,
             twins: Twins::new(seed),
             lying_clock: Chance::new(seed, "lying clock"),
-            checkers: Checkers::new(scenario.quorums, scenario.app),
+            checkers: checkers(&scenario),
             trace: Trace::new(options.keep_trace),
             counts: Counts::default(),
             healed: false,
@@ -211,6 +213,7 @@ impl World {
     /// What came of it.
     #[must_use]
     pub fn finish(mut self) -> Report {
+        self.checkers.ends();
         let failure = self.checkers.failure().cloned();
         if let Some(failure) = &failure {
             let (checker, what) = (failure.checker, &failure.what);
@@ -489,6 +492,18 @@ impl World {
         let who = name(&self.scenario, place);
         self.trace.say(self.now, format_args!("{who} {what}"));
     }
+}
+
+fn checkers(scenario: &Scenario) -> Checkers {
+    let numbering = scenario.users.iter().zip(0..);
+    let numbering = numbering.filter(|(user, _)| user.own_sequence);
+    let window = scenario.agreement.clock_window.0;
+    let clocks = Clocks {
+        slow: Time(EPOCH - window - CLOCKS.0),
+        fast: Time(EPOCH + window + CLOCKS.0),
+    };
+    let numbering = numbering.map(|(_, index)| index).collect();
+    Checkers::new(scenario.quorums, scenario.app, numbering, clocks)
 }
 
 fn name(scenario: &Scenario, place: Place) -> String {

@@ -396,6 +396,17 @@ impl Calls {
         group.map_or(GroupNumber(0), |g| g.contiguous)
     }
 
+    /// Whether a bundle of some client's GroupSequence is finished.
+    #[must_use]
+    pub fn has_finished(&self, group_sequence: Uuid, number: GroupNumber) -> bool {
+        let groups = self.clients.values();
+        let mut groups = groups.filter_map(|client| client.groups.get(&group_sequence));
+        let done = |group: &GroupSequence| {
+            number <= group.contiguous || group.finished.contains_key(&number)
+        };
+        groups.next().is_some_and(done)
+    }
+
     /// The verdict that makes a whole bundle a no-op (R1), if one of its items does.
     #[must_use]
     pub fn refusal(&self, bundle: &Bundle<'_>) -> Option<Verdict> {

@@ -90,6 +90,9 @@ impl World {
             }
             ReplicaOutput::Append(position, record) => {
                 self.say(place, format_args!("writes {} {record:?}", position.0));
+                if self.scenario.honest(place) {
+                    self.checkers.votes(place, &record);
+                }
                 if self.scenario.truthful(place) {
                     self.checkers.writes(place, &record);
                 }
@@ -104,7 +107,7 @@ impl World {
                     ),
                 );
                 if self.scenario.honest(place) {
-                    self.checkers.executes(place, seqno, &invocation);
+                    self.checkers.executes(place, seqno, &invocation, self.now);
                 }
                 let Some(service) = &mut self.members[place].service else {
                     return;
@@ -183,7 +186,7 @@ impl World {
                 self.counts.fault("two_contents");
             }
             if let Some((op, version)) = self.workload.op(call) {
-                self.checkers.sends(call, op, version);
+                self.checkers.sends(call, op, version, self.now);
             }
             self.send(call);
             if let Some(after) = self.workload.impatience(call) {
@@ -229,7 +232,8 @@ impl World {
         if let Outcome::Reply { fault, envelope } = &answer.outcome
             && let Some((_, version)) = self.workload.op(call)
         {
-            self.checkers.replied(call, version, envelope, *fault);
+            let at = (call, self.now);
+            self.checkers.replied(at, version, envelope, *fault);
         }
         match meaning {
             Meaning::Settled => {}

@@ -9,7 +9,7 @@ use super::super::chance::Chance;
 use super::super::network::Place;
 use super::super::scenario::Faulty;
 use super::super::trace::describe;
-use super::{World, clock};
+use super::{Machine, World, clock};
 
 /// How long a member sees the same twin.
 const TWIN_ROUND: Micros = Micros::millis(400);
@@ -87,6 +87,9 @@ impl World {
         let Some(me) = self.scenario.identity(from) else {
             return;
         };
+        if self.scenario.honest(from) {
+            self.checkers.says(me, &octets);
+        }
         let leaving = self.conspiracy.sends((me, to), octets, &mut self.counts);
         match leaving.own {
             Some((later, octets)) => self.post((from, to), post, octets, later),
@@ -115,6 +118,7 @@ impl World {
         post: PostId,
         octets: Vec<u8>,
     ) {
+        self.checkers.asks(to.index(), &octets);
         self.post((from, to), post, octets, Micros(0));
     }
 
@@ -173,6 +177,13 @@ impl World {
             (self.scenario.identity(place)).is_none_or(|me| self.conspiracy.answers(me, replica));
         if !answers {
             return self.network.never_respond(request);
+        }
+        if !replica
+            && self.scenario.honest(place)
+            && let Machine::Replica(machine) = &self.members[place].machine
+        {
+            let executed = |group, number| machine.has_finished(group, number);
+            self.checkers.acknowledges(place, &octets, executed);
         }
         let (queue, counts) = (&mut self.queue, &mut self.counts);
         self.network

@@ -90,6 +90,10 @@ names! {
         BadTime => "bad_time",
         /// A batch over its bounds, empty where it must not be, or with a bundle twice.
         BadBatch => "bad_batch",
+        /// A view-change that tells of views to come, or of slots that cannot be.
+        BadViewChange => "bad_view_change",
+        /// A new-view from which no view follows, or not from its primary.
+        BadNewView => "bad_new_view",
         /// A call sequence that is unknown or ended.
         UnknownCallSequence => "unknown_call_sequence",
         /// A reply that is not the one that f+1 replicas gave.

@@ -84,6 +84,11 @@ pub const WINDOW: u64 = 2 * CHECKPOINT_INTERVAL;
 pub const AGREEMENT_ELEMENTS: usize = 1_024;
 /// Agreement elements that wait for one peer; beyond it the oldest go (agreement asks again).
 pub const PEER_QUEUE: usize = 4_096;
+/// Batches that a replica remembers having pre-prepared under one Seqno: Q's entries are bounded.
+/// Only a faulty primary in view after view makes more, and the latest ones are kept.
+pub const QSET_PAIRS: usize = 16;
+/// Seqnos of which one view-change may tell: more than fit in any window.
+pub const VIEW_CHANGE_SLOTS: usize = 4_096;
 /// Bodies that one status or fetch message may ask for.
 pub const FETCH_DIGESTS: usize = 256;
 

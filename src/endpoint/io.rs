@@ -291,6 +291,10 @@ pub enum Event {
         /// In which view.
         view: View,
     },
+    /// This replica left its view and wants another one (TOCS 2002 §4.5).
+    ViewChange(View),
+    /// A view begins at this replica.
+    NewView(crate::pbft::Entered),
     /// A checkpoint became stable.
     Stable(Seqno),
     /// This replica's checkpoint differs from that of 2f + 1 others (R19), or its service lost a

@@ -159,7 +159,10 @@ impl TotalOrderInvoker {
             let Some(delivery) = self.queue.pop_front() else {
                 return Progress::Idle;
             };
-            self.calls.live(delivery.time);
+            // A null batch's time is not of this world, and nothing begins in it.
+            if !delivery.bundles.is_empty() {
+                self.calls.live(delivery.time);
+            }
             self.running = Some(Running::of(delivery));
         }
         let Some(mut running) = self.running.take() else {

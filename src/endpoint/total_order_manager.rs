@@ -16,6 +16,7 @@ use crate::plant::Plant;
 use crate::soap::security::{self, DetachedSignature};
 use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, View};
 use crate::wire::agreement::{self, Item};
+use crate::wire::signed;
 
 use super::config::AgreementConfig;
 use super::io::Event;
@@ -143,15 +144,15 @@ impl TotalOrderManager {
         digest: Digest,
         identity: &Identity,
     ) -> Result<(), KeyError> {
-        let part = agreement::checkpoint_part(seqno, self.me, &digest);
-        let signature = security::detached(&part, identity)?.octets().to_vec();
-        let vote = SignedCheckpoint {
+        let vote = Message::Checkpoint(SignedCheckpoint {
             seqno,
             digest,
             replica: self.me,
-            signature,
-        };
-        self.agreement.checkpoint(now, vote);
+            signature: Vec::new(),
+        });
+        if let Message::Checkpoint(vote) = sign(vote, identity)? {
+            self.agreement.checkpoint(now, vote);
+        }
         Ok(())
     }
 
@@ -171,8 +172,13 @@ impl TotalOrderManager {
         self.agreement.deadline()
     }
 
-    /// The next thing to do.
-    pub fn poll(&mut self) -> Option<Action> {
+    /// R7: the bundle that is overdue is still to be executed. Whether the view is left for that.
+    pub fn suspect(&mut self, now: Now) -> bool {
+        self.agreement.suspect(now)
+    }
+
+    /// The next thing to do; what must be signed is.
+    pub fn poll(&mut self, now: Now, identity: &Identity) -> Option<Action> {
         if let Some(action) = self.released() {
             return Some(action);
         }
@@ -198,6 +204,16 @@ impl TotalOrderManager {
                 Output::Forward { digest } => Action::Provide(self.agreement.primary(), digest),
                 Output::Release { bundles, .. } => Action::Release(bundles),
                 Output::Overdue { digest } => Action::Overdue(digest),
+                Output::Sign(unsigned) => match sign(unsigned.into(), identity) {
+                    Ok(message) => {
+                        self.agreement.signed(now, message);
+                        continue;
+                    }
+                    Err(error) => Action::Event(Event::Diverged {
+                        seqno: self.agreement.last_executed(),
+                        why: error.to_string(),
+                    }),
+                },
                 other => Action::Event(Self::event(other)),
             };
             return Some(action);
@@ -230,6 +246,8 @@ impl TotalOrderManager {
             },
             Output::Stalled { seqno } => Event::Stalled(seqno),
             Output::Resumed { seqno } => Event::Resumed(seqno),
+            Output::Leaving { view } => Event::ViewChange(view),
+            Output::Entered(entered) => Event::NewView(entered),
             Output::Behind { delivered, stable } => Event::Behind {
                 executed: delivered,
                 stable,
@@ -240,17 +258,19 @@ impl TotalOrderManager {
     }
 }
 
-fn element(message: &Message) -> Element {
-    let signature = match message {
-        Message::Checkpoint(vote) => {
-            let id = agreement::checkpoint_id(vote.seqno, vote.replica);
-            Some(Rc::new(DetachedSignature::from_octets(
-                &id,
-                vote.signature.clone(),
-            )))
-        }
-        _ => None,
+/// The element with its replica's own signature.
+fn sign(message: Message, identity: &Identity) -> Result<Message, KeyError> {
+    let Some(part) = signed::part(&message) else {
+        return Ok(message);
     };
+    let signature = security::detached(&part, identity)?.octets().to_vec();
+    Ok(message.with_signature(signature))
+}
+
+fn element(message: &Message) -> Element {
+    let own = signed::id(message).zip(message.signature());
+    let signature =
+        own.map(|(id, octets)| Rc::new(DetachedSignature::from_octets(&id, octets.to_vec())));
     let orders = matches!(
         message,
         Message::PrePrepare { .. } | Message::Prepare { .. } | Message::Commit { .. }

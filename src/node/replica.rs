@@ -139,6 +139,14 @@ impl ReplicaWorld {
                     tracing::warn!(%primary, %view, kept_back, "NoPrimary: it orders nothing");
                 }
             }
+            Event::ViewChange(view) => tracing::warn!(%view, "left its view for this one"),
+            Event::NewView(entered) => tracing::info!(
+                view = %entered.view,
+                primary = %entered.primary,
+                carried = entered.carried,
+                nulls = entered.nulls,
+                "a view begins"
+            ),
             Event::Stable(seqno) => tracing::debug!(%seqno, "checkpoint is stable"),
             Event::Diverged { seqno, why } => {
                 tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");

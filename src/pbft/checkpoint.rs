@@ -39,6 +39,11 @@ impl Checkpoints {
         self.stable
     }
 
+    /// Digest of the state there; that of nothing at the beginning.
+    pub(super) fn stable_digest(&self) -> Digest {
+        self.settled.get(&self.stable).copied().unwrap_or_default()
+    }
+
     pub(super) fn certificate(&self) -> &[SignedCheckpoint] {
         &self.certificate
     }

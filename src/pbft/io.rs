@@ -1,7 +1,8 @@
 //! What an [`Agreement`](super::Agreement) is configured with and what it wants done. Nothing is
 //! decided here; what each output obliges its taker to is said at the output.
 
-use super::messages::{Message, SignedCheckpoint};
+use super::messages::{Message, NewView, SignedCheckpoint, SignedNewView};
+use super::messages::{SignedViewChange, ViewChange};
 use crate::limits;
 use crate::log::Record;
 use crate::plant::Plant;
@@ -114,11 +115,21 @@ pub enum Output {
         /// Which.
         digest: Digest,
     },
-    /// The oldest bundle is not ordered in time (R7); repeated at most once per time-out.
+    /// The oldest bundle is not ordered in time (R7). If it is still to be executed, answer with
+    /// `suspect`; else with `forget`. Repeated at most once per time-out.
     Overdue {
         /// Which.
         digest: Digest,
     },
+    /// Sign an element and hand it to `signed` at once.
+    Sign(Unsigned),
+    /// This replica left its view and wants another one.
+    Leaving {
+        /// The view that it wants.
+        view: View,
+    },
+    /// A view begins here.
+    Entered(Entered),
     /// Bodies that are no longer needed.
     Release {
         /// Slots at or below it are gone.
@@ -163,6 +174,42 @@ pub enum Output {
     },
 }
 
+/// An element that its replica must sign (R9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsigned {
+    /// An own view-change.
+    ViewChange(ViewChange),
+    /// A new-view, as primary.
+    NewView(NewView),
+}
+
+impl From<Unsigned> for Message {
+    fn from(unsigned: Unsigned) -> Self {
+        let signature = Vec::new();
+        match unsigned {
+            Unsigned::ViewChange(content) => {
+                Self::ViewChange(SignedViewChange { content, signature })
+            }
+            Unsigned::NewView(content) => Self::NewView(SignedNewView { content, signature }),
+        }
+    }
+}
+
+/// How a view began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// Which.
+    pub view: View,
+    /// Its primary.
+    pub primary: ReplicaId,
+    /// Batches that it took over from earlier views.
+    pub carried: usize,
+    /// Gaps that it filled with null batches.
+    pub nulls: usize,
+    /// Batches taken over of which this replica misses bodies.
+    pub missing: usize,
+}
+
 /// Whether `bundle` took a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
@@ -196,4 +243,6 @@ pub struct Sizes {
     pub votes: usize,
     /// Batches claimed decided by peers; at most n L.
     pub claims: usize,
+    /// View-changes; at most 2 a replica.
+    pub changes: usize,
 }

@@ -1,8 +1,9 @@
-//! What replicas say to each other about the order of batches (TOCS 2002 §4.3, §4.4, §6.1.1 and
+//! What replicas say to each other about the order of batches (TOCS 2002 §4.3 to §4.5, §6.1.1 and
 //! our `Decided`). No XML and no bodies: bundles appear as digests only.
 //!
 //! `check` holds what can be said of a message without knowing any state: counts, bounds and
-//! order. Who may say what, and when, is decided in `normal`, `checkpoint` and `status`.
+//! order. Who may say what, and when, is decided in `normal`, `checkpoint`, `status` and
+//! `view_change`.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,10 @@ use crate::crypto::Sha256;
 use crate::error::{Refused, Rejected};
 use crate::limits;
 use crate::types::{ClientId, Digest, ReplicaId, Seqno, Time, View};
+
+pub use super::change::{
+    NewView, Placed, PrePrepared, SignedNewView, SignedViewChange, ViewChange,
+};
 
 /// Slots that one status message may list.
 pub const STATUS_OPEN: usize = 64;
@@ -51,10 +56,24 @@ impl Batch {
         hash.finish()
     }
 
-    /// Within bounds, and no bundle twice.
-    fn check(&self) -> Result<(), Rejected> {
+    /// The null batch: it fills a gap in a new view and executes as nothing (TOCS 2002 §4.5.2).
+    #[must_use]
+    pub fn null() -> Self {
+        Self::default()
+    }
+
+    /// Whether it is the null batch.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        *self == Self::null()
+    }
+
+    /// Within bounds, and no bundle twice. One without bundles must be the null batch, so that
+    /// there is one only.
+    pub(super) fn check(&self) -> Result<(), Rejected> {
         let distinct: BTreeSet<_> = self.bundles.iter().collect();
-        let fits = (1..=limits::BATCH_BUNDLES).contains(&self.bundles.len());
+        let fits = self.bundles.len() <= limits::BATCH_BUNDLES
+            && (self.is_null() || !self.bundles.is_empty());
         if fits && distinct.len() == self.bundles.len() {
             Ok(())
         } else {
@@ -99,8 +118,10 @@ pub struct Open {
 /// Where a replica stands, so that others can send what it lacks (TOCS 2002 §6.1.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Its view.
+    /// Its view, or the one that it wants to change to.
     pub view: View,
+    /// Whether it has entered that view.
+    pub active: bool,
     /// All batches up to it are ordered there.
     pub delivered: Seqno,
     /// Its low watermark.
@@ -156,6 +177,10 @@ pub enum Message {
         /// What.
         batch: Batch,
     },
+    /// A signed word: its replica has left all views below. Passed on like a checkpoint.
+    ViewChange(SignedViewChange),
+    /// A signed word of the primary of a view: how it begins. Passed on like a checkpoint.
+    NewView(SignedNewView),
 }
 
 impl Message {
@@ -170,7 +195,43 @@ impl Message {
             Self::Status(_) => "Status",
             Self::Fetch(_) => "Fetch",
             Self::Decided { .. } => "Decided",
+            Self::ViewChange(_) => "ViewChange",
+            Self::NewView(_) => "NewView",
         }
+    }
+
+    /// Who signed the element itself, if it bears a signature of its own and may be passed on.
+    #[must_use]
+    pub fn signer(&self) -> Option<ReplicaId> {
+        match self {
+            Self::Checkpoint(vote) => Some(vote.replica),
+            Self::ViewChange(change) => Some(change.content.replica),
+            Self::NewView(begin) => Some(begin.content.replica),
+            _ => None,
+        }
+    }
+
+    /// Its own signature, if it bears one.
+    #[must_use]
+    pub fn signature(&self) -> Option<&[u8]> {
+        match self {
+            Self::Checkpoint(vote) => Some(&vote.signature),
+            Self::ViewChange(change) => Some(&change.signature),
+            Self::NewView(begin) => Some(&begin.signature),
+            _ => None,
+        }
+    }
+
+    /// The same, with a signature of its own if it is to bear one.
+    #[must_use]
+    pub fn with_signature(mut self, octets: Vec<u8>) -> Self {
+        match &mut self {
+            Self::Checkpoint(vote) => vote.signature = octets,
+            Self::ViewChange(change) => change.signature = octets,
+            Self::NewView(begin) => begin.signature = octets,
+            _ => {}
+        }
+        self
     }
 
     /// Bounds, counts and order, whoever sends it.
@@ -190,6 +251,8 @@ impl Message {
                 return Err(Rejected::TooLarge.into());
             }
             Self::Fetch(_) => {}
+            Self::ViewChange(change) => change.check()?,
+            Self::NewView(begin) => begin.check()?,
         }
         Ok(())
     }
@@ -243,6 +306,7 @@ mod tests {
             batch,
         };
         let bad = Err(Rejected::BadBatch.into());
+        assert_eq!(propose(Batch::null()).check(), Ok(()));
         assert_eq!(propose(batch(1, &[])).check(), bad);
         assert_eq!(propose(batch(1, &[7, 7])).check(), bad);
         let huge = Batch {
@@ -270,6 +334,7 @@ mod tests {
             });
             Message::Status(Status {
                 view: View(0),
+                active: true,
                 delivered: Seqno(4),
                 stable: Seqno(0),
                 asks: true,

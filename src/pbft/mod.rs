@@ -1,7 +1,6 @@
-//! Agreement on the order of batches: the normal case of Castro and Liskov (TOCS 2002) with
-//! checkpoints, status messages and bodies by digest, as one state machine. It knows no XML, no
-//! bodies and no clock. A view change is not here: with a dead primary [`Output::Overdue`] comes
-//! out and the order stands still.
+//! Agreement on the order of batches (Castro and Liskov, TOCS 2002): normal case, checkpoints,
+//! status messages, view changes and bodies by digest, as one state machine. It knows no XML, no
+//! bodies and no clock.
 //!
 //! How to drive an [`Agreement`]:
 //!
@@ -14,7 +13,8 @@
 //!    A `Send` to `All` means all replicas but this one; own votes are counted inside.
 //! 4. Execute `Deliver`ed batches in their order. After one whose Seqno is a multiple of K
 //!    ([`is_checkpoint`](Agreement::is_checkpoint)), take the state's digest, report `executed`,
-//!    and hand in the signed vote. After `Diverged` or `Behind` drop what is delivered and not
+//!    and hand in the signed vote. What `Sign` asks for is handed to `signed` before the next
+//!    `poll`. After `Diverged` or `Behind` drop what is delivered and not
 //!    executed; no further `Deliver` comes.
 //! 5. Keep a body from the moment `bundle` took it until a `Release` names it. A body that
 //!    admission would refuse is handed in all the same when [`wants`](Agreement::wants) says that
@@ -22,7 +22,9 @@
 
 pub mod messages;
 pub mod quorum;
+pub mod selection;
 
+mod change;
 mod checkpoint;
 mod fetch;
 mod io;
@@ -30,17 +32,20 @@ mod normal;
 mod pool;
 mod slots;
 mod status;
+mod view_change;
 
 use std::collections::VecDeque;
 
-pub use io::{Config, Delivery, Mode, Output, Sizes, Taken, To};
+pub use io::{Config, Delivery, Entered, Mode, Output, Sizes, Taken, To, Unsigned};
 pub use messages::{Batch, BundleHead, Has, Message, Open, SignedCheckpoint, Status};
+pub use messages::{NewView, Placed, PrePrepared, SignedNewView, SignedViewChange, ViewChange};
 pub use messages::{SIGNATURE_BYTES, STATUS_OPEN};
 pub use quorum::Certificate;
 
 use crate::crypto::{Authentic, Principal};
 use crate::error::{Refused, Rejected};
 use crate::limits;
+use crate::log::Record;
 use crate::plant::Plant;
 use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, Time, View};
 
@@ -49,6 +54,7 @@ use fetch::Fetches;
 use pool::Pool;
 use slots::Slots;
 use status::Peers;
+use view_change::Changes;
 
 /// The agreement part of one replica; see the head of this file for how to drive it.
 #[derive(Debug)]
@@ -56,6 +62,8 @@ pub struct Agreement {
     config: Config,
     thresholds: quorum::Thresholds,
     view: View,
+    /// The view has begun here; between that and leaving the one before nothing is voted for.
+    active: bool,
     mode: Mode,
     /// As primary: the last number proposed.
     proposed: Seqno,
@@ -71,6 +79,7 @@ pub struct Agreement {
     checkpoints: Checkpoints,
     fetches: Fetches,
     peers: Peers,
+    changes: Changes,
     out: VecDeque<Output>,
 }
 
@@ -83,6 +92,7 @@ impl Agreement {
         Self {
             thresholds: quorum::Thresholds::of(config.quorums, config.plant),
             view: View::default(),
+            active: true,
             mode: Mode::Whole,
             proposed: Seqno::default(),
             lonely: false,
@@ -94,6 +104,7 @@ impl Agreement {
             checkpoints: Checkpoints::default(),
             fetches: Fetches::new(config.quorums),
             peers: Peers::new(config.quorums),
+            changes: Changes::default(),
             out: VecDeque::new(),
             config,
         }
@@ -144,11 +155,12 @@ impl Agreement {
         if !self.config.quorums.contains(from) {
             return Err(Rejected::UnknownPeer.into());
         }
-        if from == self.config.me && !matches!(message, Message::Checkpoint(_)) {
+        let passed_on = message.signer().is_some();
+        if from == self.config.me && !passed_on {
             return Err(Rejected::Misdirected.into());
         }
         message.check()?;
-        if !matches!(message, Message::Checkpoint(_)) {
+        if !passed_on {
             self.peers.heard_from(from, now.instant);
         }
         let result = self.take_message(now, from, message);
@@ -165,16 +177,18 @@ impl Agreement {
                 view,
                 seqno,
                 digest,
-            } => self.take_prepare(from, view, seqno, digest),
+            } => self.take_prepare(now, from, (view, seqno), digest),
             Message::Commit {
                 view,
                 seqno,
                 digest,
-            } => self.take_commit(from, view, seqno, digest),
+            } => self.take_commit(now, from, (view, seqno), digest),
             Message::Checkpoint(vote) => self.take_checkpoint(now, from, vote),
             Message::Status(status) => self.take_status(now, from, &status),
             Message::Fetch(digests) => self.take_fetch(now, from, &digests),
             Message::Decided { seqno, batch } => self.take_decided(now, from, seqno, batch),
+            Message::ViewChange(change) => self.take_view_change(now, from, change),
+            Message::NewView(begin) => self.take_new_view(now, from, begin),
         }
     }
 
@@ -205,6 +219,7 @@ impl Agreement {
         self.tick_pool(now);
         self.tick_fetches(now);
         self.tick_stall(now);
+        self.tick_view(now);
         self.settle(now);
         self.tick_status(now);
     }
@@ -218,6 +233,7 @@ impl Agreement {
             self.fetches.deadline(),
             self.checkpoints.stall_at(),
             self.peers.status_at(),
+            self.changes.deadline(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -230,12 +246,23 @@ impl Agreement {
     /// What every entry point ends with: propose what can be proposed, arm what must be armed.
     fn settle(&mut self, now: Now) {
         self.propose(now);
-        self.pool.arm(now.instant, self.config.request_timeout);
+        if self.pool.disarm_ordered() {
+            self.changes.fruitful();
+        }
+        if self.active {
+            self.pool.arm(now.instant, self.patience());
+        }
+        self.pool.tidy_forwards();
+        self.arm_view(now);
         self.arm_status(now);
     }
 
     fn send(&mut self, to: To, message: Message) {
         self.out.push_back(Output::Send { to, message });
+    }
+
+    fn persist(&mut self, record: Record) {
+        self.out.push_back(Output::Persist(record));
     }
 
     fn release(&mut self, bundles: Vec<Digest>) {
@@ -245,10 +272,16 @@ impl Agreement {
         }
     }
 
-    /// The view; it does not change yet.
+    /// The view, or the one that this replica wants to change to.
     #[must_use]
     pub fn view(&self) -> View {
         self.view
+    }
+
+    /// Whether the view has begun here.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active
     }
 
     /// The primary of the view.
@@ -320,6 +353,7 @@ impl Agreement {
             pooled: self.pool.pooled(),
             votes: self.checkpoints.votes(),
             claims: self.slots.claims(),
+            changes: self.changes.len(),
         }
     }
 
@@ -331,6 +365,7 @@ impl Agreement {
         let sizes = self.sizes();
         let window = usize::try_from(self.config.window).unwrap_or(usize::MAX);
         assert!(sizes.slots <= 4 * window, "{} slots", sizes.slots);
+        assert!(sizes.changes <= 2 * self.config.quorums.n());
         assert!(sizes.claims <= self.config.quorums.n() * window);
         self.pool.invariants();
     }

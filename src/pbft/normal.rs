@@ -37,12 +37,12 @@ impl Agreement {
 
     pub(super) fn tick_pool(&mut self, now: Now) {
         while let Some(digest) = self.pool.forward(now.instant) {
-            if !self.is_primary() {
+            if !self.is_primary() && self.active {
                 self.out.push_back(Output::Forward { digest });
                 self.forward_later(now, &digest);
             }
         }
-        let timeout = self.config.request_timeout;
+        let timeout = self.patience();
         if let Some(digest) = self.pool.overdue(now.instant, timeout) {
             if self.mode == Mode::Whole {
                 self.out.push_back(Output::Overdue { digest });
@@ -69,7 +69,7 @@ impl Agreement {
     /// The primary proposes what waits: at once while the pipeline has room, else when a batch is
     /// full or its oldest bundle waited long enough; never above the high watermark.
     pub(super) fn propose(&mut self, now: Now) {
-        if !self.is_primary() || self.is_lonely(now.instant) {
+        if !self.active || !self.is_primary() || self.is_lonely(now.instant) {
             return;
         }
         while self.may_propose() && self.batch_is_due(now.instant) {
@@ -81,7 +81,7 @@ impl Agreement {
             self.proposed = seqno;
             let view = self.view;
             self.accept(now, seqno, batch.clone(), batch.digest());
-            self.persist_pre_prepare(seqno);
+            self.promise(seqno);
             let message = Message::PrePrepare { view, seqno, batch };
             self.send(To::All, message);
             self.step(seqno);
@@ -110,7 +110,7 @@ impl Agreement {
     }
 
     pub(super) fn batch_deadline(&self) -> Option<Instant> {
-        let waits = self.is_primary() && self.may_propose() && !self.lonely;
+        let waits = self.active && self.is_primary() && self.may_propose() && !self.lonely;
         let since = if waits { self.pool.waits_since() } else { None };
         since.map(|at| at + self.config.batch_delay)
     }
@@ -142,25 +142,47 @@ impl Agreement {
         if from != self.config.quorums.primary(view) {
             return Err(Rejected::NotPrimary.into());
         }
-        self.in_view_and_window(view, seqno)?;
+        self.in_view_and_window(now, view, seqno)?;
         let digest = batch.digest();
-        if let Some(accepted) = self.slots.accepted(seqno)
-            && !self.has(Plant::PrePrepareReplaced)
-        {
-            return Err(if accepted.digest == digest {
-                Ignored::Duplicate.into()
-            } else {
-                Rejected::Equivocated.into()
-            });
+        if !self.has(Plant::PrePrepareReplaced) && self.is_first(seqno, &digest)? {
+            self.check_time(now, seqno, &batch, &digest)?;
         }
-        self.check_time(now, seqno, &batch, &digest)?;
+        if self
+            .slots
+            .accepted(seqno)
+            .is_some_and(|known| known.digest != digest)
+        {
+            self.vacate(seqno);
+        }
         self.accept(now, seqno, batch, digest);
         self.step(seqno);
         Ok(())
     }
 
-    fn in_view_and_window(&mut self, view: View, seqno: Seqno) -> Result<(), Refused> {
-        if view != self.view {
+    /// Whether a proposal is to be judged; not where f + 1 told that it was decided, for then a
+    /// correct one has.
+    fn is_first(&self, seqno: Seqno, digest: &Digest) -> Result<bool, Refused> {
+        let Some(slot) = self.slots.get(seqno) else {
+            return Ok(true);
+        };
+        match &slot.accepted {
+            None => Ok(true),
+            Some(known) if known.digest == *digest && known.proposed => {
+                Err(Ignored::Duplicate.into())
+            }
+            Some(known) if known.digest == *digest => Ok(false),
+            Some(known) if known.proposed || slot.committed => Err(Rejected::Equivocated.into()),
+            // It stood there in an earlier view.
+            Some(_) => Ok(true),
+        }
+    }
+
+    fn in_view_and_window(&mut self, now: Now, view: View, seqno: Seqno) -> Result<(), Refused> {
+        if view > self.view {
+            // It began without us: ask how.
+            self.peers.ask(now.instant, self.config.status_interval);
+        }
+        if view != self.view || !self.active {
             return Err(Ignored::OtherView.into());
         }
         if seqno <= self.stable() {
@@ -206,8 +228,23 @@ impl Agreement {
         }
     }
 
-    /// Puts a batch into its slot and asks for the bodies it misses.
+    /// Puts a batch into its slot, as the primary of this view proposed it.
     pub(super) fn accept(&mut self, now: Now, seqno: Seqno, batch: Batch, digest: Digest) {
+        self.put(now, seqno, batch, digest);
+        let (primary, me) = (self.primary(), self.config.me);
+        let slot = self.slots.open(seqno);
+        if let Some(accepted) = &mut slot.accepted {
+            accepted.proposed = true;
+        }
+        // A second vote of the primary for another digest is not counted.
+        let _ = slot.prepares.add(primary, digest);
+        if primary == me {
+            slot.said_prepare = Some(digest);
+        }
+    }
+
+    /// Puts a batch into its slot, whoever knows of it, and asks for the bodies it misses.
+    pub(super) fn put(&mut self, now: Now, seqno: Seqno, batch: Batch, digest: Digest) {
         let held = |bundle: &&Digest| !self.pool.holds(bundle);
         let missing: std::collections::BTreeSet<_> =
             batch.bundles.iter().filter(held).copied().collect();
@@ -218,34 +255,27 @@ impl Agreement {
             let at = now.instant + self.config.fetch_delay;
             self.fetches.start(seqno, at, self.primary());
         }
-        let view = self.view;
         let accepted = Accepted {
-            view,
+            view: self.view,
             batch,
             digest,
             missing,
+            proposed: false,
         };
         self.slots.accept(seqno, accepted);
-        let primary = self.primary();
-        let slot = self.slots.open(seqno);
-        // A second vote of the primary for another digest is not counted.
-        let _ = slot.prepares.add(primary, digest);
-        if primary == self.config.me {
-            slot.said_prepare = Some(digest);
-        }
     }
 
     pub(super) fn take_prepare(
         &mut self,
+        now: Now,
         from: ReplicaId,
-        view: View,
-        seqno: Seqno,
+        (view, seqno): (View, Seqno),
         digest: Digest,
     ) -> Result<(), Refused> {
         if from == self.config.quorums.primary(view) {
             return Err(Rejected::NotPrimary.into());
         }
-        self.in_view_and_window(view, seqno)?;
+        self.in_view_and_window(now, view, seqno)?;
         self.slots.open(seqno).prepares.add(from, digest)?;
         self.step(seqno);
         Ok(())
@@ -253,12 +283,12 @@ impl Agreement {
 
     pub(super) fn take_commit(
         &mut self,
+        now: Now,
         from: ReplicaId,
-        view: View,
-        seqno: Seqno,
+        (view, seqno): (View, Seqno),
         digest: Digest,
     ) -> Result<(), Refused> {
-        self.in_view_and_window(view, seqno)?;
+        self.in_view_and_window(now, view, seqno)?;
         self.slots.open(seqno).commits.add(from, digest)?;
         self.peers.committed(from, &self.slots);
         self.step(seqno);
@@ -285,7 +315,7 @@ impl Agreement {
         slot.said_prepare = Some(digest);
         // Own votes are never taken from outside, so this one is the first.
         let _ = slot.prepares.add(me, digest);
-        self.persist_pre_prepare(seqno);
+        self.promise(seqno);
         let message = Message::Prepare {
             view,
             seqno,
@@ -307,13 +337,18 @@ impl Agreement {
                 return;
             }
             slot.said_commit = Some(digest);
+            let batch = slot
+                .accepted
+                .as_ref()
+                .map(|accepted| accepted.batch.clone());
+            slot.prepared = batch.map(|batch| (view, batch));
             let _ = slot.commits.add(me, digest);
             let record = Record::Prepared {
                 view,
                 seqno,
                 digest,
             };
-            self.out.push_back(Output::Persist(record));
+            self.persist(record);
             let message = Message::Commit {
                 view,
                 seqno,
@@ -322,27 +357,32 @@ impl Agreement {
             self.send(To::All, message);
         }
         let slot = self.slots.open(seqno);
-        slot.committed = slot.commits.certificate(&digest, thresholds).is_some();
+        slot.committed |= slot.commits.certificate(&digest, thresholds).is_some();
     }
 
-    /// The view and digest to vote for in a slot, if there is anything to vote for.
+    /// The view and digest to vote for in a slot, if there is anything to vote for. What is
+    /// committed here is voted for in a later view too: others may need it.
     fn votable(&self, seqno: Seqno) -> Option<(View, Digest)> {
-        let slot = self.slots.get(seqno)?;
-        let accepted = slot.accepted.as_ref()?;
-        let open = !slot.committed && accepted.missing.is_empty() && accepted.view == self.view;
+        let accepted = self.slots.accepted(seqno)?;
+        let open = self.active && accepted.proposed && accepted.missing.is_empty();
         open.then_some((accepted.view, accepted.digest))
     }
 
-    fn persist_pre_prepare(&mut self, seqno: Seqno) {
-        if let Some(accepted) = self.slots.accepted(seqno) {
-            let record = Record::PrePrepare {
-                view: accepted.view,
-                seqno,
-                time: accepted.batch.time,
-                bundles: accepted.batch.bundles.clone(),
-            };
-            self.out.push_back(Output::Persist(record));
-        }
+    /// Binds this replica to the batch in a slot, for this view (R17) and for later ones (Q).
+    pub(super) fn promise(&mut self, seqno: Seqno) {
+        let slot = self.slots.open(seqno);
+        let Some(accepted) = &slot.accepted else {
+            return;
+        };
+        let (view, digest) = (accepted.view, accepted.digest);
+        let record = Record::PrePrepare {
+            view,
+            seqno,
+            time: accepted.batch.time,
+            bundles: accepted.batch.bundles.clone(),
+        };
+        slot.note_pre_prepared(view, digest);
+        self.persist(record);
     }
 
     /// Delivers in order what is committed and whole, at most one window beyond what is executed.

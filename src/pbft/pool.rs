@@ -23,6 +23,9 @@ struct Entry {
     number: u64,
     /// The highest slot that names it.
     slot: Option<Seqno>,
+    /// The highest slot that ever named it: a later view may put it there again, so its body stays
+    /// until that slot is gone. Invariant: not below `slot`.
+    until: Option<Seqno>,
     pooled: bool,
     pending: bool,
 }
@@ -81,6 +84,7 @@ impl Pool {
             arrived: now,
             number,
             slot,
+            until: slot,
             pooled: true,
             pending: true,
         };
@@ -129,10 +133,11 @@ impl Pool {
         self.unqueue(digest);
         if let Some(entry) = self.entries.get_mut(digest) {
             entry.slot = entry.slot.max(Some(seqno));
+            entry.until = entry.until.max(Some(seqno));
         }
     }
 
-    /// The slot names it no longer: another batch was decided there.
+    /// The slot names it no longer: another batch is there.
     pub(super) fn unordered(&mut self, digest: &Digest, seqno: Seqno) {
         if let Some(entry) = self.entries.get_mut(digest)
             && entry.slot == Some(seqno)
@@ -145,6 +150,7 @@ impl Pool {
 
     /// It is in a delivered batch: its timer stops.
     pub(super) fn delivered(&mut self, digest: &Digest) {
+        self.unqueue(digest);
         if let Some(entry) = self.entries.get_mut(digest)
             && entry.pending
         {
@@ -155,7 +161,6 @@ impl Pool {
 
     /// It is executed, or need not be: its client has room again.
     pub(super) fn executed(&mut self, digest: &Digest) {
-        self.unqueue(digest);
         self.delivered(digest);
         let Some(entry) = self.entries.get_mut(digest) else {
             return;
@@ -175,14 +180,21 @@ impl Pool {
     /// It need not be executed any more. Whether its body is no longer needed.
     pub(super) fn forget(&mut self, digest: &Digest) -> bool {
         self.executed(digest);
-        let free = |entry: &Entry| entry.slot.is_none();
+        let free = |entry: &Entry| entry.until.is_none();
         self.entries.get(digest).is_some_and(free) && self.entries.remove(digest).is_some()
     }
 
     /// Slot `seqno` is gone. Whether the body is no longer needed.
     pub(super) fn passed(&mut self, digest: &Digest, seqno: Seqno) -> bool {
-        let over = |entry: &Entry| entry.slot.is_some_and(|slot| slot <= seqno);
-        if !self.entries.get(digest).is_some_and(over) {
+        let Some(entry) = self.entries.get_mut(digest) else {
+            return false;
+        };
+        if entry.until.is_none_or(|until| until > seqno) {
+            return false;
+        }
+        entry.until = None;
+        if entry.slot.take().is_none() && entry.pooled {
+            // It stood there in an earlier view, and still waits to be ordered.
             return false;
         }
         self.executed(digest);
@@ -223,18 +235,34 @@ impl Pool {
         Some((*client, *digest))
     }
 
-    /// Times the oldest pending bundle, if it is not the one that is timed (R7).
+    /// The timed bundle is ordered, or need not be any more. Whether that is so.
+    pub(super) fn disarm_ordered(&mut self) -> bool {
+        let ordered = |(number, _): &(u64, Instant)| !self.pending.contains_key(number);
+        self.timed.take_if(|timed| ordered(timed)).is_some()
+    }
+
+    /// Times nothing: this view cannot order anything.
+    pub(super) fn disarm(&mut self) {
+        self.timed = None;
+    }
+
+    /// Times the oldest pending bundle, if none is timed (R7).
     pub(super) fn arm(&mut self, now: Instant, timeout: Micros) {
-        if let Some((number, _)) = self.timed
-            && !self.pending.contains_key(&number)
-        {
-            self.timed = None;
-        }
         if self.timed.is_none()
             && let Some((number, _)) = self.pending.first_key_value()
         {
             self.timed = Some((*number, now + timeout));
         }
+    }
+
+    /// Sends all that waits to the primary at `at`, if it still waits then: another primary may
+    /// not have it.
+    pub(super) fn forward_all_at(&mut self, at: Instant) {
+        self.forwards = self.waiting.keys().map(|number| (at, *number)).collect();
+    }
+
+    /// Forgets to send what no longer waits.
+    pub(super) fn tidy_forwards(&mut self) {
         while let Some((_, number)) = self.forwards.front()
             && !self.waiting.contains_key(number)
         {
@@ -322,7 +350,8 @@ impl Pool {
         assert_eq!(count(|e| e.pending && e.slot.is_none()), self.waiting.len());
         let queued: usize = self.queues.values().map(BTreeMap::len).sum();
         assert_eq!(queued, self.waiting.len());
-        assert_eq!(self.timed.is_some(), !self.pending.is_empty());
+        assert!(self.timed.is_none() || !self.pending.is_empty());
+        assert!(self.entries.values().all(|e| e.until >= e.slot));
         assert!(self.waiting.is_empty() || self.waiting_bytes > 0 || self.len() > 0);
     }
 }

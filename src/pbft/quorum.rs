@@ -24,6 +24,18 @@ impl Thresholds {
             weak: quorums.weak(),
         }
     }
+
+    /// Whether so many are a certificate: 2f + 1.
+    #[must_use]
+    pub fn is_certificate(self, count: usize) -> bool {
+        count >= self.certificate
+    }
+
+    /// Whether so many hold a correct one: f + 1.
+    #[must_use]
+    pub fn is_weak(self, count: usize) -> bool {
+        count >= self.weak
+    }
 }
 
 /// Proof that 2f + 1 replicas said the same; only [`Votes::certificate`] makes it.
@@ -75,6 +87,12 @@ impl Votes {
         self.by.retain(|(from, _)| *from != replica);
     }
 
+    /// Whether nobody voted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by.is_empty()
+    }
+
     /// What a replica voted for.
     #[must_use]
     pub fn of(&self, replica: ReplicaId) -> Option<Digest> {
@@ -91,13 +109,13 @@ impl Votes {
     /// Whether f + 1 voted for `digest`, at least one of them correct.
     #[must_use]
     pub fn weak(&self, digest: &Digest, thresholds: Thresholds) -> bool {
-        self.count(digest) >= thresholds.weak
+        thresholds.is_weak(self.count(digest))
     }
 
     /// The certificate for `digest`, if 2f + 1 voted for it.
     #[must_use]
     pub fn certificate(&self, digest: &Digest, thresholds: Thresholds) -> Option<Certificate> {
-        if self.count(digest) < thresholds.certificate {
+        if !thresholds.is_certificate(self.count(digest)) {
             return None;
         }
         let agreed = self.by.iter().filter(|(_, vote)| vote == digest);

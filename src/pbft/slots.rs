@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::messages::{Batch, Has};
 use super::quorum::Votes;
 use crate::error::{Ignored, Refused, Rejected};
+use crate::limits;
 use crate::types::{Digest, ReplicaId, Seqno, View};
 
 /// A batch accepted under a number.
@@ -19,6 +20,9 @@ pub(super) struct Accepted {
     pub(super) digest: Digest,
     /// Bundles whose bodies are not held yet.
     pub(super) missing: BTreeSet<Digest>,
+    /// The primary of `view` proposed it: there is something to vote for. Not so where f + 1 told
+    /// that it was decided.
+    pub(super) proposed: bool,
 }
 
 /// The digest of a batch that some peers say was decided. The batch itself comes again with the
@@ -42,8 +46,14 @@ pub(super) struct Slot {
     pub(super) said_commit: Option<Digest>,
     /// Committed-local, or believed on f + 1 equal statements.
     pub(super) committed: bool,
-    /// Bundles of a batch that stood here before another was decided.
-    pub(super) replaced: Vec<Digest>,
+    /// Bundles of batches that stood here before another: in the next view they may stand here
+    /// again.
+    pub(super) replaced: BTreeSet<Digest>,
+    /// What was prepared here last, and in which view (P).
+    pub(super) prepared: Option<(View, Batch)>,
+    /// What was pre-prepared here, each batch with the last view (Q). Invariant: at most
+    /// `QSET_PAIRS`, no digest twice.
+    pub(super) pre_prepared: Vec<(View, Digest)>,
     claims: Vec<Claim>,
 }
 
@@ -95,6 +105,29 @@ impl Slot {
         }
     }
 
+    /// This replica voted for a batch in a view: the latest are remembered (Q).
+    pub(super) fn note_pre_prepared(&mut self, view: View, digest: Digest) {
+        self.pre_prepared.retain(|(_, batch)| *batch != digest);
+        if self.pre_prepared.len() >= limits::QSET_PAIRS
+            && let Some(oldest) = (0..self.pre_prepared.len())
+                .min_by_key(|at| self.pre_prepared.get(*at).map(|(view, _)| *view))
+        {
+            self.pre_prepared.swap_remove(oldest);
+        }
+        self.pre_prepared.push((view, digest));
+    }
+
+    /// Votes count within one view.
+    pub(super) fn forget_votes(&mut self) {
+        self.prepares = Votes::default();
+        self.commits = Votes::default();
+        self.said_prepare = None;
+        self.said_commit = None;
+        if let Some(accepted) = &mut self.accepted {
+            accepted.proposed = false;
+        }
+    }
+
     /// The claims have done their work.
     pub(super) fn drop_claims(&mut self) {
         self.claims = Vec::new();
@@ -142,6 +175,15 @@ impl Slots {
         self.open(seqno).accepted = Some(accepted);
     }
 
+    /// Takes the batch out of a slot; its bundles are remembered there.
+    pub(super) fn vacate(&mut self, seqno: Seqno) -> Option<Accepted> {
+        self.unwant(seqno);
+        let slot = self.slots.get_mut(&seqno)?;
+        let accepted = slot.accepted.take()?;
+        slot.replaced.extend(&accepted.batch.bundles);
+        Some(accepted)
+    }
+
     fn unwant(&mut self, seqno: Seqno) {
         let Some(accepted) = self.slots.get(&seqno).and_then(|s| s.accepted.as_ref()) else {
             return;
@@ -182,6 +224,18 @@ impl Slots {
         }
         self.unwant(seqno);
         self.slots.pop_first()
+    }
+
+    /// Whether a batch or a vote stands above `seqno`.
+    pub(super) fn is_open_above(&self, seqno: Seqno) -> bool {
+        self.above(seqno).any(|(_, slot)| {
+            slot.accepted.is_some() || !slot.prepares.is_empty() || !slot.commits.is_empty()
+        })
+    }
+
+    /// The numbers of the slots above `seqno`, rising.
+    pub(super) fn seqnos_above(&self, seqno: Seqno) -> Vec<Seqno> {
+        self.above(seqno).map(|(seqno, _)| seqno).collect()
     }
 
     /// The highest slot of which anything is known.

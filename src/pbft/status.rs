@@ -11,7 +11,7 @@ use super::slots::{Slot, Slots};
 use super::{Agreement, To};
 use crate::error::{Ignored, Refused};
 use crate::plant::Plant;
-use crate::types::{Instant, Micros, Now, Quorums, ReplicaId, Seqno};
+use crate::types::{Instant, Micros, Now, Quorums, ReplicaId, Seqno, View};
 
 /// Own needs are repeated at most this many times the interval apart, as a power of two.
 const OWN_BACKOFF: u32 = 3;
@@ -33,8 +33,9 @@ struct Peer {
     reached: Seqno,
     /// Its word on its stable checkpoint.
     stable: Seqno,
-    /// When it was helped last.
+    /// When it was helped last, and in which view it was helped to begin.
     helped: Option<Instant>,
+    begun: View,
     /// When anything came from it last.
     heard: Option<Instant>,
 }
@@ -111,6 +112,23 @@ impl Peers {
     pub(super) fn hurry(&mut self, now: Instant) {
         self.status_at = Some(now);
         self.hurried = true;
+    }
+
+    /// A view begins or ends: what was asked before says nothing.
+    pub(super) fn afresh(&mut self, now: Instant) {
+        self.rounds = 0;
+        self.hurry(now);
+    }
+
+    /// A peer has entered our view just now, and missed what was said in it before: it may be
+    /// helped once, however short ago it was.
+    fn begins(&mut self, peer: ReplicaId, view: View) {
+        if let Some(peer) = self.peers.get_mut(peer.index())
+            && peer.begun < view
+        {
+            peer.begun = view;
+            peer.helped = None;
+        }
     }
 
     /// Something came from a peer itself.
@@ -197,9 +215,9 @@ impl Agreement {
         let next = self.slots.get(delivered.next());
         // What is ready and not delivered waits for the service here, for no peer.
         let is_ready = next.is_some_and(Slot::is_ready);
-        let open = self.slots.last() > delivered || self.pool.is_pending();
+        let open = self.slots.is_open_above(delivered) || self.pool.is_pending();
         let voted = self.checkpoints.of(me).next().is_some();
-        if (open && !is_ready) || voted || delivered < stable {
+        if (open && !is_ready) || voted || delivered < stable || !self.active {
             return Some(Urgency::Own);
         }
         let uneven = |(index, peer): (usize, &Peer)| {
@@ -220,6 +238,7 @@ impl Agreement {
         });
         Status {
             view: self.view,
+            active: self.active,
             delivered: self.delivered,
             stable: self.stable(),
             asks,
@@ -233,21 +252,27 @@ impl Agreement {
         from: ReplicaId,
         status: &Status,
     ) -> Result<(), Refused> {
-        if status.view != self.view {
-            return Err(Ignored::OtherView.into());
-        }
         if let Some(peer) = self.peers.peers.get_mut(from.index()) {
             // Its own word: it may also lower what its commits made us believe.
             peer.reached = status.delivered;
             peer.stable = status.stable;
         }
         let interval = self.config.status_interval;
+        let (theirs, ours) = ((status.view, status.active), (self.view, self.active));
+        if theirs > ours {
+            self.peers.ask(now.instant, interval);
+        } else if theirs == ours && self.active {
+            self.peers.begins(from, self.view);
+        }
         if !self.peers.may_help(from, now.instant, interval) {
             return Err(Ignored::Duplicate.into());
         }
         if status.asks {
             let answer = self.status(false);
             self.send(To::One(from), Message::Status(answer));
+        }
+        if theirs < ours {
+            self.help_view(from);
         }
         self.help(from, status);
         Ok(())
@@ -273,11 +298,25 @@ impl Agreement {
         for seqno in seqnos {
             let found = status.open.binary_search_by_key(&seqno, |open| open.seqno);
             let has = found.ok().and_then(|at| status.open.get(at)).map(|o| o.has);
-            self.resend(to, seqno, has);
+            if self.active && status.active && status.view == self.view {
+                self.resend(to, seqno, has);
+            }
+            self.tell_decided(to, seqno, has);
         }
     }
 
-    /// Sends what this replica said of a slot, and that it is decided if it is.
+    /// Tells that a slot is decided, if it is.
+    fn tell_decided(&mut self, to: ReplicaId, seqno: Seqno, has: Option<Has>) {
+        if seqno <= self.delivered
+            && has != Some(Has::Committed)
+            && let Some(accepted) = self.slots.accepted(seqno)
+        {
+            let batch = accepted.batch.clone();
+            self.send(To::One(to), Message::Decided { seqno, batch });
+        }
+    }
+
+    /// Sends what this replica said of a slot in this view.
     fn resend(&mut self, to: ReplicaId, seqno: Seqno, has: Option<Has>) {
         let is_primary = self.is_primary();
         let Some(slot) = self.slots.get(seqno) else {
@@ -311,10 +350,6 @@ impl Agreement {
                 }));
             }
         }
-        if seqno <= self.delivered && has != Some(Has::Committed) {
-            let batch = accepted.batch.clone();
-            messages.push(Message::Decided { seqno, batch });
-        }
         for message in messages {
             self.send(To::One(to), message);
         }
@@ -347,17 +382,10 @@ impl Agreement {
             return Ok(());
         }
         slot.drop_claims();
-        let replaced = slot.accepted.as_ref().filter(|a| a.digest != digest);
-        let same = slot.accepted.is_some() && replaced.is_none();
-        let replaced = replaced.map(|accepted| accepted.batch.bundles.clone());
         slot.committed = true;
-        let replaced = replaced.unwrap_or_default();
-        slot.replaced.extend_from_slice(&replaced);
-        for bundle in replaced {
-            self.pool.unordered(&bundle, seqno);
-        }
-        if !same {
-            self.accept(now, seqno, batch, digest);
+        if slot.accepted.as_ref().is_none_or(|a| a.digest != digest) {
+            self.vacate(seqno);
+            self.put(now, seqno, batch, digest);
         }
         if let Some(missing) = self.slots.accepted(seqno).map(|a| !a.missing.is_empty())
             && missing

@@ -64,17 +64,22 @@ const FAULTS: &[&str] = &[
 const RARE_PATHS: &[&str] = &[
     "asked_again",
     "behind",
+    "body_fetched_in_new_view",
     "call_not_executed",
     "change_noticed",
     "conflict",
     "diverged",
     "lie_noticed",
+    "new_view",
     "no_primary",
     "no_wsdl",
+    "null_batch",
     "outcome_unknown",
     "outvoted",
+    "prepared_batch_carried",
     "stable_checkpoint",
     "stalled",
+    "view_change",
 ];
 
 /// What a run met.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::crypto::{Identity, KeyError};
 use crate::endpoint::config::{AgreementConfig, GroupConfig, Member};
-use crate::types::{Digest, Instant, Micros, Quorums, ReplicaId, View};
+use crate::types::{Digest, Instant, Micros, Quorums, ReplicaId};
 
 use super::adversary::Kind;
 use super::chance::Chance;
@@ -63,12 +63,6 @@ impl Faulty {
             Self::ClockOff { .. } => "clock_an_hour_off",
             Self::Byzantine(kind) => kind.name(),
         }
-    }
-
-    /// Whether a primary with this fault may fail to order what comes.
-    #[must_use]
-    pub fn hinders_order(&self) -> bool {
-        !matches!(self, Self::Lie(_) | Self::Slow(_))
     }
 }
 
@@ -243,13 +237,6 @@ impl Scenario {
             users: vec![user],
             ..Self::draw(seed, Some(1))
         }
-    }
-
-    /// Whether no promise of answers holds: the primary may not order.
-    #[must_use]
-    pub fn safety_only(&self) -> bool {
-        let first = self.quorums.primary(View(0));
-        self.fault_of(first).is_some_and(Faulty::hinders_order)
     }
 
     /// The fault of a replica.

@@ -28,8 +28,7 @@ use sending::Twins;
 const EPOCH: u64 = 1_790_000_000_000_000;
 /// How long after the network healed every call must be answered.
 const ANSWERED: Micros = Micros::seconds(90);
-/// How long a run goes on that promises no answers: its primary is not correct, or a replica that
-/// is needed is too far behind.
+/// How long a run goes on that promises no answers: a replica that is needed is too far behind.
 const UNPROMISED: Micros = Micros::seconds(8);
 /// How long after that all correct replicas must be level, and clients have ended.
 const LEVEL: Micros = Micros::seconds(120);
@@ -417,10 +416,10 @@ impl World {
         None
     }
 
-    /// Whether every call must be answered: without a correct primary, or with a replica that only
-    /// a transfer of state could help, nothing is promised but safety.
+    /// Whether every call must be answered: with a replica that only a transfer of state could
+    /// help, nothing is promised but safety.
     fn promises(&self) -> bool {
-        !self.scenario.safety_only() && !self.counts.took("behind")
+        !self.counts.took("behind")
     }
 
     fn patience(&self, promised: Micros) -> Micros {

@@ -8,14 +8,14 @@ use std::io::Write;
 
 use crate::error::{Refused, Rejected};
 use crate::limits;
-use crate::pbft::{Batch, Has, Message, Open, STATUS_OPEN, SignedCheckpoint, Status};
+use crate::pbft::{Batch, Has, Message, Open, STATUS_OPEN, Status};
 use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::security::{Part, ids};
 use crate::soap::xml::Element;
-use crate::types::{Digest, ReplicaId, Seqno, Time, View};
+use crate::types::{Digest, Seqno, Time, View};
 
 use super::{attribute, base64_of, bytes, digest, empty, expect, holder, is, number, positive};
-use super::{replica, schema, text};
+use super::{schema, signed, text};
 
 /// One element of an agreement Body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,33 +33,6 @@ pub struct Forwarded {
     pub signature: Vec<u8>,
     /// The soap:Body that it covers, canonical.
     pub octets: Vec<u8>,
-}
-
-/// wsu:Id of a checkpoint element, to which its own signature refers.
-#[must_use]
-pub fn checkpoint_id(seqno: Seqno, replica: ReplicaId) -> String {
-    format!("cp-{seqno}-{replica}")
-}
-
-/// The checkpoint element alone, canonical: what its replica signs.
-#[must_use]
-pub fn checkpoint_part(seqno: Seqno, replica: ReplicaId, digest: &Digest) -> Part {
-    let mut out = Vec::with_capacity(320);
-    let (b, wsu) = (BFT.uri, WSU.uri);
-    let declared = format!(" xmlns:b=\"{b}\" xmlns:wsu=\"{wsu}\"");
-    checkpoint(&mut out, &declared, seqno, replica, digest);
-    Part::new(checkpoint_id(seqno, replica), out)
-}
-
-fn checkpoint(out: &mut Vec<u8>, declared: &str, seqno: Seqno, by: ReplicaId, digest: &Digest) {
-    let id = checkpoint_id(seqno, by);
-    let digest = base64_of(&digest.0);
-    put(
-        out,
-        format_args!(
-            "<b:Checkpoint{declared} replica=\"{by}\" seqno=\"{seqno}\" wsu:Id=\"{id}\">{digest}</b:Checkpoint>"
-        ),
-    );
 }
 
 /// Encodes one element as a fragment for [`body`].
@@ -101,8 +74,8 @@ fn encode_message(out: &mut Vec<u8>, message: &Message) {
             seqno,
             digest,
         } => vote(out, "Commit", *view, *seqno, digest),
-        Message::Checkpoint(signed) => {
-            checkpoint(out, "", signed.seqno, signed.replica, &signed.digest);
+        Message::Checkpoint(_) | Message::ViewChange(_) | Message::NewView(_) => {
+            signed::write(out, "", message);
         }
         Message::Status(status) => encode_status(out, status),
         Message::Fetch(wanted) => {
@@ -138,11 +111,11 @@ const HAS: [(Has, &str); 3] = [
 
 fn encode_status(out: &mut Vec<u8>, status: &Status) {
     let (asks, delivered) = (status.asks, status.delivered);
-    let (stable, view) = (status.stable, status.view);
+    let (stable, view, active) = (status.stable, status.view, status.active);
     put(
         out,
         format_args!(
-            "<b:Status asks=\"{asks}\" delivered=\"{delivered}\" stable=\"{stable}\" view=\"{view}\">"
+            "<b:Status active=\"{active}\" asks=\"{asks}\" delivered=\"{delivered}\" stable=\"{stable}\" view=\"{view}\">"
         ),
     );
     for open in &status.open {
@@ -159,7 +132,7 @@ fn encode_status(out: &mut Vec<u8>, status: &Status) {
 }
 
 fn read_status(element: Element<'_, '_>) -> Result<Status, Refused> {
-    holder(element, &["asks", "delivered", "stable", "view"])?;
+    holder(element, &["active", "asks", "delivered", "stable", "view"])?;
     let mut open = Vec::new();
     for child in element.children() {
         expect(child, "Open")?;
@@ -176,6 +149,7 @@ fn read_status(element: Element<'_, '_>) -> Result<Status, Refused> {
     }
     Ok(Status {
         view: View(number(element, "view")?),
+        active: schema(attribute(element, "active")?.parse().ok())?,
         delivered: Seqno(number(element, "delivered")?),
         stable: Seqno(number(element, "stable")?),
         asks: schema(attribute(element, "asks")?.parse().ok())?,
@@ -183,7 +157,7 @@ fn read_status(element: Element<'_, '_>) -> Result<Status, Refused> {
     })
 }
 
-fn digests(out: &mut Vec<u8>, all: &[Digest]) {
+pub(super) fn digests(out: &mut Vec<u8>, all: &[Digest]) {
     for one in all {
         put(
             out,
@@ -192,7 +166,7 @@ fn digests(out: &mut Vec<u8>, all: &[Digest]) {
     }
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing to a Vec cannot fail.
     let _ = out.write_fmt(text);
 }
@@ -232,8 +206,8 @@ pub fn elements<'d, 'a>(agreement: Element<'d, 'a>) -> Result<Vec<Element<'d, 'a
     schema((!all.is_empty()).then_some(all))
 }
 
-/// Reads one element. A checkpoint comes without its signature: the caller finds it by
-/// [`checkpoint_id`] among those that were verified.
+/// Reads one element. One with a signature of its own ([`super::signed`]) comes without it: the
+/// caller finds it among those that were verified.
 ///
 /// # Errors
 /// `Schema` or `TooLarge`.
@@ -251,12 +225,6 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
             }
         }
         "Prepare" | "Commit" => read_vote(element)?,
-        "Checkpoint" => Message::Checkpoint(SignedCheckpoint {
-            seqno: Seqno(positive(element, "seqno")?),
-            replica: replica(element)?,
-            digest: digest(&element.text())?,
-            signature: Vec::new(),
-        }),
         "Status" => Message::Status(read_status(element)?),
         "Fetch" => {
             holder(element, &[])?;
@@ -271,7 +239,7 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
             }
         }
         "Body" => return read_body(element),
-        _ => return Err(Rejected::Schema.into()),
+        _ => schema(signed::read(element))??,
     };
     Ok(Item::Message(message))
 }
@@ -317,7 +285,7 @@ fn batch(element: Element<'_, '_>) -> Result<Batch, Refused> {
     })
 }
 
-fn read_digests(element: Element<'_, '_>, limit: usize) -> Result<Vec<Digest>, Refused> {
+pub(super) fn read_digests(element: Element<'_, '_>, limit: usize) -> Result<Vec<Digest>, Refused> {
     let mut all = Vec::new();
     for child in element.children() {
         expect(child, "Digest")?;

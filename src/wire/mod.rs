@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod description;
 pub mod leg;
 pub mod reply;
+pub mod signed;
 
 use std::borrow::Cow;
 

@@ -11,10 +11,11 @@ use super::agreement::{self, Forwarded};
 use super::bundle::{Bundle, Draft, Head, compose};
 use super::leg::{Carries, Leg};
 use super::reply::{BundleReply, Reason, Replies, Timing, Waiting};
-use super::{description, urn};
+use super::{description, signed, urn};
 use crate::error::{Refused, Rejected};
 use crate::limits;
-use crate::pbft::{Batch, Has, Message, Open, SignedCheckpoint, Status};
+use crate::pbft::{Batch, Has, Message, NewView, Open, Placed, PrePrepared, SignedCheckpoint};
+use crate::pbft::{SignedNewView, SignedViewChange, Status, ViewChange};
 use crate::soap::c14n;
 use crate::soap::envelope::Version;
 use crate::soap::payload::{self, Packed};
@@ -383,6 +384,7 @@ fn items() -> Vec<agreement::Item> {
         }),
         Message::Status(Status {
             view,
+            active: true,
             delivered: Seqno(0),
             stable: Seqno(0),
             asks: true,
@@ -393,6 +395,15 @@ fn items() -> Vec<agreement::Item> {
             seqno,
             batch: batch(Vec::new()),
         },
+        view_change(),
+        Message::NewView(SignedNewView {
+            content: NewView {
+                view: View(2),
+                replica: ReplicaId(2),
+                view_changes: vec![(ReplicaId(0), D), (ReplicaId(2), D)],
+            },
+            signature: Vec::new(),
+        }),
     ];
     let body = agreement::Item::Body(Forwarded {
         signature: b"<s/>".to_vec(),
@@ -400,6 +411,30 @@ fn items() -> Vec<agreement::Item> {
     });
     let messages = messages.into_iter().map(agreement::Item::Message);
     messages.chain([body]).collect()
+}
+
+fn view_change() -> Message {
+    let seqno = Seqno(9);
+    Message::ViewChange(SignedViewChange {
+        content: ViewChange {
+            view: View(2),
+            replica: ReplicaId(3),
+            stable: Seqno(8),
+            prepared: vec![Placed {
+                seqno,
+                view: View(0),
+                batch: Batch {
+                    time: Time(7),
+                    bundles: vec![D],
+                },
+            }],
+            pre_prepared: vec![PrePrepared {
+                seqno,
+                batches: vec![(View(0), D), (View(1), Digest([5; 32]))],
+            }],
+        },
+        signature: Vec::new(),
+    })
 }
 
 fn agreement_body(items: &[agreement::Item]) -> Part {
@@ -425,9 +460,19 @@ fn r6_agreement_elements_come_back_alone_and_together() {
 }
 
 #[test]
-fn r9_a_checkpoint_is_signed_as_it_stands_in_the_body() {
-    let part = agreement::checkpoint_part(Seqno(128), ReplicaId(3), &D);
-    let body = agreement_body(&items()[3..4]);
+fn r9_what_a_replica_signs_is_signed_as_it_stands_in_the_body() {
+    for item in items() {
+        let agreement::Item::Message(message) = &item else {
+            continue;
+        };
+        if let Some(part) = signed::part(message) {
+            stands_as_signed(&item, &part);
+        }
+    }
+}
+
+fn stands_as_signed(item: &agreement::Item, part: &Part) {
+    let body = agreement_body(std::slice::from_ref(item));
     let document = Document::parse(body.octets()).unwrap();
     let element = document.root().children().next().unwrap().children().next();
     let mut octets = Vec::new();
@@ -456,7 +501,11 @@ fn r23_agreement_that_is_not_as_the_schema_wants_it_is_refused() {
         ("</b:Octets>", "</b:Octets><b:Octets/>"),
         ("</b:Octets>", "*</b:Octets>"),
         ("<b:Agreement", "<b:Agreement a=\"\""),
-        ("<b:Fetch>", "<b:ViewChange/><b:Fetch>"),
+        ("<b:Fetch>", "<b:ViewChanges/><b:Fetch>"),
+        ("stable=\"8\"", "stable=\"08\""),
+        ("<b:In view=\"0\">", "<b:In>"),
+        ("<b:From replica=\"2\">", "<b:From replica=\"31\">"),
+        ("<b:PrePrepared seqno=\"9\">", "<b:PrePrepared>"),
     ];
     refuses(body.octets(), &changes, read_all);
     let fetch = agreement_body(&items()[5..6]);

@@ -23,7 +23,7 @@ impl Replica {
     /// Does what agreement and execution want, until both want nothing more.
     pub(super) fn carry_out(&mut self, now: Now) {
         loop {
-            while let Some(action) = self.order.poll() {
+            while let Some(action) = self.order.poll(now, &self.config.identity) {
                 self.act(now, action);
             }
             if !self.execute(now) {
@@ -61,6 +61,7 @@ impl Replica {
                 primary,
                 view: self.order.view(),
             });
+            self.order.suspect(now);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use crate::crypto::Principal;
 use crate::error::{Ignored, Refused, Rejected};
-use crate::pbft::Message;
 use crate::rm::content::{Content, CreateSequence, End};
 use crate::rm::destination::Receipt;
 use crate::rm::fault::{Code, Refusal, RmFault};
@@ -15,6 +14,7 @@ use crate::types::{Now, ReplicaId};
 use crate::wire;
 use crate::wire::agreement::{self, Item};
 use crate::wire::leg::Leg;
+use crate::wire::signed;
 
 use super::super::global_in_handler::{self, Inbound};
 use super::super::in_handler::{self, Incoming};
@@ -366,24 +366,21 @@ impl Replica {
             Item::Body(forwarded) => return self.forwarded(now, &forwarded),
             Item::Message(message) => message,
         };
-        if let Message::Checkpoint(mut vote) = message {
-            // R9: a checkpoint bears a signature of its own, and counts for whoever signed it.
+        if let (Some(signer), Some(ours)) = (message.signer(), signed::part(&message)) {
+            // R9: it bears a signature of its own, and counts for whoever signed it.
             let find = |part: &&SignedPart<'_, '_>| part.element() == element;
             let signed = incoming.opened.signed().iter().find(find);
             let signed = signed.ok_or(Refused::Rejected(Rejected::Unsigned))?;
-            if signed.signer() != Principal::Replica(vote.replica) {
+            if signed.signer() != Principal::Replica(signer) {
                 return Err(Rejected::UnknownKey.into());
             }
             // It is passed on as we write it: in any other form its signature would not fit, and
             // whoever passes it on would be refused for it.
-            let ours = agreement::checkpoint_part(vote.seqno, vote.replica, &vote.digest);
             if *signed.part() != ours {
                 return Err(Rejected::Schema.into());
             }
-            vote.signature = signed.signature().to_vec();
-            return self
-                .order
-                .message(now, signed.authentic(Message::Checkpoint(vote)));
+            let message = message.with_signature(signed.signature().to_vec());
+            return self.order.message(now, signed.authentic(message));
         }
         debug_assert_eq!(incoming.from, Principal::Replica(from));
         self.order.message(now, incoming.opened.authentic(message))

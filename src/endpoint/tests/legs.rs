@@ -11,7 +11,7 @@ use crate::rm::source::Ending;
 use crate::soap::c14n::PrefixList;
 use crate::soap::security;
 use crate::types::{GroupNumber, Instant, Micros, ReplicaId};
-use crate::{rm, wire};
+use crate::{pbft, rm, wire};
 
 fn bundle(number: u64) -> Rc<FrozenBundle> {
     let body = wire::body(format!("<n>{number}</n>").as_bytes(), &PrefixList::new());
@@ -108,11 +108,13 @@ fn r9_one_checkpoint_vote_stands_once_in_an_envelope() {
     let mut ids = Ids::new([1; 32]);
     let mut sender = PeerSender::new([ReplicaId(1)].into_iter(), &mut ids);
     let now = Instant(1_000_000);
-    let part = wire::agreement::checkpoint_part(
-        crate::types::Seqno(128),
-        ReplicaId(0),
-        &super::rogue::digest(1),
-    );
+    let vote = pbft::Message::Checkpoint(pbft::SignedCheckpoint {
+        seqno: crate::types::Seqno(128),
+        replica: ReplicaId(0),
+        digest: super::rogue::digest(1),
+        signature: Vec::new(),
+    });
+    let part = wire::signed::part(&vote).unwrap();
     let signature = security::detached(&part, &identity("replica-0")).unwrap();
     let vote = Element {
         octets: part.octets().into(),

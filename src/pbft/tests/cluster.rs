@@ -54,6 +54,8 @@ pub(super) struct Node {
     pub(super) slow: bool,
     /// Its service answers wrongly from now on.
     pub(super) wrong: bool,
+    /// It pretends not to have got this bundle.
+    pub(super) censors: Option<Digest>,
     executed: BTreeSet<Digest>,
     queue: VecDeque<Delivery>,
     chain: Digest,
@@ -95,6 +97,7 @@ impl Cluster {
                 down: false,
                 slow: false,
                 wrong: false,
+                censors: None,
                 executed: BTreeSet::new(),
                 queue: VecDeque::new(),
                 chain: Digest::default(),
@@ -265,10 +268,7 @@ impl Cluster {
             Output::Send { to, message } => {
                 self.nodes[at].was_persisted(&message);
                 let me = ReplicaId(u16::try_from(at).unwrap());
-                let signer = match &message {
-                    Message::Checkpoint(vote) => vote.replica,
-                    _ => me,
-                };
+                let signer = message.signer().unwrap_or(me);
                 let to = match to {
                     To::One(to) => vec![to.index()],
                     To::All => self.all(),
@@ -286,6 +286,19 @@ impl Cluster {
                 let head = self.nodes[at].bodies[&digest];
                 let primary = self.nodes[at].agreement.primary();
                 self.put(at, primary.index(), Packet::Body(head));
+            }
+            Output::Sign(unsigned) => {
+                let message = Message::from(unsigned).with_signature(vec![2; 64]);
+                self.nodes[at].agreement.signed(self.now, message);
+            }
+            Output::Overdue { digest } => {
+                let node = &mut self.nodes[at];
+                if node.executed.contains(&digest) {
+                    node.agreement.forget(self.now, &[digest]);
+                } else {
+                    node.agreement.suspect(self.now);
+                }
+                node.events.push(Output::Overdue { digest });
             }
             other => self.nodes[at].effect(other),
         }
@@ -363,6 +376,9 @@ impl Cluster {
 
 impl Node {
     fn body(&mut self, now: Now, head: BundleHead) {
+        if self.censors == Some(head.digest) {
+            return;
+        }
         // R1: what is executed is not pooled again, but an open slot may want the body.
         let digest = head.digest;
         if self.executed.contains(&digest) && !self.agreement.wants(&digest) {
@@ -469,6 +485,14 @@ impl Node {
                 Record::Prepared { seqno, digest, .. } => (seqno, digest) == (s, d),
                 _ => false,
             }),
+            Message::ViewChange(change) if change.content.replica == self.agreement.config.me => {
+                let view = change.content.view;
+                found(&|r| matches!(r, Record::ViewChange(own) if own.view == view))
+            }
+            Message::NewView(begin) if begin.content.replica == self.agreement.config.me => {
+                let new = begin.content.view;
+                found(&|r| matches!(r, Record::NewView { view, .. } if *view == new))
+            }
             Message::Checkpoint(vote) if vote.replica == self.agreement.config.me => found(
                 &|r| matches!(r, Record::CheckpointVote { seqno, .. } if *seqno == vote.seqno),
             ),

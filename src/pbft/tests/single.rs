@@ -228,6 +228,7 @@ fn messages_that_no_correct_replica_sends_are_rejected_by_name() {
     let status = |open: Vec<Open>| {
         Message::Status(Status {
             view: View(0),
+            active: true,
             delivered: Seqno(3),
             stable: Seqno(0),
             asks: true,
@@ -238,9 +239,10 @@ fn messages_that_no_correct_replica_sends_are_rejected_by_name() {
         seqno: Seqno(2),
         has: Has::Prepared,
     };
-    let cases: [(u16, Message, Refused); 11] = [
+    let cases: [(u16, Message, Refused); 12] = [
         (2, pre_prepare(1, one.clone()), Rejected::NotPrimary.into()),
         (0, prepare(1, &one), Rejected::NotPrimary.into()),
+        (0, pre_prepare(1, Batch::null()), Ignored::Old.into()),
         (0, pre_prepare(1, batch(&[])), Rejected::BadBatch.into()),
         (0, pre_prepare(1, batch(&[4, 4])), Rejected::BadBatch.into()),
         (0, pre_prepare(17, one.clone()), Ignored::Early.into()),
@@ -279,6 +281,7 @@ fn numbers_at_the_end_of_their_range_break_nothing() {
     let most = Seqno(u64::MAX);
     let status = Message::Status(Status {
         view: View(0),
+        active: true,
         delivered: most,
         stable: most,
         asks: true,

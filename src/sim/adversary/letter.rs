@@ -13,8 +13,8 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::security::{self, DetachedSignature};
 use crate::soap::xml::Document;
 use crate::types::{Digest, ReplicaId, Seqno};
-use crate::wire;
 use crate::wire::agreement::{self, Item};
+use crate::wire::{self, signed};
 
 /// One agreement element, with the signature of its own where it has one.
 #[derive(Clone, Debug)]
@@ -131,16 +131,23 @@ impl Keys {
         seqno: Seqno,
         digest: Digest,
     ) -> Option<Piece> {
-        let part = agreement::checkpoint_part(seqno, by, &digest);
-        let signature = security::detached(&part, self.identities.get(&signer)?).ok()?;
         let vote = SignedCheckpoint {
             seqno,
             digest,
             replica: by,
-            signature: signature.octets().to_vec(),
+            signature: Vec::new(),
         };
+        self.sign(signer, Message::Checkpoint(vote))
+    }
+
+    /// An element that bears a signature of its own, signed by `signer`.
+    #[must_use]
+    pub fn sign(&self, signer: ReplicaId, message: Message) -> Option<Piece> {
+        let part = signed::part(&message)?;
+        let signature = security::detached(&part, self.identities.get(&signer)?).ok()?;
+        let message = message.with_signature(signature.octets().to_vec());
         Some(Piece {
-            item: Item::Message(Message::Checkpoint(vote)),
+            item: Item::Message(message),
             signature: Some(signature),
         })
     }

@@ -266,6 +266,19 @@ impl World {
                 }
             }
             Event::NoPrimary { .. } => self.counts.rare("no_primary"),
+            Event::ViewChange(_) => self.counts.rare("view_change"),
+            Event::NewView(entered) => {
+                self.counts.rare("new_view");
+                if entered.carried > 0 {
+                    self.counts.rare("prepared_batch_carried");
+                }
+                if entered.nulls > 0 {
+                    self.counts.rare("null_batch");
+                }
+                if entered.missing > 0 {
+                    self.counts.rare("body_fetched_in_new_view");
+                }
+            }
             Event::Stable(_) => self.counts.rare("stable_checkpoint"),
             Event::Diverged { why, .. } => {
                 self.members[place].halted = true;

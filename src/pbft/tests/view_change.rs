@@ -1,0 +1,326 @@
+//! View changes on a small cluster (TOCS 2002 §4.5; R7, R9): dead, silent and lying primaries,
+//! partitions, lost messages.
+
+use super::cluster::{Cluster, by, digest};
+use super::*;
+use crate::error::Ignored;
+
+const MINUTE: Micros = Micros::seconds(60);
+
+/// A group that is quick to doubt its primary.
+fn nervous(n: u16, seed: u64) -> Cluster {
+    Cluster::with(n, seed, |config| {
+        config.request_timeout = Micros::millis(300);
+    })
+}
+
+fn views(cluster: &Cluster) -> Vec<u64> {
+    cluster.up().map(|node| node.agreement.view().0).collect()
+}
+
+#[test]
+fn tocs_4_5_a_dead_primary_is_replaced_and_all_is_ordered() {
+    let mut cluster = nervous(4, 1);
+    submit_all(&mut cluster, 0..10);
+    cluster.nodes[0].down = true;
+    submit_all(&mut cluster, 10..40);
+    cluster.run_until_executed(40, MINUTE);
+    assert_eq!(views(&cluster), [1, 1, 1]);
+    cluster.none_rejected();
+}
+
+#[test]
+fn tocs_4_5_f_dead_primaries_in_a_row_are_passed_by() {
+    let mut cluster = nervous(7, 2);
+    cluster.nodes[0].down = true;
+    cluster.nodes[1].down = true;
+    submit_all(&mut cluster, 0..20);
+    cluster.run_until_executed(20, MINUTE);
+    assert_eq!(views(&cluster), [2; 5]);
+    cluster.none_rejected();
+}
+
+#[test]
+fn tocs_4_5_a_primary_that_dies_in_mid_flight_loses_nothing() {
+    for seed in 0..40 {
+        let mut cluster = nervous(4, seed);
+        cluster.loss = seed % 4 * 10;
+        cluster.double = 10;
+        submit_all(&mut cluster, 0..30);
+        cluster.nodes[0].down = true;
+        submit_all(&mut cluster, 30..40);
+        cluster.loss = 0;
+        for number in 0..40 {
+            cluster.submit(number, &[1, 2, 3]);
+        }
+        cluster.run_until_executed(40, MINUTE);
+        cluster.none_rejected();
+    }
+}
+
+#[test]
+fn tocs_4_5_an_old_primary_that_comes_back_follows() {
+    let mut cluster = nervous(4, 3);
+    submit_all(&mut cluster, 0..10);
+    cluster.nodes[0].down = true;
+    submit_all(&mut cluster, 10..20);
+    cluster.run_until_executed(20, MINUTE);
+    cluster.nodes[0].down = false;
+    submit_all(&mut cluster, 20..30);
+    cluster.run_until_executed(30, MINUTE);
+    cluster.run(Micros::seconds(5));
+    assert_eq!(views(&cluster), [1; 4]);
+    assert!(cluster.up().all(|node| node.agreement.is_active()));
+    cluster.none_rejected();
+}
+
+/// Castro: a healed partition recovers, though the view-changes were lost.
+#[test]
+fn fabric_1917_view_changes_lost_in_a_partition_are_said_again() {
+    let mut cluster = nervous(4, 4);
+    submit_all(&mut cluster, 0..5);
+    for down in [0, 1] {
+        cluster.nodes[down].down = true;
+    }
+    // Two cannot change the view, and say so into the void for a while.
+    submit_all(&mut cluster, 5..15);
+    cluster.run(MINUTE);
+    for down in [0, 1] {
+        cluster.nodes[down].down = false;
+    }
+    for number in 5..15 {
+        cluster.submit(number, &[0, 1, 2, 3]);
+    }
+    cluster.run_until_executed(15, MINUTE);
+    cluster.none_rejected();
+}
+
+/// Replicas come and go, f at most at a time; messages are lost on every leg.
+#[test]
+fn tocs_4_5_1_no_two_orders_whoever_comes_and_goes() {
+    for seed in 0..60 {
+        let mut cluster = nervous(4, 1_000 + seed);
+        cluster.loss = seed % 3 * 10;
+        let mut last = 0;
+        for round in 0..8 {
+            let down = usize::try_from((seed + round) % 4).unwrap();
+            cluster.nodes[down].down = true;
+            submit_all(&mut cluster, last..last + 6);
+            last += 6;
+            cluster.run(Micros::millis(200 * ((seed + round) % 5)));
+            cluster.nodes[down].down = false;
+        }
+        cluster.loss = 0;
+        for number in 0..last {
+            cluster.submit(number, &[0, 1, 2, 3]);
+        }
+        cluster.run_until_executed(usize::try_from(last).unwrap(), Micros::seconds(600));
+        cluster.none_rejected();
+    }
+}
+
+#[test]
+fn tocs_4_5_a_primary_of_two_faces_is_replaced() {
+    for seed in 0..20 {
+        let mut cluster = nervous(4, 2_000 + seed);
+        cluster.liar = Some(0);
+        submit_all(&mut cluster, 0..20);
+        cluster.run_until_executed(20, Micros::seconds(600));
+    }
+}
+
+/// R7: a client that leaves out the primary deposes nobody; a primary that censors one client is
+/// deposed, though it orders all others.
+#[test]
+fn r7_a_censoring_primary_is_deposed_though_it_makes_progress() {
+    let mut cluster = nervous(4, 5);
+    cluster.nodes[0].censors = Some(digest(7));
+    submit_all(&mut cluster, 0..20);
+    let mut next = 20;
+    while cluster.nodes[1].agreement.view() == View(0) {
+        submit_all(&mut cluster, next..next + 5);
+        next += 5;
+        assert!(next < 20_000, "other progress keeps it in office");
+    }
+    cluster.nodes[0].censors = None;
+    cluster.run_until_executed(usize::try_from(next).unwrap(), MINUTE);
+}
+
+#[test]
+fn r7_who_is_cut_off_blames_no_primary() {
+    let mut cluster = nervous(4, 6);
+    for down in [0, 1] {
+        cluster.nodes[down].down = true;
+    }
+    submit_all(&mut cluster, 0..3);
+    cluster.run(MINUTE);
+    // Two of four hear of too few to begin any view, and leave none.
+    assert_eq!(views(&cluster), [0, 0]);
+    cluster.nodes[0].down = false;
+    cluster.run_until_executed(3, MINUTE);
+    assert_eq!(views(&cluster), [0; 3]);
+}
+
+/// One replica alone doubts: the others go on, and it is kept up with what is decided.
+#[test]
+fn tocs_4_5_one_alone_changes_no_view() {
+    let mut cluster = nervous(4, 7);
+    submit_all(&mut cluster, 0..5);
+    cluster.run(Micros::millis(10));
+    let now = cluster.now;
+    assert!(cluster.nodes[3].agreement.suspect(now));
+    cluster.drain(3);
+    submit_all(&mut cluster, 5..30);
+    cluster.run_until_executed(30, MINUTE);
+    assert_eq!(views(&cluster), [0, 0, 0, 1]);
+    // The next change takes it back in.
+    cluster.nodes[0].down = true;
+    submit_all(&mut cluster, 30..40);
+    cluster.run_until_executed(40, MINUTE);
+    assert_eq!(views(&cluster), [1; 3]);
+    cluster.none_rejected();
+}
+
+fn change(view: u64, replica: u16, stable: u64) -> SignedViewChange {
+    SignedViewChange {
+        content: ViewChange {
+            view: View(view),
+            replica: ReplicaId(replica),
+            stable: Seqno(stable),
+            prepared: Vec::new(),
+            pre_prepared: Vec::new(),
+        },
+        signature: vec![3; 64],
+    }
+}
+
+fn new_view(view: u64, from: &[&SignedViewChange]) -> Message {
+    let named = from.iter().map(|c| (c.content.replica, c.content.digest()));
+    Message::NewView(SignedNewView {
+        content: NewView {
+            view: View(view),
+            replica: ReplicaId(u16::try_from(view % 4).unwrap()),
+            view_changes: named.collect(),
+        },
+        signature: vec![4; 64],
+    })
+}
+
+fn take(cluster: &mut Cluster, at: usize, from: u16, message: Message) -> Result<(), Refused> {
+    let now = cluster.now;
+    let result = cluster.nodes[at].agreement.message(now, by(from, message));
+    cluster.drain(at);
+    result
+}
+
+#[test]
+fn tocs_4_5_2_a_new_view_counts_only_with_2f_plus_1_view_changes_that_are_here() {
+    let mut cluster = Cluster::new(4, 8);
+    let changes: Vec<_> = (0..3).map(|from| change(1, from, 0)).collect();
+    let [a, b, c] = &changes[..] else {
+        unreachable!()
+    };
+    let bad = Err(Rejected::BadNewView.into());
+    assert_eq!(take(&mut cluster, 3, 1, new_view(1, &[a, b])), bad);
+    let unknown = Err(Rejected::UnknownKey.into());
+    assert_eq!(take(&mut cluster, 3, 2, new_view(1, &[a, b, c])), unknown);
+    assert_eq!(take(&mut cluster, 3, 1, new_view(1, &[a, b, c])), Ok(()));
+    for (from, change) in changes.iter().enumerate() {
+        let agreement = &cluster.nodes[3].agreement;
+        assert!(agreement.view() == View(0) || !agreement.is_active());
+        let from = u16::try_from(from).unwrap();
+        let message = Message::ViewChange(change.clone());
+        take(&mut cluster, 3, from, message).unwrap();
+    }
+    assert_eq!(cluster.nodes[3].agreement.view(), View(1));
+    assert!(cluster.nodes[3].agreement.is_active());
+}
+
+#[test]
+fn tocs_4_5_2_a_checkpoint_that_nobody_proves_counts_for_nothing() {
+    let mut cluster = Cluster::new(4, 9);
+    let changes = [change(1, 0, 0), change(1, 1, 8), change(1, 2, 0)];
+    let [a, b, c] = &changes;
+    take(&mut cluster, 3, 1, new_view(1, &[a, b, c])).unwrap();
+    for (from, change) in changes.iter().enumerate() {
+        let from = u16::try_from(from).unwrap();
+        let message = Message::ViewChange(change.clone());
+        take(&mut cluster, 3, from, message).unwrap();
+    }
+    assert!(!cluster.nodes[3].agreement.is_active());
+}
+
+#[test]
+fn tocs_4_5_2_a_new_view_that_decides_nothing_deposes_its_primary() {
+    let mut cluster = Cluster::new(4, 10);
+    let mut lie = change(1, 1, 0);
+    lie.content.prepared.push(Placed {
+        seqno: Seqno(1),
+        view: View(0),
+        batch: Batch {
+            time: Time(5),
+            bundles: vec![digest(9)],
+        },
+    });
+    let changes = [change(1, 0, 0), lie, change(1, 2, 0)];
+    let [a, b, c] = &changes;
+    take(&mut cluster, 3, 1, new_view(1, &[a, b, c])).unwrap();
+    for (from, change) in changes.iter().enumerate() {
+        let from = u16::try_from(from).unwrap();
+        let _ = take(&mut cluster, 3, from, Message::ViewChange(change.clone()));
+    }
+    let agreement = &cluster.nodes[3].agreement;
+    assert_eq!((agreement.view(), agreement.is_active()), (View(2), false));
+}
+
+#[test]
+fn tocs_4_5_2_f_plus_1_view_changes_are_joined_for_the_lowest_view() {
+    let mut cluster = Cluster::new(4, 11);
+    take(&mut cluster, 3, 1, Message::ViewChange(change(9, 1, 0))).unwrap();
+    assert_eq!(cluster.nodes[3].agreement.view(), View(0));
+    take(&mut cluster, 3, 2, Message::ViewChange(change(4, 2, 0))).unwrap();
+    assert_eq!(cluster.nodes[3].agreement.view(), View(4));
+    assert!(!cluster.nodes[3].agreement.is_active());
+}
+
+#[test]
+fn view_changes_that_no_correct_replica_sends_are_rejected_by_name() {
+    let mut cluster = Cluster::new(4, 12);
+    let mut future = change(2, 1, 0);
+    future.content.pre_prepared.push(PrePrepared {
+        seqno: Seqno(1),
+        batches: vec![(View(2), digest(1))],
+    });
+    let mut far = change(2, 1, 0);
+    far.content.pre_prepared.push(PrePrepared {
+        seqno: Seqno(17),
+        batches: vec![(View(0), digest(1))],
+    });
+    let mut falling = change(2, 1, 8);
+    falling.content.pre_prepared.push(PrePrepared {
+        seqno: Seqno(8),
+        batches: vec![(View(0), digest(1))],
+    });
+    let cases = [
+        (future, Rejected::BadViewChange),
+        (far, Rejected::BadViewChange),
+        (change(2, 1, 7), Rejected::BadViewChange),
+        (falling, Rejected::BadNumber),
+        (change(2, 2, 0), Rejected::UnknownKey),
+    ];
+    for (change, reason) in cases {
+        let result = take(&mut cluster, 3, 1, Message::ViewChange(change));
+        assert_eq!(result, Err(reason.into()));
+    }
+    let first = Message::ViewChange(change(2, 1, 0));
+    let other = Message::ViewChange(change(2, 1, 8));
+    assert_eq!(take(&mut cluster, 3, 1, first.clone()), Ok(()));
+    assert_eq!(
+        take(&mut cluster, 3, 1, first),
+        Err(Ignored::Duplicate.into())
+    );
+    assert_eq!(
+        take(&mut cluster, 3, 1, other),
+        Err(Rejected::Equivocated.into())
+    );
+}

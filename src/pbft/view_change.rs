@@ -1,0 +1,548 @@
+//! View changes (TOCS 2002 §4.5, with signed view-changes: R9).
+//!
+//! Decided here: when a view is left (an overdue bundle, f + 1 others who left theirs, a view that
+//! does not begin in time), what is said then, and when the next one is entered. A view-change
+//! counts only once its checkpoint is known to be stable, and a new-view only if its view-changes
+//! are all here and what follows from them is decided (`selection`). Whoever hears from somebody in
+//! a lower view shows him these, so a healed partition finds together. Time-outs double with each
+//! view that orders nothing of what waits, and fall back when the bundle that is timed is ordered.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use super::change::{NewView, PrePrepared, SignedNewView, SignedViewChange, ViewChange};
+use super::io::{Entered, Unsigned};
+use super::messages::{Batch, Message, Placed};
+use super::selection::{Selection, select};
+use super::slots::Slot;
+use super::{Agreement, Output, To};
+use crate::error::{Ignored, Refused, Rejected};
+use crate::log;
+use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, View};
+
+/// The time-out doubles at most so often.
+const DOUBLINGS: u32 = 10;
+/// An own view-change is repeated at most this many times the interval apart, as a power of two.
+const RESEND_BACKOFF: u32 = 5;
+
+/// View-changes that came, and how the present view began.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Invariant: of each replica its latest, and behind it the one that `pending` names.
+    held: BTreeMap<ReplicaId, Vec<SignedViewChange>>,
+    /// A new-view that waits for view-changes or for a checkpoint.
+    pending: Option<SignedNewView>,
+    /// How the present view began, to be shown to others; none in view 0.
+    begun: Option<(SignedNewView, Vec<SignedViewChange>)>,
+    /// View-changes of the view that this primary enters, until its new-view is signed.
+    basis: Vec<SignedViewChange>,
+    /// When to give up a view that does not begin.
+    give_up: Option<Instant>,
+    /// When to say the own view-change again.
+    resend_at: Option<Instant>,
+    resends: u32,
+    /// Views left since the timed bundle was last ordered.
+    fruitless: u32,
+}
+
+impl Changes {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.give_up.into_iter().chain(self.resend_at).min()
+    }
+
+    /// The bundle that was timed is ordered: the primary does its work.
+    pub(super) fn fruitful(&mut self) {
+        self.fruitless = 0;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.values().map(Vec::len).sum()
+    }
+
+    /// A replica's word on a view.
+    fn of(&self, replica: ReplicaId, view: View) -> Option<&SignedViewChange> {
+        let mut said = self.held.get(&replica)?.iter();
+        said.find(|change| change.content.view == view)
+    }
+
+    fn named(&self, replica: ReplicaId, digest: &Digest) -> Option<&SignedViewChange> {
+        let mut said = self.held.get(&replica)?.iter();
+        said.find(|change| change.content.digest() == *digest)
+    }
+
+    /// Whether the new-view that waits names this view-change.
+    fn is_wanted(&self, change: &ViewChange) -> bool {
+        let named = self
+            .pending
+            .as_ref()
+            .map(|begin| &begin.content.view_changes);
+        named.is_some_and(|named| named.contains(&(change.replica, change.digest())))
+    }
+
+    /// Keeps a view-change, if it is the latest of its replica or wanted.
+    fn keep(&mut self, change: SignedViewChange) -> Result<(), Refused> {
+        let said = self.held.get(&change.content.replica);
+        let mut known = said.into_iter().flatten();
+        if known.any(|known| known.content == change.content) {
+            return Err(Ignored::Duplicate.into());
+        }
+        let view = change.content.view;
+        let of_view = |known: &&SignedViewChange| known.content.view == view;
+        let equivocated = said.is_some_and(|said| said.iter().any(|known| of_view(&known)));
+        let later = said.is_some_and(|said| said.iter().any(|known| known.content.view > view));
+        let wanted = self.is_wanted(&change.content);
+        let replica = change.content.replica;
+        let mut all = self.held.remove(&replica).unwrap_or_default();
+        all.push(change);
+        all.sort_by_key(|known| Reverse(known.content.view));
+        let mut first = true;
+        all.retain(|known| std::mem::take(&mut first) || self.is_wanted(&known.content));
+        self.held.insert(replica, all);
+        if equivocated {
+            return Err(Rejected::Equivocated.into());
+        }
+        if later && !wanted {
+            return Err(Ignored::Old.into());
+        }
+        Ok(())
+    }
+
+    /// Drops what is said of views below.
+    fn prune(&mut self, view: View) {
+        for said in self.held.values_mut() {
+            said.retain(|change| change.content.view >= view);
+        }
+        self.held.retain(|_, said| !said.is_empty());
+        self.pending.take_if(|begin| begin.content.view < view);
+    }
+}
+
+impl Agreement {
+    // Leaving a view.
+
+    /// R7: the overdue bundle is still to be executed, and this primary does not order it. Whether
+    /// this replica leaves the view for that: not while too few others are heard for any view to
+    /// begin, for then it may be this replica that is cut off.
+    pub fn suspect(&mut self, now: Now) -> bool {
+        let others = self.config.quorums.certificate() - 1;
+        let lately = self.patience();
+        let leaves =
+            self.active && !self.is_primary() && self.peers.in_touch(others, now.instant, lately);
+        if leaves {
+            self.start_view_change(now, self.view.next());
+        }
+        self.settle(now);
+        leaves
+    }
+
+    /// Leaves the view for `view`: from now on nothing is voted for in any view below.
+    fn start_view_change(&mut self, now: Now, view: View) {
+        self.view = view;
+        self.active = false;
+        self.lonely = false;
+        self.pool.disarm();
+        let changes = &mut self.changes;
+        changes.prune(view);
+        changes.give_up = None;
+        changes.resend_at = None;
+        changes.resends = 0;
+        changes.fruitless = changes.fruitless.saturating_add(1);
+        let content = self.own_view_change();
+        self.out.push_back(Output::Leaving { view });
+        let record = record_of(&content, self.checkpoints.stable_digest());
+        self.persist(log::Record::ViewChange(record));
+        self.out
+            .push_back(Output::Sign(Unsigned::ViewChange(content)));
+        self.peers.afresh(now.instant);
+    }
+
+    /// P and Q (TOCS 2002 §4.5.2).
+    fn own_view_change(&self) -> ViewChange {
+        let stable = self.stable();
+        let placed = |(seqno, slot): (Seqno, &Slot)| {
+            let (view, batch) = slot.prepared.clone()?;
+            Some(Placed { seqno, view, batch })
+        };
+        let pre_prepared = |(seqno, slot): (Seqno, &Slot)| {
+            let batches = slot.pre_prepared.clone();
+            (!batches.is_empty()).then_some(PrePrepared { seqno, batches })
+        };
+        ViewChange {
+            view: self.view,
+            replica: self.config.me,
+            stable,
+            prepared: self.slots.above(stable).filter_map(placed).collect(),
+            pre_prepared: self.slots.above(stable).filter_map(pre_prepared).collect(),
+        }
+    }
+
+    /// An element that was asked for by [`Output::Sign`], with its signature.
+    pub fn signed(&mut self, now: Now, message: Message) {
+        match &message {
+            Message::ViewChange(change) => {
+                assert!(change.content.replica == self.config.me, "own words only");
+                if self.active || change.content.view != self.view {
+                    // The view began, or was left, since it was asked for.
+                    return;
+                }
+                // The first of this replica's for this view.
+                let _ = self.changes.keep(change.clone());
+                self.resend_later(now.instant);
+            }
+            Message::NewView(begin) => {
+                assert!(begin.content.replica == self.config.me, "own words only");
+                let basis = std::mem::take(&mut self.changes.basis);
+                self.changes.begun = Some((begin.clone(), basis));
+            }
+            _ => return,
+        }
+        // What was said since it was asked for must not arrive before it.
+        let to = To::All;
+        self.out.push_front(Output::Send { to, message });
+        self.look_for_new_view(now);
+        self.settle(now);
+    }
+
+    fn resend_later(&mut self, now: Instant) {
+        let changes = &mut self.changes;
+        let factor = 1u64 << changes.resends.min(RESEND_BACKOFF);
+        let wait = self.config.status_interval.0.saturating_mul(factor).max(1);
+        changes.resend_at = Some(now + Micros(wait));
+        changes.resends = changes.resends.saturating_add(1);
+    }
+
+    /// How long a view may take to begin, and then to order what waits.
+    pub(super) fn patience(&self) -> Micros {
+        let factor = 1u64 << self.changes.fruitless.min(DOUBLINGS);
+        Micros(self.config.request_timeout.0.saturating_mul(factor).max(1))
+    }
+
+    pub(super) fn tick_view(&mut self, now: Now) {
+        if self.active {
+            return;
+        }
+        if self.changes.give_up.is_some_and(|at| at <= now.instant) {
+            self.start_view_change(now, self.view.next());
+        }
+        if self.changes.resend_at.is_some_and(|at| at <= now.instant) {
+            self.resend_later(now.instant);
+            if let Some(own) = self.changes.of(self.config.me, self.view).cloned() {
+                self.send(To::All, Message::ViewChange(own));
+            }
+        }
+    }
+
+    /// TOCS 2002 §4.5.2: who waits for a view that 2f + 1 want does so for a while only.
+    pub(super) fn arm_view(&mut self, now: Now) {
+        if !self.active && self.changes.give_up.is_none() {
+            let want = |id: &ReplicaId| self.changes.of(*id, self.view).is_some();
+            let count = self.config.quorums.replicas().filter(want).count();
+            if self.thresholds.is_certificate(count) {
+                self.changes.give_up = Some(now.instant + self.patience());
+            }
+        }
+    }
+
+    // What others say.
+
+    pub(super) fn take_view_change(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        change: SignedViewChange,
+    ) -> Result<(), Refused> {
+        let content = &change.content;
+        if from != content.replica {
+            return Err(Rejected::UnknownKey.into());
+        }
+        if from == self.config.me {
+            // It comes back in what a new-view is shown to rest on.
+            return Err(Ignored::Duplicate.into());
+        }
+        if !self.fits(content) {
+            return Err(Rejected::BadViewChange.into());
+        }
+        let wanted = self.changes.is_wanted(content);
+        if (content.view, !self.active) < (self.view, true) && !wanted {
+            return Err(Ignored::Old.into());
+        }
+        if content.stable > self.stable() {
+            // It does not count before we know that checkpoint to be stable.
+            self.peers.ask(now.instant, self.config.status_interval);
+        }
+        let kept = self.changes.keep(change);
+        self.look_for_new_view(now);
+        self.join(now);
+        kept
+    }
+
+    /// Numbers within one window above a checkpoint.
+    fn fits(&self, change: &ViewChange) -> bool {
+        let stable = change.stable;
+        let high = stable.0.saturating_add(self.config.window);
+        let last_p = change.prepared.last().map(|placed| placed.seqno);
+        let last_q = change.pre_prepared.last().map(|entry| entry.seqno);
+        let last = last_p.max(last_q).unwrap_or_default();
+        (stable == Seqno(0) || self.is_checkpoint(stable)) && last.0 <= high
+    }
+
+    /// TOCS 2002 §4.5.2: f + 1 left for higher views, a correct one among them: so does this one,
+    /// for the lowest of these.
+    fn join(&mut self, now: Now) {
+        loop {
+            let higher: Vec<View> = (self.changes.held.values())
+                .filter_map(|said| said.first())
+                .map(|change| change.content.view)
+                .filter(|view| *view > self.view)
+                .collect();
+            match higher.iter().min() {
+                Some(lowest) if self.thresholds.is_weak(higher.len()) => {
+                    self.start_view_change(now, *lowest);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) fn take_new_view(
+        &mut self,
+        now: Now,
+        from: ReplicaId,
+        begin: SignedNewView,
+    ) -> Result<(), Refused> {
+        let content = &begin.content;
+        if from != content.replica {
+            return Err(Rejected::UnknownKey.into());
+        }
+        let quorums = self.config.quorums;
+        if content.replica != quorums.primary(content.view)
+            || !self.thresholds.is_certificate(content.view_changes.len())
+            || !content
+                .view_changes
+                .iter()
+                .all(|(id, _)| quorums.contains(*id))
+        {
+            return Err(Rejected::BadNewView.into());
+        }
+        if from == self.config.me {
+            return Err(Ignored::Duplicate.into());
+        }
+        let waits = self
+            .changes
+            .pending
+            .as_ref()
+            .map(|known| known.content.view);
+        if (content.view, !self.active) < (self.view, true) || waits > Some(content.view) {
+            return Err(Ignored::Old.into());
+        }
+        if waits == Some(content.view) && self.changes.pending.as_ref() != Some(&begin) {
+            // The first one stands, as long as it may lead somewhere.
+            return Err(Rejected::Equivocated.into());
+        }
+        self.changes.pending = Some(begin);
+        self.enter_pending(now)
+    }
+
+    // Entering a view.
+
+    /// Enters the next view, if that is decided: as its primary from the view-changes that are
+    /// here, as a backup from those that its new-view names.
+    pub(super) fn look_for_new_view(&mut self, now: Now) {
+        if self.changes.pending.is_some() {
+            // A new-view that leads nowhere is not counted against who sent the last piece.
+            let _ = self.enter_pending(now);
+        }
+        if self.active || !self.is_primary() {
+            return;
+        }
+        let known = |id| self.changes.of(id, self.view);
+        let all: Vec<_> = (self.config.quorums.replicas())
+            .filter_map(known)
+            .filter(|change| self.is_proven(change))
+            .cloned()
+            .collect();
+        let own = all.iter().any(|c| c.content.replica == self.config.me);
+        let contents: Vec<_> = all.iter().map(|change| &change.content).collect();
+        let Some(selection) = select(&contents, self.thresholds).filter(|_| own) else {
+            return;
+        };
+        let named = contents.iter().map(|c| (c.replica, c.digest())).collect();
+        let content = NewView {
+            view: self.view,
+            replica: self.config.me,
+            view_changes: named,
+        };
+        self.changes.basis = all;
+        self.changes.begun = None;
+        self.enter(now, self.view, &selection);
+        self.out.push_back(Output::Sign(Unsigned::NewView(content)));
+    }
+
+    /// Whether the checkpoint of a view-change is known to be stable here.
+    fn is_proven(&self, change: &SignedViewChange) -> bool {
+        change.content.stable <= self.stable()
+    }
+
+    fn enter_pending(&mut self, now: Now) -> Result<(), Refused> {
+        let Some(begin) = &self.changes.pending else {
+            return Ok(());
+        };
+        let view = begin.content.view;
+        let named = begin.content.view_changes.iter();
+        let basis: Option<Vec<_>> = named
+            .map(|(id, digest)| self.changes.named(*id, digest).cloned())
+            .collect();
+        let Some(basis) = basis.filter(|all| all.iter().all(|c| self.is_proven(c))) else {
+            self.peers.ask(now.instant, self.config.status_interval);
+            return Ok(());
+        };
+        let contents: Vec<_> = basis.iter().map(|change| &change.content).collect();
+        let fits = contents.iter().all(|content| content.view == view);
+        let selection = select(&contents, self.thresholds).filter(|_| fits);
+        let begin = self.changes.pending.take();
+        let (Some(begin), Some(selection)) = (begin, selection) else {
+            // Its primary is faulty.
+            self.start_view_change(now, view.next());
+            return Err(Rejected::BadNewView.into());
+        };
+        self.changes.begun = Some((begin, basis));
+        self.enter(now, view, &selection);
+        Ok(())
+    }
+
+    /// The view begins here: what was selected stands in its slots, and votes begin anew.
+    fn enter(&mut self, now: Now, view: View, selection: &Selection) {
+        self.view = view;
+        self.active = true;
+        self.changes.prune(view.next());
+        self.changes.give_up = None;
+        self.changes.resend_at = None;
+        self.persist_new_view(selection);
+        self.proposed = selection.last();
+        let stable = self.stable();
+        for seqno in self.slots.seqnos_above(stable) {
+            self.leave_slot(seqno, selection);
+        }
+        for (seqno, batch) in selection.placed().filter(|(seqno, _)| *seqno > stable) {
+            self.place(now, seqno, batch.clone());
+        }
+        let placed = selection.placed().filter(|(seqno, _)| *seqno > stable);
+        let (mut carried, mut nulls, mut missing) = (0, 0, 0);
+        for (seqno, batch) in placed {
+            carried += usize::from(!batch.is_null());
+            nulls += usize::from(batch.is_null());
+            let open = self
+                .slots
+                .accepted(seqno)
+                .is_some_and(|a| !a.missing.is_empty());
+            missing += usize::from(open);
+        }
+        self.out.push_back(Output::Entered(Entered {
+            view,
+            primary: self.primary(),
+            carried,
+            nulls,
+            missing,
+        }));
+        if !self.is_primary() {
+            let wait = Micros((self.config.request_timeout.0 / 4).max(1));
+            self.pool.forward_all_at(now.instant + wait);
+        }
+        // What those said who entered earlier came too early for us.
+        self.peers.afresh(now.instant);
+        for seqno in self.slots.seqnos_above(stable) {
+            self.step(seqno);
+        }
+    }
+
+    /// Votes of earlier views are void; what is not selected and not decided gives its slot up.
+    fn leave_slot(&mut self, seqno: Seqno, selection: &Selection) {
+        let Some(slot) = self.slots.get_mut(seqno) else {
+            return;
+        };
+        slot.forget_votes();
+        let taken = seqno > selection.base && seqno <= selection.last();
+        if !slot.committed && !taken {
+            self.vacate(seqno);
+        }
+    }
+
+    /// The bundles of the batch in a slot are to be ordered elsewhere.
+    pub(super) fn vacate(&mut self, seqno: Seqno) {
+        self.fetches.stop(seqno);
+        if let Some(accepted) = self.slots.vacate(seqno) {
+            for bundle in &accepted.batch.bundles {
+                self.pool.unordered(bundle, seqno);
+            }
+        }
+    }
+
+    /// Puts a selected batch into its slot.
+    fn place(&mut self, now: Now, seqno: Seqno, batch: Batch) {
+        let digest = batch.digest();
+        let slot = self.slots.open(seqno);
+        let other = slot.accepted.as_ref().is_some_and(|a| a.digest != digest);
+        if other && slot.committed {
+            // No more than f are faulty: then this cannot be. What is decided stands.
+            return;
+        }
+        if other {
+            self.vacate(seqno);
+        }
+        self.accept(now, seqno, batch, digest);
+        if self.is_primary() {
+            self.promise(seqno);
+        }
+    }
+
+    fn persist_new_view(&mut self, selection: &Selection) {
+        let view = self.view;
+        let batches = selection.placed().map(|(seqno, batch)| log::Placed {
+            seqno,
+            view,
+            time: batch.time,
+            bundles: batch.bundles.clone(),
+        });
+        let batches = batches.collect();
+        let base = selection.base;
+        self.persist(log::Record::NewView {
+            view,
+            base,
+            batches,
+        });
+    }
+
+    /// Shows a replica in a lower view, or one that still waits for this one, how it can follow.
+    pub(super) fn help_view(&mut self, to: ReplicaId) {
+        let to = To::One(to);
+        if !self.active {
+            if let Some(own) = self.changes.of(self.config.me, self.view).cloned() {
+                self.send(to, Message::ViewChange(own));
+            }
+            return;
+        }
+        let Some((begin, basis)) = self.changes.begun.clone() else {
+            return;
+        };
+        self.send(to, Message::NewView(begin));
+        for change in basis {
+            self.send(to, Message::ViewChange(change));
+        }
+    }
+}
+
+fn record_of(change: &ViewChange, stable: Digest) -> log::ViewChange {
+    let placed = |placed: &Placed| log::Placed {
+        seqno: placed.seqno,
+        view: placed.view,
+        time: placed.batch.time,
+        bundles: placed.batch.bundles.clone(),
+    };
+    let pre_prepared = |entry: &PrePrepared| (entry.seqno, entry.batches.clone());
+    log::ViewChange {
+        view: change.view,
+        stable: (change.stable, stable),
+        prepared: change.prepared.iter().map(placed).collect(),
+        pre_prepared: change.pre_prepared.iter().map(pre_prepared).collect(),
+    }
+}

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::messages::{Message, SignedCheckpoint};
 use super::quorum::Votes;
+use super::slots::Slot;
 use super::{Agreement, Mode, Output, To, signatures};
 use crate::error::{Ignored, Refused, Rejected};
 use crate::log::Record;
@@ -32,11 +33,22 @@ pub(super) struct Checkpoints {
     /// When own votes without certificate have waited too long.
     stall_at: Option<Instant>,
     stalled: bool,
+    /// Below the stable checkpoint: up to where all is ordered, and until when that may last.
+    lag: Option<(Seqno, Instant)>,
 }
 
 impl Checkpoints {
     pub(super) fn stable(&self) -> Seqno {
         self.stable
+    }
+
+    /// The stable checkpoint of the life before.
+    pub(super) fn restore(&mut self, certificate: Vec<SignedCheckpoint>) {
+        if let Some(vote) = certificate.first() {
+            self.stable = vote.seqno;
+            self.settled.insert(vote.seqno, vote.digest);
+            self.certificate = certificate;
+        }
     }
 
     /// Digest of the state there; that of nothing at the beginning.
@@ -48,8 +60,9 @@ impl Checkpoints {
         &self.certificate
     }
 
-    pub(super) fn stall_at(&self) -> Option<Instant> {
-        self.stall_at
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let lag = self.lag.map(|(_, at)| at);
+        self.stall_at.into_iter().chain(lag).min()
     }
 
     pub(super) fn is_stalled(&self) -> bool {
@@ -290,11 +303,33 @@ impl Agreement {
 
     /// Peers keep batches and bodies for one window below the stable checkpoint. Whoever lacks more
     /// cannot be helped by them: it orders on from the stable checkpoint without a state.
-    fn fall_behind(&mut self) {
-        let stable = self.stable();
-        if self.delivered.0 >= stable.0.saturating_sub(self.config.window) {
-            return;
+    pub(super) fn fall_behind(&mut self) {
+        let kept = self.stable().0.saturating_sub(self.config.window);
+        if self.delivered.0 < kept {
+            self.give_up_catching_up();
         }
+    }
+
+    /// Peers that restarted keep less. Whoever is told of a stable checkpoint, and of no batch on
+    /// the way to it for a long time, cannot be helped by them either.
+    pub(super) fn tick_lag(&mut self, now: Now) {
+        let (delivered, late) = (self.delivered, self.config.stall_timeout);
+        // What is ready waits for the service here.
+        let next = self.slots.get(delivered.next());
+        let is_ready = next.is_some_and(Slot::is_ready);
+        let lag = &mut self.checkpoints.lag;
+        if is_ready || delivered >= self.checkpoints.stable {
+            *lag = None;
+        } else if lag.is_none_or(|(at, _)| at != delivered) {
+            *lag = Some((delivered, now.instant + late));
+        } else if lag.is_some_and(|(_, at)| at <= now.instant) {
+            *lag = None;
+            self.give_up_catching_up();
+        }
+    }
+
+    fn give_up_catching_up(&mut self) {
+        let stable = self.stable();
         if self.mode != Mode::Behind {
             self.mode = Mode::Behind;
             self.out.push_back(Output::Behind {

@@ -72,6 +72,8 @@ pub struct Delivery {
     pub seqno: Seqno,
     /// The view in which it was decided here.
     pub view: View,
+    /// Its time as it was proposed.
+    pub carried: Time,
     /// max(carried, previous + 1): the virtual time of its execution (R16).
     pub time: Time,
     /// The batch's digest.

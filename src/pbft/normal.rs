@@ -423,6 +423,7 @@ impl Agreement {
             let delivery = Delivery {
                 seqno,
                 view: accepted.view,
+                carried: accepted.batch.time,
                 time: self.time,
                 digest: accepted.digest,
                 bundles: accepted.batch.bundles.clone(),

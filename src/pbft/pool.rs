@@ -72,6 +72,18 @@ impl Pool {
         if slot.is_none() && !self.has_room(&head) {
             return Err(Ignored::Full.into());
         }
+        self.insert(now, head, slot);
+        Ok(Taken::New)
+    }
+
+    /// A bundle that was taken before a restart: no bound refuses it now.
+    pub(super) fn restore(&mut self, now: Now, head: BundleHead) {
+        if !self.entries.contains_key(&head.digest) {
+            self.insert(now, head, None);
+        }
+    }
+
+    fn insert(&mut self, now: Now, head: BundleHead, slot: Option<Seqno>) {
         self.arrivals += 1;
         let number = self.arrivals;
         let usage = self.usage.entry(head.client).or_default();
@@ -92,7 +104,6 @@ impl Pool {
         if slot.is_none() {
             self.queue(head.digest);
         }
-        Ok(Taken::New)
     }
 
     fn has_room(&self, head: &BundleHead) -> bool {
@@ -133,6 +144,13 @@ impl Pool {
         self.unqueue(digest);
         if let Some(entry) = self.entries.get_mut(digest) {
             entry.slot = entry.slot.max(Some(seqno));
+            entry.until = entry.until.max(Some(seqno));
+        }
+    }
+
+    /// It stood in a slot in an earlier view, and may stand there again.
+    pub(super) fn stood(&mut self, digest: &Digest, seqno: Seqno) {
+        if let Some(entry) = self.entries.get_mut(digest) {
             entry.until = entry.until.max(Some(seqno));
         }
     }

@@ -238,6 +238,14 @@ impl Slots {
         self.above(seqno).map(|(seqno, _)| seqno).collect()
     }
 
+    /// The highest slot in which the present view has a batch.
+    pub(super) fn last_proposed(&self) -> Seqno {
+        let proposed = |slot: &Slot| slot.accepted.as_ref().is_some_and(|a| a.proposed);
+        let mut slots = self.slots.iter().rev();
+        let last = slots.find(|(_, slot)| proposed(slot));
+        last.map_or(Seqno::default(), |(seqno, _)| *seqno)
+    }
+
     /// The highest slot of which anything is known.
     pub(super) fn last(&self) -> Seqno {
         let last = self.slots.last_key_value();

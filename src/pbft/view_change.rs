@@ -232,12 +232,13 @@ impl Agreement {
         }
     }
 
-    /// TOCS 2002 §4.5.2: who waits for a view that 2f + 1 want does so for a while only.
+    /// TOCS 2002 §4.5.2: who waits for a view that 2f + 1 want does so for a while only. Some of
+    /// them may want a higher one already: then they do not come back to this one.
     pub(super) fn arm_view(&mut self, now: Now) {
         if !self.active && self.changes.give_up.is_none() {
-            let want = |id: &ReplicaId| self.changes.of(*id, self.view).is_some();
-            let count = self.config.quorums.replicas().filter(want).count();
-            if self.thresholds.is_certificate(count) {
+            let latest = self.changes.held.values().filter_map(|said| said.first());
+            let want = |change: &&SignedViewChange| change.content.view >= self.view;
+            if self.thresholds.is_certificate(latest.filter(want).count()) {
                 self.changes.give_up = Some(now.instant + self.patience());
             }
         }
@@ -478,7 +479,7 @@ impl Agreement {
     }
 
     /// Puts a selected batch into its slot.
-    fn place(&mut self, now: Now, seqno: Seqno, batch: Batch) {
+    pub(super) fn place(&mut self, now: Now, seqno: Seqno, batch: Batch) {
         let digest = batch.digest();
         let slot = self.slots.open(seqno);
         let other = slot.accepted.as_ref().is_some_and(|a| a.digest != digest);

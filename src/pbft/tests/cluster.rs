@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::crypto::{Authentic, Principal, Sha256, sha256};
 use crate::error::Refused;
 use crate::log::Record;
+use crate::log::recover::{Recovered, SignedBody};
 use crate::pbft::*;
 use crate::types::*;
 
@@ -57,9 +58,14 @@ pub(super) struct Node {
     /// It pretends not to have got this bundle.
     pub(super) censors: Option<Digest>,
     executed: BTreeSet<Digest>,
+    executed_up_to: Seqno,
+    said: BTreeMap<(&'static str, View, Seqno), Digest>,
     queue: VecDeque<Delivery>,
     chain: Digest,
     persisted: Vec<Record>,
+    /// How many of these must be on disk: something was said since that rests on them.
+    synced: usize,
+    config: Config,
 }
 
 pub(super) struct Cluster {
@@ -89,7 +95,7 @@ impl Cluster {
             config.window = 16;
             tune(&mut config);
             Node {
-                agreement: Agreement::new(config),
+                agreement: Agreement::new(config.clone()),
                 log: Vec::new(),
                 events: Vec::new(),
                 bodies: BTreeMap::new(),
@@ -99,9 +105,13 @@ impl Cluster {
                 wrong: false,
                 censors: None,
                 executed: BTreeSet::new(),
+                executed_up_to: Seqno::default(),
+                said: BTreeMap::new(),
                 queue: VecDeque::new(),
                 chain: Digest::default(),
                 persisted: Vec::new(),
+                synced: 0,
+                config,
             }
         };
         Self {
@@ -211,6 +221,51 @@ impl Cluster {
         }
     }
 
+    /// A node loses its memory, and what was not yet on disk; its state is that of its last
+    /// executed batch, and its bodies are those that a slot names.
+    pub(super) fn restart(&mut self, at: usize) {
+        let unsynced = self.nodes[at].persisted.len() - self.nodes[at].synced;
+        let lost = self.draw(unsynced as u64 + 1);
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        let kept = node.persisted.len() - usize::try_from(lost).unwrap();
+        // What was executed was durable before: the caller saw to it.
+        let state = node.executed_up_to;
+        let decided = |r: &Record| matches!(r, Record::Decided { seqno, .. } if *seqno <= state);
+        let tail = node.persisted.split_off(kept);
+        node.persisted.extend(tail.into_iter().filter(decided));
+        let mut recovered = Recovered::default();
+        for record in node.persisted.iter().cloned() {
+            recovered.take(record);
+        }
+        let time = node.log.iter().rfind(|d| d.seqno <= state).map(|d| d.time);
+        for (digest, head) in &node.bodies {
+            let body = SignedBody {
+                client: head.client,
+                signature: Vec::new(),
+                octets: vec![0; head.bytes],
+            };
+            recovered.bodies.insert(*digest, body);
+        }
+        // What is below the state is kept, for those who are behind.
+        recovered.executed = state;
+        recovered.time = time.unwrap_or_default();
+        let carried: Vec<Time> = recovered.deliveries().map(|placed| placed.time).collect();
+        for carried in carried {
+            recovered.time = carried.max(recovered.time + Micros(1));
+        }
+        node.bodies
+            .retain(|digest, _| recovered.bodies.contains_key(digest));
+        node.agreement = Agreement::restore(node.config.clone(), &recovered, now);
+        node.queue = recovered
+            .deliveries()
+            .filter_map(|placed| node.log.iter().find(|d| d.seqno == placed.seqno).cloned())
+            .collect();
+        let delivered = node.agreement.delivered();
+        node.log.retain(|delivery| delivery.seqno <= delivered);
+        self.drain(at);
+    }
+
     /// A client sends a bundle to some replicas, as lossy as all else.
     pub(super) fn submit(&mut self, number: u64, to: &[usize]) {
         for to in to {
@@ -267,6 +322,8 @@ impl Cluster {
         match output {
             Output::Send { to, message } => {
                 self.nodes[at].was_persisted(&message);
+                self.nodes[at].contradicts_nothing(&message);
+                self.nodes[at].synced = self.nodes[at].persisted.len();
                 let me = ReplicaId(u16::try_from(at).unwrap());
                 let signer = message.signer().unwrap_or(me);
                 let to = match to {
@@ -413,6 +470,12 @@ impl Node {
                 assert!(delivery.time > last.1);
                 let held = |digest| self.bodies.contains_key(digest);
                 assert!(delivery.bundles.iter().all(held));
+                self.persisted.push(Record::Decided {
+                    seqno: delivery.seqno,
+                    view: delivery.view,
+                    time: delivery.carried,
+                    bundles: delivery.bundles.clone(),
+                });
                 self.queue.push_back(delivery.clone());
                 self.log.push(delivery);
             }
@@ -452,6 +515,7 @@ impl Node {
         chain.update(&[u8::from(self.wrong)]);
         self.chain = chain.finish();
         let seqno = delivery.seqno;
+        self.executed_up_to = seqno;
         self.agreement.executed(now, seqno);
         if self.agreement.is_checkpoint(seqno) {
             let vote = SignedCheckpoint {
@@ -468,6 +532,41 @@ impl Node {
     /// Goes on executing after a pause.
     pub(super) fn wake(&mut self) {
         self.slow = false;
+    }
+
+    /// R17: no word of this replica contradicts an earlier one, of whichever life.
+    fn contradicts_nothing(&mut self, message: &Message) {
+        let me = self.agreement.config.me;
+        let said = match message {
+            Message::PrePrepare { view, seqno, batch } => (*view, *seqno, batch.digest()),
+            Message::Prepare {
+                view,
+                seqno,
+                digest,
+            }
+            | Message::Commit {
+                view,
+                seqno,
+                digest,
+            } => (*view, *seqno, *digest),
+            Message::Checkpoint(vote) if vote.replica == me => {
+                (View::default(), vote.seqno, vote.digest)
+            }
+            Message::ViewChange(change) if change.content.replica == me => {
+                let digest = change.content.digest();
+                (change.content.view, Seqno::default(), digest)
+            }
+            _ => return,
+        };
+        let (view, seqno, digest) = said;
+        let first = self
+            .said
+            .entry((message.name(), view, seqno))
+            .or_insert(digest);
+        assert_eq!(
+            *first, digest,
+            "{message:?} contradicts what was said before"
+        );
     }
 
     /// R17: what a message depends on was handed to the log before.

@@ -181,6 +181,40 @@ fn tocs_4_5_one_alone_changes_no_view() {
     cluster.none_rejected();
 }
 
+/// Any replica, or all of them at once, lose their memory at any time.
+#[test]
+fn r17_restarts_at_any_moment_contradict_nothing_and_lose_nothing() {
+    for seed in 0..60 {
+        let mut cluster = Cluster::with(4, 3_000 + seed, |config| {
+            config.request_timeout = Micros::millis(300);
+            // Nobody is left so far behind that only a transfer of state could help.
+            config.window = 256;
+        });
+        cluster.loss = seed % 3 * 10;
+        let mut last = 0;
+        for round in 0..10 {
+            submit_all(&mut cluster, last..last + 4);
+            last += 4;
+            cluster.run(Micros(100 + 170_000 * ((seed + round) % 3)));
+            let victims = match (seed + round) % 4 {
+                0 => vec![0, 1, 2, 3],
+                1 => vec![0],
+                2 => vec![1, 2],
+                _ => vec![3],
+            };
+            for victim in victims {
+                cluster.restart(victim);
+            }
+        }
+        cluster.loss = 0;
+        for number in 0..last {
+            cluster.submit(number, &[0, 1, 2, 3]);
+        }
+        cluster.run_until_executed(usize::try_from(last).unwrap(), Micros::seconds(600));
+        cluster.none_rejected();
+    }
+}
+
 fn change(view: u64, replica: u16, stable: u64) -> SignedViewChange {
     SignedViewChange {
         content: ViewChange {

@@ -58,6 +58,9 @@ pub struct AgreementConfig {
     pub status_interval: Micros,
     /// w of R16.
     pub clock_window: Micros,
+    /// Batches from snapshot to snapshot, a multiple of K; 0 if the services give none, and a
+    /// replica that lacks more than batches can only be helped by hand.
+    pub snapshot_interval: u64,
 }
 
 impl Default for AgreementConfig {
@@ -72,6 +75,7 @@ impl Default for AgreementConfig {
             request_timeout: Micros::seconds(5),
             status_interval: Micros::millis(200),
             clock_window: limits::CLOCK_WINDOW,
+            snapshot_interval: 0,
         }
     }
 }

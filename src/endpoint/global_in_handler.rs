@@ -13,7 +13,7 @@ use crate::limits;
 use crate::rm::destination::{Destination, Settings};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::{Acknowledgement, MessageNumber};
-use crate::types::{Digest, GroupNumber, Incarnation, Instant, Micros, ReplicaId};
+use crate::types::{ClientId, Digest, GroupNumber, Incarnation, Instant, Micros, ReplicaId};
 use crate::wire::leg::{Carries, Leg};
 
 use super::storage_manager::Body;
@@ -86,6 +86,15 @@ impl ClientLeg {
             self.received.acknowledge(number, now);
             self.frozen.remove(&number);
         }
+    }
+
+    /// All bundles up to one are executed, here or by those whose state was taken.
+    fn finished_through(&mut self, number: MessageNumber, now: Instant) {
+        self.received.acknowledge_through(number, now);
+        self.frozen = match number.next() {
+            Some(next) => self.frozen.split_off(&next),
+            None => BTreeMap::new(),
+        };
     }
 }
 
@@ -196,7 +205,25 @@ impl GlobalInHandler {
         if let Ok(Inbound::Client(leg)) = self.find(from, identifier)
             && let Some(number) = leg.leg_number(finished)
         {
-            leg.received.acknowledge_through(number, now);
+            leg.finished_through(number, now);
+        }
+    }
+
+    /// The state jumped ahead: what is finished by it, client by client and GroupSequence by
+    /// GroupSequence, is acknowledged on the legs that are there (R4).
+    pub fn jumped(&mut self, finished: impl Fn(ClientId, uuid::Uuid) -> GroupNumber, now: Instant) {
+        for (peer, sequences) in &mut self.peers {
+            let Principal::Client(client) = *peer else {
+                continue;
+            };
+            for entry in sequences.values_mut() {
+                if let Inbound::Client(leg) = &mut entry.inbound
+                    && let finished = finished(client, leg.carries.group_sequence)
+                    && let Some(number) = leg.leg_number(finished)
+                {
+                    leg.finished_through(number, now);
+                }
+            }
         }
     }
 

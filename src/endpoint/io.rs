@@ -8,6 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::Refused;
+use crate::state::pieces::Tree;
 use crate::types::{CallNumber, Env, ReplicaId, Seqno, View};
 
 /// A POST that came in and waits for its response; chosen by the driver, never reused.
@@ -64,6 +65,20 @@ pub enum ReplicaInput {
         /// The document as the service serves it.
         wsdl: Result<Vec<u8>, String>,
     },
+    /// The application's snapshot, cut into pieces; `None` if it gives none.
+    Snapshotted {
+        /// Which.
+        ticket: Ticket,
+        /// Of its state as it was when it was asked.
+        tree: Option<Tree>,
+    },
+    /// The application took a snapshot in place of its state, or why not.
+    Restored {
+        /// Which.
+        ticket: Ticket,
+        /// One line.
+        result: Result<(), String>,
+    },
     /// The log holds everything up to a position.
     Synced(crate::log::Synced),
     /// The deadline passed.
@@ -99,6 +114,17 @@ pub enum ReplicaOutput {
         ticket: Ticket,
         /// The call.
         invocation: Invocation,
+    },
+    /// Take a snapshot of the application as it is now, before anything that follows; its pieces
+    /// may be made meanwhile.
+    Snapshot(Ticket),
+    /// Put a snapshot in place of the application's state, before anything that follows; nothing
+    /// is being executed.
+    Restore {
+        /// To be named in its `Restored`.
+        ticket: Ticket,
+        /// The snapshot's pieces.
+        parts: Vec<Bytes>,
     },
     /// Fetch the wrapped service's WSDL.
     Describe(RequestId),
@@ -315,6 +341,26 @@ pub enum Event {
         executed: Seqno,
         /// The oldest batch that peers still hold.
         stable: Seqno,
+    },
+    /// This replica fetches the state of the group from the others.
+    Transferring {
+        /// A certified checkpoint that names it.
+        checkpoint: Seqno,
+    },
+    /// The others no longer have the state that was being fetched: a newer one is.
+    Retargeted {
+        /// A certified checkpoint that names it.
+        checkpoint: Seqno,
+    },
+    /// This replica has the group's state again; it executes, replies and votes.
+    Transferred {
+        /// After which batch.
+        seqno: Seqno,
+    },
+    /// This replica needs more than batches, and cannot have it.
+    NotRestorable {
+        /// What is missing, and what to do.
+        why: String,
     },
     /// A replica came back in another incarnation and is not taken (R18).
     Restarted {

@@ -8,6 +8,7 @@
 mod bundles;
 mod execution;
 mod requests;
+mod state;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,8 +65,10 @@ pub struct Status {
     pub stable: Seqno,
     /// Digest of the table of calls and the chain of replies.
     pub state_digest: Digest,
-    /// Whether it still executes.
+    /// Whether it executes nothing, because its state is not the group's.
     pub diverged: bool,
+    /// The snapshot that it fetches, objects of it here, and those known to be missing.
+    pub transfer: Option<(Seqno, usize, usize)>,
     /// Bundles executed.
     pub bundles: u64,
     /// Calls executed.
@@ -91,6 +94,7 @@ pub struct Replica {
     storage: StorageManager,
     order: TotalOrderManager,
     invoker: TotalOrderInvoker,
+    keeper: state::Keeper,
     peers: PeerSender,
     waiters: BTreeMap<Digest, Vec<Waiter>>,
     /// Where the time of bundles goes, while their POSTs are open.
@@ -138,6 +142,7 @@ impl Replica {
             storage: StorageManager::default(),
             order: TotalOrderManager::new(agreement),
             invoker: TotalOrderInvoker::new(config.group_secret, calls),
+            keeper: state::Keeper::new(config.group.agreement.snapshot_interval),
             peers: PeerSender::new(peers, &mut ids),
             waiters: BTreeMap::new(),
             timings: BTreeMap::new(),
@@ -164,11 +169,14 @@ impl Replica {
             ReplicaInput::Executed { ticket, completion } => {
                 self.executed(now, ticket, completion);
             }
+            ReplicaInput::Snapshotted { ticket, tree } => self.snapshotted(now, ticket, tree),
+            ReplicaInput::Restored { ticket, result } => self.restored(now, ticket, result),
             ReplicaInput::Described { request, wsdl } => self.described(request, wsdl),
             ReplicaInput::Synced(synced) => self.order.synced(synced),
             ReplicaInput::Tick => {}
         }
         self.order.tick(now);
+        self.tick_state(now);
         self.carry_out(now);
         self.expire(now.instant);
         self.transmit(now.instant);
@@ -191,6 +199,7 @@ impl Replica {
             .min();
         [
             self.order.deadline(),
+            self.keeper.deadline(),
             self.peers.deadline(),
             self.inbound.deadline(),
             waiting,
@@ -211,6 +220,7 @@ impl Replica {
             stable: agreement.stable(),
             state_digest: self.invoker.calls().digest(),
             diverged: self.invoker.halted() || agreement.mode() != Mode::Whole,
+            transfer: self.keeper.progress(),
             bundles: self.counts.bundles,
             calls: self.counts.calls,
             batches: self.counts.batches,
@@ -409,6 +419,7 @@ impl Replica {
     fn look_for_restart(&mut self) {
         let weak = self.config.group.quorums.weak();
         if self.peers.refused() >= weak && !self.told_restarted {
+            // It must not vote again, whatever state it has.
             self.told_restarted = true;
             self.invoker.halt();
             let why = "the others knew it before it lost its memory; restart the whole group";

@@ -6,3 +6,4 @@ mod harness;
 mod legs;
 mod replies;
 mod rogue;
+mod transfer;

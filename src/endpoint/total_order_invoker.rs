@@ -19,7 +19,7 @@ use crate::soap::normal;
 use crate::soap::payload::{self, Packed};
 use crate::soap::xml::{Bounds, Document};
 use crate::state::calls::{Calls, Done, Step, Stored, Verdict, Wanted};
-use crate::types::{Digest, Env, Seqno};
+use crate::types::{Digest, Env, Seqno, Time};
 use crate::wire::bundle::{Call, Item};
 use crate::wire::reply::{Composed, Replies};
 
@@ -36,8 +36,8 @@ pub enum Progress {
     Execute(Ticket, Invocation),
     /// A bundle is finished; its replies may leave. With it the gravest of its calls' verdicts.
     Bundle(Rc<Body>, Composed, Verdict),
-    /// A batch is finished.
-    Batch(Seqno),
+    /// A batch is finished, which had this virtual time.
+    Batch(Seqno, Time),
 }
 
 #[derive(Debug)]
@@ -101,6 +101,8 @@ pub struct TotalOrderInvoker {
     running: Option<Running>,
     tickets: u64,
     halted: bool,
+    /// The application works on this one, whether or not its answer is wanted any more.
+    busy: Option<Ticket>,
 }
 
 impl TotalOrderInvoker {
@@ -114,6 +116,7 @@ impl TotalOrderInvoker {
             running: None,
             tickets: 0,
             halted: false,
+            busy: None,
         }
     }
 
@@ -135,6 +138,22 @@ impl TotalOrderInvoker {
         self.halted = true;
         self.queue.clear();
         self.running = None;
+    }
+
+    /// Whether the application works on a call.
+    #[must_use]
+    pub fn busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// Goes on from a state of the group that was installed: with this table of calls.
+    pub fn install(&mut self, calls: Calls) {
+        assert!(
+            self.busy.is_none(),
+            "the application rests while it is restored"
+        );
+        self.calls = calls;
+        self.halted = false;
     }
 
     /// Whether it has halted.
@@ -174,7 +193,7 @@ impl TotalOrderInvoker {
         }
         loop {
             let Some(digest) = running.delivery.bundles.get(running.bundle) else {
-                return Progress::Batch(running.delivery.seqno);
+                return Progress::Batch(running.delivery.seqno, running.delivery.time);
             };
             // Agreement delivers only what is held, and releases nothing that is not executed.
             let Some(body) = storage.get(digest).cloned() else {
@@ -211,6 +230,7 @@ impl TotalOrderInvoker {
                     self.tickets += 1;
                     let ticket = Ticket(self.tickets);
                     running.ticket = Some(ticket);
+                    self.busy = Some(ticket);
                     let env = self.env(&running.delivery);
                     return Progress::Execute(ticket, invocation(call, env));
                 }
@@ -250,6 +270,7 @@ impl TotalOrderInvoker {
         completion: Completion,
         storage: &StorageManager,
     ) -> Result<(), (Seqno, String)> {
+        self.busy = self.busy.filter(|busy| *busy != ticket);
         let Some(running) = &mut self.running else {
             return Ok(());
         };

@@ -14,7 +14,7 @@ use crate::log::{Held, Log, Position, Record, Synced};
 use crate::pbft::{self, Agreement, BundleHead, Delivery, Message, Output, SignedCheckpoint, To};
 use crate::plant::Plant;
 use crate::soap::security::{self, DetachedSignature};
-use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, View};
+use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, Time, View};
 use crate::wire::agreement::{self, Item};
 use crate::wire::signed;
 
@@ -86,6 +86,7 @@ impl TotalOrderManager {
             request_timeout: group.request_timeout,
             status_interval: group.status_interval,
             clock_window: group.clock_window,
+            snapshot_interval: group.snapshot_interval,
             plant,
             ..pbft::Config::new(quorums, me)
         }
@@ -126,6 +127,21 @@ impl TotalOrderManager {
     /// Drops a bundle from the pool: all its numbers are executed (R1).
     pub fn forget(&mut self, now: Now, digest: Digest) {
         self.agreement.forget(now, &[digest]);
+    }
+
+    /// This replica cannot know its state any more (R21): it orders only.
+    pub fn abandon(&mut self, now: Now) {
+        self.agreement.abandon(now);
+    }
+
+    /// State is being moved, to here or to a peer: keep what was delivered after it.
+    pub fn pin(&mut self, now: Now, seqno: Seqno) {
+        self.agreement.pin(now, seqno);
+    }
+
+    /// The state after a certified checkpoint is installed here.
+    pub fn transferred(&mut self, now: Now, seqno: Seqno, time: Time) {
+        self.agreement.transferred(now, seqno, time);
     }
 
     /// A batch is executed.

@@ -19,6 +19,9 @@ use crate::crypto::{Identity, KeyError};
 use crate::limits;
 use crate::types::{Digest, Quorums, ReplicaId};
 
+/// M: a snapshot is taken at each so manieth checkpoint.
+const SNAPSHOT_EACH: u64 = 4;
+
 /// Port of the gateway where none is asked for; the others are counted from it.
 pub const BASE_PORT: u16 = 7400;
 
@@ -84,7 +87,8 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     }
     let nonce = keys::entropy().map_err(InitError::Entropy)?;
     let replicas = replicas(plan, &members)?;
-    let id = genesis_id(&nonce, &replicas, &plan.agreement);
+    let agreement = agreement(plan, &services);
+    let id = genesis_id(&nonce, &replicas, &agreement);
     let mut folder = Folder::make(&plan.out)?;
     let secret = keys::group_secret_text(&keys::entropy().map_err(InitError::Entropy)?);
     folder.secret("group-secret.key", &secret)?;
@@ -93,7 +97,7 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     }
     folder.text(
         "group.toml",
-        &group_text(plan, &nonce, id, &replicas, &enrolled(plan, &clients)?),
+        &group_text(agreement, &nonce, id, &replicas, &enrolled(plan, &clients)?),
     )?;
     for (place, (member, service)) in replicas.iter().zip(&services).enumerate() {
         let text = replica_text(plan, place, service);
@@ -111,6 +115,16 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
         files: folder.written,
         gateway: format!("{}/", local(plan.base_port)),
     })
+}
+
+/// The plan's numbers, with snapshots where every replica's service can give them.
+fn agreement(plan: &Plan, services: &[String]) -> Agreement {
+    let restorable = services.iter().all(|url| built_in(url).is_some());
+    let interval = SNAPSHOT_EACH * plan.agreement.checkpoint_interval;
+    Agreement {
+        snapshot_interval: if restorable { interval } else { 0 },
+        ..plan.agreement
+    }
 }
 
 /// The URL of each replica's service, if the plan is sound.
@@ -210,7 +224,7 @@ fn enrolled(plan: &Plan, clients: &[Identity]) -> Result<Vec<ClientMember>, Init
 }
 
 fn group_text(
-    plan: &Plan,
+    agreement: Agreement,
     nonce: &[u8; 32],
     id: Digest,
     replicas: &[ReplicaMember],
@@ -226,10 +240,11 @@ fn group_text(
         request_timeout,
         status_interval,
         clock_window,
-    } = plan.agreement;
+        snapshot_interval,
+    } = agreement;
     let mut text = format!(
         "# The group: the same file at every member. The id covers the nonce, the replicas' keys
-# and the first four parameters; addresses, time-outs and clients may be edited.
+# and the first five parameters; addresses, time-outs and clients may be edited.
 schema = 1
 id = \"{id}\"
 nonce = \"{}\"
@@ -240,6 +255,7 @@ checkpoint_interval = {checkpoint_interval}   # batches from checkpoint to check
 window = {window}                # batches that may be under way; at least two intervals
 batch_count = {batch_count}           # bundles of a batch
 batch_bytes = {batch_bytes}      # octets of a batch
+snapshot_interval = {snapshot_interval}       # batches from snapshot to snapshot; 0 where services give none
 batch_delay_us = {}          # how long the primary waits to fill a batch when it is busy
 pipeline = {pipeline}                # batches under way before it counts as busy
 request_timeout_ms = {}   # a bundle that waits longer puts its primary under suspicion

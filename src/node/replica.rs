@@ -20,12 +20,13 @@ use super::http::{
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::report::Report;
-use super::service_client::ServiceClient;
+use super::service_client::{ServiceClient, built_in};
 use super::supervise::Child;
-use crate::endpoint::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId};
+use crate::endpoint::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
 use crate::endpoint::replica::Status;
 use crate::limits;
 use crate::log::Log;
+use crate::state::pieces::Tree;
 use crate::types::ReplicaId;
 
 /// For a POST between replicas, which is answered at once (R6).
@@ -116,6 +117,20 @@ impl ReplicaWorld {
         });
     }
 
+    /// The application stands still only while its parts are taken; they are hashed beside it.
+    fn snapshot<M: ReplicaMachine>(&self, driver: &Rc<Driver<M, Self>>, ticket: Ticket) {
+        let parts = self.service.snapshot();
+        let driver = driver.clone();
+        tokio::task::spawn_local(async move {
+            let tree = match parts {
+                Some(parts) => tokio::task::spawn_blocking(|| Tree::of(parts)).await,
+                None => Ok(None),
+            };
+            let tree = tree.unwrap_or_default();
+            driver.input(ReplicaInput::Snapshotted { ticket, tree });
+        });
+    }
+
     fn respond(&self, request: RequestId, status: u16, octets: Vec<u8>) {
         // Without an entry the peer is gone: nobody waits for this.
         let Some(waiting) = self.waiting.borrow_mut().remove(&request) else {
@@ -161,7 +176,25 @@ impl ReplicaWorld {
                 self.stalled.set(false);
             }
             Event::Behind { executed, stable } => {
-                tracing::error!(%executed, %stable, "too far behind for peers to help");
+                tracing::error!(%executed, %stable, "BEHIND: the others no longer have what it lacks");
+                let why = format!(
+                    "it has executed batch {executed} and the others have left behind {stable}"
+                );
+                *self.diverged.borrow_mut() = Some(why);
+            }
+            Event::Transferring { checkpoint } => {
+                tracing::warn!(%checkpoint, "fetching the group's state from the others");
+            }
+            Event::Retargeted { checkpoint } => {
+                tracing::warn!(%checkpoint, "they have it no more; fetching a newer one");
+            }
+            Event::Transferred { seqno } => {
+                tracing::warn!(%seqno, "the group's state is here; executing again");
+                *self.diverged.borrow_mut() = None;
+            }
+            Event::NotRestorable { why } => {
+                tracing::error!(why, "NOT RESTORABLE");
+                *self.diverged.borrow_mut() = Some(why);
             }
             Event::Restarted { replica } => {
                 tracing::warn!(%replica, "came back in another life and is not taken");
@@ -194,6 +227,11 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
                     let completion = service.execute(&invocation, report).await;
                     driver.input(ReplicaInput::Executed { ticket, completion });
                 });
+            }
+            ReplicaOutput::Snapshot(ticket) => self.snapshot(driver, ticket),
+            ReplicaOutput::Restore { ticket, parts } => {
+                let result = self.service.restore(&parts);
+                driver.input(ReplicaInput::Restored { ticket, result });
             }
             ReplicaOutput::Describe(request) => {
                 let (driver, service) = (driver.clone(), self.service.clone());
@@ -321,6 +359,9 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             },
             "service_up": world.service.up(),
             "diverged": diverged,
+            "transfer": status.transfer.map(|(snapshot, held, missing)| {
+                json!({ "snapshot": snapshot.0, "held": held, "missing": missing })
+            }),
             "stalled": world.stalled.get(),
         })
     }
@@ -392,6 +433,14 @@ pub async fn run<M: ReplicaMachine>(
 ) -> Result<(), RunError> {
     let stop = stop_on_signal()?;
     let (listener, page) = (listen(config.listen).await?, listen(config.admin).await?);
+    let snapshots = config.group.agreement.snapshot_interval > 0;
+    if snapshots && built_in(&config.service.url).is_none() {
+        return Err(RunError::Unsound(format!(
+            "the group takes snapshots, and the service at {} gives none\n  \
+             remedy: run `bftws init` with the services that there are",
+            config.service.url
+        )));
+    }
     let world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let _child = match config.service.command.as_deref() {
         Some(command) => {

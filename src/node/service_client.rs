@@ -146,6 +146,27 @@ impl ServiceClient {
         }
     }
 
+    /// The application's state as it is now, in parts; `None` for a service that is reached by URL.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Vec<Bytes>> {
+        let inside = self.inside.as_ref()?;
+        Some(inside.application.borrow_mut().snapshot())
+    }
+
+    /// Puts a snapshot in place of the application's state.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn restore(&self, parts: &[Bytes]) -> Result<(), String> {
+        let Some(inside) = &self.inside else {
+            return Err("a service that is reached by URL takes no snapshot".to_owned());
+        };
+        let mut application = inside.application.borrow_mut();
+        application
+            .restore(parts)
+            .map_err(|unfit| unfit.to_string())
+    }
+
     /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address.
     ///
     /// # Errors

@@ -13,7 +13,10 @@ use super::{Agreement, Mode, Output, To, signatures};
 use crate::error::{Ignored, Refused, Rejected};
 use crate::log::Record;
 use crate::plant::Plant;
-use crate::types::{Digest, Instant, Now, ReplicaId, Seqno};
+use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time};
+
+/// How long batches are kept for a transfer that goes on.
+const PIN: Micros = Micros::seconds(10);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -30,6 +33,9 @@ pub(super) struct Checkpoints {
     counts: BTreeMap<Seqno, Count>,
     /// Digests of the latest stable checkpoints, for votes of ours that come later.
     settled: BTreeMap<Seqno, Digest>,
+    /// Own votes of this life, as far down as `settled` goes: a state that was repaired must not
+    /// make us contradict them.
+    said: BTreeMap<Seqno, Digest>,
     /// When own votes without certificate have waited too long.
     stall_at: Option<Instant>,
     stalled: bool,
@@ -176,9 +182,12 @@ impl Agreement {
                 && theirs != digest
             {
                 self.diverge(seqno, digest, theirs);
-            } else if self.checkpoints.add_late(&vote) {
+            } else if self.may_say(&vote) && self.checkpoints.add_late(&vote) {
                 self.say_vote(vote);
             }
+            return;
+        }
+        if !self.may_say(&vote) {
             return;
         }
         if self
@@ -192,6 +201,12 @@ impl Agreement {
         let late = now.instant + self.config.stall_timeout;
         self.checkpoints.stall_at.get_or_insert(late);
         self.try_stable(now, seqno);
+    }
+
+    /// R17: one word on each checkpoint, whatever was repaired since.
+    fn may_say(&mut self, vote: &SignedCheckpoint) -> bool {
+        let said = self.checkpoints.said.entry(vote.seqno);
+        *said.or_insert(vote.digest) == vote.digest
     }
 
     fn say_vote(&mut self, vote: SignedCheckpoint) {
@@ -223,6 +238,9 @@ impl Agreement {
         let kept = 3 * self.config.window / self.config.checkpoint_interval;
         while u64::try_from(self.checkpoints.settled.len()).unwrap_or(u64::MAX) > kept {
             self.checkpoints.settled.pop_first();
+        }
+        if let Some((lowest, _)) = self.checkpoints.settled.first_key_value() {
+            self.checkpoints.said = self.checkpoints.said.split_off(&lowest.clone());
         }
         self.out.push_back(Output::Persist(Record::Stable {
             seqno,
@@ -263,6 +281,7 @@ impl Agreement {
 
     /// R19: no certificate for an own vote within T.
     pub(super) fn tick_stall(&mut self, now: Now) {
+        self.pinned = self.pinned.filter(|(_, until)| *until > now.instant);
         if self.checkpoints.stall_at.is_none_or(|at| at > now.instant) {
             return;
         }
@@ -291,6 +310,49 @@ impl Agreement {
         self.advance();
     }
 
+    /// This replica cannot know its state any more (R21): as if it had diverged.
+    pub fn abandon(&mut self, now: Now) {
+        if self.mode == Mode::Whole {
+            self.mode = Mode::Diverged;
+            self.drop_own_votes();
+            self.note_executed(self.delivered);
+            self.advance();
+            self.settle(now);
+        }
+    }
+
+    /// The newest stable checkpoint that 2f + 1 signed, and its digest.
+    #[must_use]
+    pub fn certified(&self) -> Option<(Seqno, Digest)> {
+        let stable = self.stable();
+        let digest = self.checkpoints.settled.get(&stable)?;
+        Some((stable, *digest))
+    }
+
+    /// The state after `seqno` is on its way, to here or to a peer: what is delivered above is kept
+    /// for a while, within `limits::PINNED`.
+    pub fn pin(&mut self, now: Now, seqno: Seqno) {
+        let until = now.instant + PIN;
+        self.pinned = Some(match self.pinned {
+            Some((lower, at)) if at >= now.instant => (lower.min(seqno), at.max(until)),
+            _ => (seqno, until),
+        });
+    }
+
+    /// The state after `seqno`, which a certificate vouches for, stands in place of what this
+    /// replica had: it is whole again, and goes on with the batches after it. `time` is that
+    /// batch's virtual time.
+    pub fn transferred(&mut self, now: Now, seqno: Seqno, time: Time) {
+        assert!(self.mode != Mode::Whole, "a state that is whole stays");
+        self.mode = Mode::Whole;
+        self.pinned = None;
+        (self.delivered, self.executed, self.time) = (seqno, seqno, time);
+        self.truncate();
+        self.peers.hurry(now.instant);
+        self.advance();
+        self.settle(now);
+    }
+
     /// Votes of a state that proved wrong or old wait for nothing.
     fn drop_own_votes(&mut self) {
         let me = self.config.me;
@@ -304,8 +366,7 @@ impl Agreement {
     /// Peers keep batches and bodies for one window below the stable checkpoint. Whoever lacks more
     /// cannot be helped by them: it orders on from the stable checkpoint without a state.
     pub(super) fn fall_behind(&mut self) {
-        let kept = self.stable().0.saturating_sub(self.config.window);
-        if self.delivered.0 < kept {
+        if self.delivered < self.kept() {
             self.give_up_catching_up();
         }
     }

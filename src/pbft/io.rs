@@ -19,6 +19,9 @@ pub struct Config {
     pub window: u64,
     /// w of R16.
     pub clock_window: Micros,
+    /// Batches from snapshot to snapshot, a multiple of K; 0 if none are taken. What was delivered
+    /// since the last stable one is kept for whoever fetches it.
+    pub snapshot_interval: u64,
 
     /// This replica.
     pub me: ReplicaId,
@@ -51,6 +54,7 @@ impl Config {
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             window: limits::WINDOW,
             clock_window: limits::CLOCK_WINDOW,
+            snapshot_interval: 0,
             me,
             batch_count: limits::BATCH_BUNDLES,
             batch_bytes: limits::BATCH_BYTES,

@@ -15,7 +15,7 @@
 //!    ([`is_checkpoint`](Agreement::is_checkpoint)), take the state's digest, report `executed`,
 //!    and hand in the signed vote. What `Sign` asks for is handed to `signed` before the next
 //!    `poll`. After `Diverged` or `Behind` drop what is delivered and not
-//!    executed; no further `Deliver` comes.
+//!    executed; no further `Deliver` comes until [`transferred`](Agreement::transferred).
 //! 5. Keep a body from the moment `bundle` took it until a `Release` names it. A body that
 //!    admission would refuse is handed in all the same when [`wants`](Agreement::wants) says that
 //!    an open slot waits for it.
@@ -77,6 +77,9 @@ pub struct Agreement {
     executed: Seqno,
     /// Delivered in a life before: up to here execution may be further behind than a window.
     restored: Seqno,
+    /// What was delivered above it is kept until then: the state before it is on its way to a
+    /// peer, or to here.
+    pinned: Option<(Seqno, Instant)>,
     slots: Slots,
     pool: Pool,
     checkpoints: Checkpoints,
@@ -92,6 +95,10 @@ impl Agreement {
     pub fn new(config: Config) -> Self {
         assert!(config.window >= 2 * config.checkpoint_interval, "L >= 2K");
         assert!(config.checkpoint_interval > 0, "K > 0");
+        let at_checkpoints = config
+            .snapshot_interval
+            .checked_rem(config.checkpoint_interval);
+        assert!(at_checkpoints == Some(0), "snapshots at checkpoints only");
         Self {
             thresholds: quorum::Thresholds::of(config.quorums, config.plant),
             view: View::default(),
@@ -103,6 +110,7 @@ impl Agreement {
             time: Time::default(),
             executed: Seqno::default(),
             restored: Seqno::default(),
+            pinned: None,
             slots: Slots::default(),
             pool: Pool::default(),
             checkpoints: Checkpoints::default(),
@@ -371,7 +379,9 @@ impl Agreement {
         }
         let sizes = self.sizes();
         let window = usize::try_from(self.config.window).unwrap_or(usize::MAX);
-        assert!(sizes.slots <= 4 * window, "{} slots", sizes.slots);
+        let below = self.config.snapshot_interval.max(limits::PINNED);
+        let below = usize::try_from(below).unwrap_or(usize::MAX);
+        assert!(sizes.slots <= 4 * window + below, "{} slots", sizes.slots);
         assert!(sizes.changes <= 2 * self.config.quorums.n());
         assert!(sizes.claims <= self.config.quorums.n() * window);
         self.pool.invariants();
@@ -389,14 +399,28 @@ impl Agreement {
         Seqno(self.stable().0.saturating_add(self.config.window))
     }
 
-    /// What lies at or below it is gone: peers are helped for one window below the stable
-    /// checkpoint, and what is delivered here is kept until it is executed.
+    /// What lies at or below it is gone: peers are helped from there on, and what is delivered
+    /// here is kept until it is executed.
     fn floor(&self) -> Seqno {
         if self.has(Plant::BodyCollectedEarly) {
             return self.executed;
         }
-        let kept = self.stable().0.saturating_sub(self.config.window);
-        Seqno(kept.min(self.executed.0))
+        let kept = self.kept();
+        let pinned = self.pinned.map_or(kept, |(seqno, _)| kept.min(seqno));
+        let least = Seqno(self.stable().0.saturating_sub(limits::PINNED));
+        pinned.max(least.min(kept)).min(self.executed)
+    }
+
+    /// Whoever has everything up to here is helped with batches: one window below the stable
+    /// checkpoint, and since the last stable snapshot.
+    fn kept(&self) -> Seqno {
+        let stable = self.stable().0;
+        let window = stable.saturating_sub(self.config.window);
+        let interval = self.config.snapshot_interval;
+        let snapshot = stable
+            .checked_div(interval)
+            .map_or(window, |n| n * interval);
+        Seqno(window.min(snapshot))
     }
 }
 

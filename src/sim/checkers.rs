@@ -154,6 +154,7 @@ pub struct Checkers {
     accepted: BTreeMap<(Place, View, Seqno), (Time, Vec<Digest>)>,
     states: BTreeMap<Seqno, Digest>,
     votes: BTreeMap<Seqno, Digest>,
+    tokens: BTreeMap<Seqno, Digest>,
 }
 
 impl Checkers {
@@ -180,6 +181,7 @@ impl Checkers {
             accepted: BTreeMap::new(),
             states: BTreeMap::new(),
             votes: BTreeMap::new(),
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -343,6 +345,17 @@ impl Checkers {
         }
     }
 
+    /// A replica took the state after a batch from others: as if it had executed just what came
+    /// before.
+    pub fn transferred(&mut self, at: Place, seqno: Seqno) {
+        let before = self.order.iter().take_while(|o| o.seqno <= seqno);
+        let numbers: BTreeSet<_> = before.map(|o| (o.call.user, o.call.number)).collect();
+        let count = self.order.iter().take_while(|o| o.seqno <= seqno).count();
+        self.executed.insert(at, count);
+        self.numbers.insert(at, numbers);
+        self.wrong.remove(&at);
+    }
+
     /// A correct replica writes a record.
     pub fn writes(&mut self, at: Place, record: &Record) {
         match record {
@@ -359,7 +372,13 @@ impl Checkers {
                     self.fail("no-contradiction", what);
                 }
             }
-            Record::CheckpointVote { seqno, digest } => self.state(at, *seqno, *digest),
+            Record::CheckpointVote { seqno, digest } => {
+                let first = *self.tokens.entry(*seqno).or_insert(*digest);
+                if first != *digest {
+                    let what = format!("r{at} votes for another state after batch {seqno}");
+                    self.fail("checkpoints", what);
+                }
+            }
             Record::Stable {
                 seqno,
                 digest,

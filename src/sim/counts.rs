@@ -76,9 +76,13 @@ const RARE_PATHS: &[&str] = &[
     "null_batch",
     "outcome_unknown",
     "outvoted",
+    "piece_rejected",
     "prepared_batch_carried",
     "stable_checkpoint",
     "stalled",
+    "state_fetched",
+    "state_transfer",
+    "transfer_retargeted",
     "view_change",
 ];
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::endpoint::io::{CallToken, Completion, PostId, RequestId, Ticket};
+use crate::state::pieces::Tree;
 use crate::types::{Instant, Micros};
 
 use super::chance::Chance;
@@ -40,6 +41,10 @@ pub enum Happening {
     Broken(u64),
     /// The service of a replica has done a call.
     Executed(Place, Ticket, Completion),
+    /// The service of a replica has its snapshot in pieces.
+    Snapshotted(Place, Ticket, Option<Tree>),
+    /// The service of a replica has taken a snapshot in place of its state.
+    Restored(Place, Ticket, Result<(), String>),
     /// A user makes its next call, if it may.
     Act(usize),
     /// A user sends a call again.

@@ -4,11 +4,14 @@
 //! A service works on one ordered call at a time and answers after a while in virtual time. What
 //! it does to its state is right even where it lies about it.
 
+use bytes::Bytes;
+
 use crate::app::bank::Bank;
 use crate::app::counter::Counter;
 use crate::app::service::SoapService;
 use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
+use crate::state::pieces::Tree;
 use crate::types::Micros;
 
 use super::chance::Chance;
@@ -58,6 +61,23 @@ impl Service {
             },
             calls: 0,
         }
+    }
+
+    /// Its state as it is now; the pieces are there after the given time.
+    pub fn snapshot(&mut self, chance: &mut Chance) -> (Micros, Option<Tree>) {
+        let after = Micros(chance.between(1, 2 * self.delay.0).max(1));
+        (after, Tree::of(self.app.snapshot()))
+    }
+
+    /// Takes a snapshot in place of its state, which is there after the given time.
+    pub fn restore(
+        &mut self,
+        parts: &[Bytes],
+        chance: &mut Chance,
+    ) -> (Micros, Result<(), String>) {
+        let after = Micros(chance.between(1, 2 * self.delay.0).max(1));
+        let result = self.app.restore(parts);
+        (after, result.map_err(|unfit| unfit.to_string()))
     }
 
     /// Executes a call; the answer is there after the given time.

@@ -60,6 +60,8 @@ struct Member {
     seen: Seqno,
     /// It said that it executes no more.
     halted: bool,
+    /// Because it was too far behind.
+    behind: bool,
     drained: bool,
 }
 
@@ -119,6 +121,7 @@ impl World {
                 ticked: (now, 0),
                 seen: Seqno(0),
                 halted: false,
+                behind: false,
                 drained: false,
             });
         }
@@ -314,6 +317,14 @@ impl World {
                 let input = ReplicaInput::Executed { ticket, completion };
                 self.replica(place, input, Origin::default());
             }
+            Happening::Snapshotted(place, ticket, tree) => {
+                let input = ReplicaInput::Snapshotted { ticket, tree };
+                self.replica(place, input, Origin::default());
+            }
+            Happening::Restored(place, ticket, result) => {
+                let input = ReplicaInput::Restored { ticket, result };
+                self.replica(place, input, Origin::default());
+            }
             Happening::Act(user) => self.act(user),
             Happening::Again(call) => self.send(call),
             Happening::Describe(token) => {
@@ -416,10 +427,10 @@ impl World {
         None
     }
 
-    /// Whether every call must be answered: with a replica that only a transfer of state could
-    /// help, nothing is promised but safety.
+    /// Whether every call must be answered: with a replica that only a snapshot could help, where
+    /// none are taken, nothing is promised but safety.
     fn promises(&self) -> bool {
-        !self.counts.took("behind")
+        self.scenario.agreement.snapshot_interval > 0 || !self.counts.took("behind")
     }
 
     fn patience(&self, promised: Micros) -> Micros {
@@ -469,7 +480,13 @@ impl World {
                 }
                 Machine::Client(_) | Machine::Nobody => continue,
             };
-            if !member.up || member.halted || !self.scenario.honest(place) {
+            if !member.up || !self.scenario.honest(place) {
+                continue;
+            }
+            if member.halted {
+                if member.behind {
+                    return Err(format!("r{place} fell behind and is not back"));
+                }
                 continue;
             }
             let mine = replica.last_executed();

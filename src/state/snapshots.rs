@@ -109,6 +109,12 @@ impl Snapshots {
         objects.map(|(d, octets)| (*d, octets.clone())).collect()
     }
 
+    /// Own token of a checkpoint.
+    #[must_use]
+    pub fn token(&self, seqno: Seqno) -> Option<Digest> {
+        self.tokens.get(&seqno).map(|(digest, _)| *digest)
+    }
+
     /// Whether the snapshot at `seqno` is here.
     #[must_use]
     pub fn has(&self, seqno: Seqno) -> bool {

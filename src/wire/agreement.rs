@@ -14,6 +14,7 @@ use crate::soap::security::{Part, ids};
 use crate::soap::xml::Element;
 use crate::types::{Digest, Seqno, Time, View};
 
+use super::transfer::{self, Transfer};
 use super::{attribute, base64_of, bytes, digest, empty, expect, holder, is, number, positive};
 use super::{schema, signed, text};
 
@@ -24,6 +25,8 @@ pub enum Item {
     Message(Message),
     /// A client's bundle, forwarded with its client's signature (R5, R7).
     Body(Forwarded),
+    /// State on its way from one replica to another.
+    Transfer(Transfer),
 }
 
 /// A bundle as a replica forwards it: nothing but what its client signed.
@@ -41,6 +44,7 @@ pub fn encode(item: &Item) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);
     match item {
         Item::Message(message) => encode_message(&mut out, message),
+        Item::Transfer(transfer) => transfer::encode(&mut out, transfer),
         Item::Body(forwarded) => put(
             &mut out,
             format_args!(
@@ -239,6 +243,7 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
             }
         }
         "Body" => return read_body(element),
+        "Want" | "Piece" | "Lack" => return transfer::read(element).map(Item::Transfer),
         _ => schema(signed::read(element))??,
     };
     Ok(Item::Message(message))

@@ -12,6 +12,7 @@ pub mod description;
 pub mod leg;
 pub mod reply;
 pub mod signed;
+pub mod transfer;
 
 use std::borrow::Cow;
 

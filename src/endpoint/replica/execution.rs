@@ -6,7 +6,7 @@ use crate::crypto::Principal;
 use crate::error::{Ignored, Refused, Rejected};
 use crate::pbft::To;
 use crate::state::calls::{Admission, Verdict};
-use crate::types::{Digest, Now, ReplicaId, Seqno};
+use crate::types::{Digest, Now, ReplicaId, Seqno, Time};
 use crate::wire;
 use crate::wire::agreement::{self, Item};
 use crate::wire::reply::{Composed, Reason, Waiting};
@@ -43,7 +43,7 @@ impl Replica {
             Action::Provide(to, digest) => self.provide(to, &digest),
             Action::Release(digests) => self.release(&digests),
             Action::Overdue(digest) => self.overdue(now, digest),
-            Action::Event(event) => self.note(event),
+            Action::Event(event) => self.note(now, event),
         }
     }
 
@@ -65,14 +65,16 @@ impl Replica {
         }
     }
 
-    fn note(&mut self, event: Event) {
-        match &event {
-            Event::Diverged { .. } | Event::Behind { .. } => self.invoker.halt(),
+    fn note(&mut self, now: Now, event: Event) {
+        self.event(event.clone());
+        match event {
+            Event::Diverged { seqno, .. } => self.need_state(now, Some(seqno)),
+            Event::Behind { .. } => self.need_state(now, None),
+            Event::Stable(seqno) => self.stable(now, seqno),
             Event::Stalled(_) => self.stalled = true,
             Event::Resumed(_) => self.stalled = false,
             _ => {}
         }
-        self.event(event);
     }
 
     /// Frees bodies, but for those that agreement took anew since it gave them up.
@@ -116,7 +118,7 @@ impl Replica {
                 self.judge(&body, worst);
                 self.finished(now, &body, &composed);
             }
-            Progress::Batch(seqno) => self.batch(now, seqno),
+            Progress::Batch(seqno, time) => self.batch(now, seqno, time),
         }
         true
     }
@@ -145,8 +147,12 @@ impl Replica {
             }
         }
         if let Err((seqno, why)) = self.invoker.executed(ticket, completion, &self.storage) {
+            // R21: it does not guess; its service is brought back to the group's state.
             self.event(Event::Diverged { seqno, why });
+            self.order.abandon(now);
+            self.need_state(now, None);
         }
+        self.restore();
         self.carry_out(now);
     }
 
@@ -259,20 +265,11 @@ impl Replica {
         }
     }
 
-    fn batch(&mut self, now: Now, seqno: Seqno) {
+    fn batch(&mut self, now: Now, seqno: Seqno, time: Time) {
         self.counts.batches += 1;
         self.order.executed(now, seqno);
         if self.order.agreement().is_checkpoint(seqno) {
-            let digest = self.invoker.calls().digest();
-            if let Err(error) = self
-                .order
-                .checkpoint(now, seqno, digest, &self.config.identity)
-            {
-                self.event(Event::Diverged {
-                    seqno,
-                    why: error.to_string(),
-                });
-            }
+            self.checkpoint(now, seqno, time);
         }
     }
 }

@@ -364,6 +364,7 @@ impl Replica {
     ) -> Result<(), Refused> {
         let message = match agreement::read(element)? {
             Item::Body(forwarded) => return self.forwarded(now, &forwarded),
+            Item::Transfer(moved) => return self.moves(now, from, moved),
             Item::Message(message) => message,
         };
         if let (Some(signer), Some(ours)) = (message.signer(), signed::part(&message)) {

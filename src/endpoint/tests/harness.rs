@@ -14,6 +14,7 @@ use crate::endpoint::io::{
     ReplicaOutput, RequestId, Ticket, UserCall, Version,
 };
 use crate::endpoint::replica::Replica;
+use crate::state::pieces::Tree;
 use crate::types::{
     CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Time,
 };
@@ -189,6 +190,17 @@ impl Group {
                 let octets = String::from_utf8_lossy(&invocation.envelope).into_owned();
                 self.execute(me, ticket, invocation.version, &octets);
             }
+            ReplicaOutput::Snapshot(ticket) => {
+                let count = self.counters[me.index()].to_be_bytes().to_vec();
+                let tree = Tree::of([Bytes::from(count)]);
+                self.replica(me, ReplicaInput::Snapshotted { ticket, tree });
+            }
+            ReplicaOutput::Restore { ticket, parts } => {
+                let count = parts.concat().try_into().unwrap();
+                self.counters[me.index()] = u64::from_be_bytes(count);
+                let result = Ok(());
+                self.replica(me, ReplicaInput::Restored { ticket, result });
+            }
             ReplicaOutput::Describe(request) => {
                 let wsdl = Ok(b"<wsdl/>".to_vec());
                 self.replica(me, ReplicaInput::Described { request, wsdl });
@@ -306,6 +318,8 @@ impl Group {
         for turns in 0.. {
             let due = self.replicas.iter().map(Replica::deadline);
             let due = due.chain([self.client.deadline()]).flatten().min();
+            // What is delivered takes time of its own, which may end after the span.
+            let end = end.max(self.now.instant);
             let next = due.unwrap_or(end).clamp(self.now.instant, end);
             let moved = next - self.now.instant;
             self.now.instant = next;

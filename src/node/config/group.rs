@@ -92,6 +92,8 @@ struct AgreementTable {
     request_timeout_ms: Spanned<u64>,
     status_interval_ms: Spanned<u64>,
     clock_window_ms: Spanned<u64>,
+    #[serde(default)]
+    snapshot_interval: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]
@@ -195,6 +197,10 @@ pub fn genesis_id(nonce: &[u8; 32], replicas: &[ReplicaMember], shared: &Agreeme
         genesis.update(der);
         genesis.update(&replica.agreement_key);
     }
+    // A group without snapshots has the id that it had before there were any.
+    if shared.snapshot_interval > 0 {
+        genesis.update(&shared.snapshot_interval.to_be_bytes());
+    }
     genesis.finish()
 }
 
@@ -205,7 +211,18 @@ fn parameters(source: &Source, table: &AgreementTable) -> Result<Agreement, Comp
     };
     let checkpoint_interval = within(&table.checkpoint_interval, 1, limits::CHECKPOINT_INTERVAL)?;
     let window = within(&table.window, 2 * checkpoint_interval, limits::WINDOW)?;
+    let snapshot_interval = match &table.snapshot_interval {
+        None => 0,
+        Some(interval) => within(interval, 0, limits::SNAPSHOT_INTERVAL)?,
+    };
+    if let Some(interval) = &table.snapshot_interval
+        && !snapshot_interval.is_multiple_of(checkpoint_interval)
+    {
+        let what = "snapshot_interval is no multiple of checkpoint_interval";
+        return Err(source.at(interval.span(), what, ANEW));
+    }
     Ok(Agreement {
+        snapshot_interval,
         checkpoint_interval,
         window,
         batch_count: size(&table.batch_count, limits::BATCH_BUNDLES)?,

@@ -140,8 +140,8 @@ fn complaints_name_file_line_and_remedy() {
             "checkpoint_interval = 64",
             Some(4),
         ),
-        ("group.toml", "url = \"http:", "url = \"gopher:", Some(21)),
-        ("group.toml", "id = 1\n", "id = 2\n", Some(27)),
+        ("group.toml", "url = \"http:", "url = \"gopher:", Some(22)),
+        ("group.toml", "id = 1\n", "id = 2\n", Some(28)),
         (
             "group.toml",
             "name = \"client-0\"",

@@ -121,6 +121,7 @@ impl ReplicaMachine for Script {
             stable: Seqno(2),
             state_digest: Digest([1; 32]),
             diverged: false,
+            transfer: None,
             bundles: 3,
             calls: 4,
             batches: 3,

@@ -30,6 +30,7 @@ pub(super) fn agreement(chance: &mut Chance) -> AgreementConfig {
     let interval = chance.pick(&[2, 4, 8, 16]);
     AgreementConfig {
         checkpoint_interval: interval,
+        snapshot_interval: interval * chance.pick(&[0, 1, 1, 2, 4]),
         window: interval * chance.between(2, 3),
         batch_count: chance.pick(&[1, 2, 16]),
         batch_delay: Micros(chance.pick(&[0, 500, 3_000])),

@@ -6,7 +6,7 @@ use crate::endpoint::io::{
     Answer, CallToken, ClientInput, ClientOutput, Event, Outcome, PostId, ReplicaInput,
     ReplicaOutput,
 };
-use crate::error::Refused;
+use crate::error::{Refused, Rejected};
 use crate::types::Micros;
 
 use super::super::model::CallId;
@@ -114,6 +114,22 @@ impl World {
                 };
                 let (after, completion) = service.execute(&invocation, &mut self.service_chance);
                 let done = Happening::Executed(place, ticket, completion);
+                self.queue.put(self.now + after, done);
+            }
+            ReplicaOutput::Snapshot(ticket) => {
+                let Some(service) = &mut self.members[place].service else {
+                    return;
+                };
+                let (after, tree) = service.snapshot(&mut self.service_chance);
+                let done = Happening::Snapshotted(place, ticket, tree);
+                self.queue.put(self.now + after, done);
+            }
+            ReplicaOutput::Restore { ticket, parts } => {
+                let Some(service) = &mut self.members[place].service else {
+                    return;
+                };
+                let (after, result) = service.restore(&parts, &mut self.service_chance);
+                let done = Happening::Restored(place, ticket, result);
                 self.queue.put(self.now + after, done);
             }
             ReplicaOutput::Describe(request) => {
@@ -292,7 +308,21 @@ impl World {
             Event::Resumed(_) => self.counts.rare("resumed"),
             Event::Behind { .. } => {
                 self.members[place].halted = true;
+                self.members[place].behind = true;
                 self.counts.rare("behind");
+            }
+            Event::Transferring { .. } => self.counts.rare("state_fetched"),
+            Event::Retargeted { .. } => self.counts.rare("transfer_retargeted"),
+            Event::Transferred { seqno } => {
+                self.members[place].halted = false;
+                self.members[place].behind = false;
+                self.counts.rare("state_transfer");
+                self.checkers.transferred(place, *seqno);
+            }
+            Event::NotRestorable { why } => {
+                if self.scenario.agreement.snapshot_interval > 0 {
+                    self.fail("caught-up", format!("r{place}: {why}"));
+                }
             }
             Event::Restarted { replica } if !self.scenario.honest(replica.index()) => {}
             Event::Restarted { replica } => {
@@ -303,6 +333,9 @@ impl World {
     }
 
     fn refused(&mut self, at: Place, reason: Refused, (name, what): (&str, &str), origin: Origin) {
+        if reason == Rejected::BadPiece.into() {
+            self.counts.rare("piece_rejected");
+        }
         match reason {
             Refused::Ignored(reason) => self.counts.rare(reason.name()),
             Refused::Rejected(_) if origin.changed => self.counts.rare("change_noticed"),

@@ -113,10 +113,12 @@ fn r6_and_r9_agreement() {
     accepts(&agreement(
         "<b:PrePrepare view='0' seqno='1' time='1'><b:Digest>$D</b:Digest></b:PrePrepare>\
          <b:Prepare view='0' seqno='1'>$D</b:Prepare><b:Commit view='0' seqno='1'>$D</b:Commit>\
-         <b:Status view='0' delivered='0' stable='0' asks='true'>\
+         <b:Status view='0' active='true' delivered='0' stable='0' asks='true'>\
          <b:Open has='pre-prepare' seqno='1'/></b:Status>\
          <b:Fetch><b:Digest>$D</b:Digest></b:Fetch><b:Decided seqno='1' time='1'/>\
-         <b:Body><b:Signature>AA==</b:Signature><b:Octets>AA==</b:Octets></b:Body>",
+         <b:Body><b:Signature>AA==</b:Signature><b:Octets>AA==</b:Octets></b:Body>\
+         <b:Want snapshot='0'><b:Digest>$D</b:Digest></b:Want><b:Piece>AA==</b:Piece>\
+         <b:Lack><b:Digest>$D</b:Digest></b:Lack>",
     ));
     accepts(&agreement(&format!(
         "<b:Checkpoint xmlns:wsu='{wsu}' wsu:Id='cp-128-0' seqno='128' replica='0'>$D\
@@ -131,6 +133,9 @@ fn r6_and_r9_agreement() {
         "<b:Decided seqno='1' time='1'><b:Bundle>$D</b:Bundle></b:Decided>",
     ));
     refuses(&agreement("<b:Body><b:Octets>AA==</b:Octets></b:Body>"));
+    refuses(&agreement("<b:Want><b:Digest>$D</b:Digest></b:Want>"));
+    refuses(&agreement("<b:Want snapshot='1'/>"));
+    refuses(&agreement("<b:Lack/>"));
     refuses(&agreement("<b:ViewChange/>"));
 }
 

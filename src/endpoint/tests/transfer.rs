@@ -4,6 +4,7 @@ use super::harness::{Group, Origin, Posted, has};
 use super::rogue::{LEG, Rogue};
 use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::io::{Completion, Event};
+use crate::endpoint::replica::Replica;
 use crate::types::{Micros, ReplicaId, Seqno};
 use crate::wire::agreement::Item;
 use crate::wire::transfer::Transfer;
@@ -47,7 +48,7 @@ fn behind(event: &Event) -> bool {
 
 /// All replicas stand at one batch, and in one state.
 fn level(group: &Group) -> Seqno {
-    let status: Vec<_> = group.replicas.iter().map(|r| r.status()).collect();
+    let status: Vec<_> = group.replicas.iter().map(Replica::status).collect();
     for other in &status {
         assert_eq!(other.executed, status[0].executed);
         assert_eq!(other.state_digest, status[0].state_digest);

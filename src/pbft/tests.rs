@@ -1,6 +1,7 @@
 //! The rules on a small cluster under a seed; those of single messages are in `single`.
 
 mod cluster;
+mod explore;
 mod single;
 mod view_change;
 

@@ -136,7 +136,7 @@ impl Agreement {
     }
 
     /// Leaves the view for `view`: from now on nothing is voted for in any view below.
-    fn start_view_change(&mut self, now: Now, view: View) {
+    pub(super) fn start_view_change(&mut self, now: Now, view: View) {
         self.view = view;
         self.active = false;
         self.lonely = false;

@@ -317,6 +317,15 @@ pub enum Event {
         /// In which view.
         view: View,
     },
+    /// The primary took more than half of the time-out to order a bundle.
+    SlowPrimary {
+        /// Who.
+        primary: ReplicaId,
+        /// In which view.
+        view: View,
+        /// How long the bundle waited.
+        waited: crate::types::Micros,
+    },
     /// This replica left its view and wants another one (TOCS 2002 §4.5).
     ViewChange(View),
     /// A view begins at this replica.

@@ -262,6 +262,15 @@ impl TotalOrderManager {
             },
             Output::Stalled { seqno } => Event::Stalled(seqno),
             Output::Resumed { seqno } => Event::Resumed(seqno),
+            Output::Slow {
+                primary,
+                view,
+                waited,
+            } => Event::SlowPrimary {
+                primary,
+                view,
+                waited,
+            },
             Output::Leaving { view } => Event::ViewChange(view),
             Output::Entered(entered) => Event::NewView(entered),
             Output::Behind { delivered, stable } => Event::Behind {

@@ -154,6 +154,19 @@ impl ReplicaWorld {
                     tracing::warn!(%primary, %view, kept_back, "NoPrimary: it orders nothing");
                 }
             }
+            Event::SlowPrimary {
+                primary,
+                view,
+                waited,
+            } => {
+                if let Some(kept_back) = self.report.due("agreement", "slow primary") {
+                    let waited = waited.0 / 1_000;
+                    tracing::warn!(
+                        %primary, %view, waited_ms = waited, kept_back,
+                        "SLOW PRIMARY: it takes most of the time-out to order a call"
+                    );
+                }
+            }
             Event::ViewChange(view) => tracing::warn!(%view, "left its view for this one"),
             Event::NewView(entered) => tracing::info!(
                 view = %entered.view,

@@ -127,6 +127,16 @@ pub enum Output {
         /// Which.
         digest: Digest,
     },
+    /// The primary took more than half of the time-out to order a bundle. It is not deposed for
+    /// that.
+    Slow {
+        /// Who.
+        primary: ReplicaId,
+        /// In which view.
+        view: View,
+        /// How long the bundle waited.
+        waited: Micros,
+    },
     /// Sign an element and hand it to `signed` at once.
     Sign(Unsigned),
     /// This replica left its view and wants another one.

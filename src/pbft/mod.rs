@@ -259,8 +259,8 @@ impl Agreement {
     /// What every entry point ends with: propose what can be proposed, arm what must be armed.
     fn settle(&mut self, now: Now) {
         self.propose(now);
-        if self.pool.disarm_ordered() {
-            self.changes.fruitful();
+        if let Some(late) = self.pool.disarm_ordered() {
+            self.fruitful(now.instant, late);
         }
         if self.active {
             self.pool.arm(now.instant, self.patience());

@@ -253,10 +253,11 @@ impl Pool {
         Some((*client, *digest))
     }
 
-    /// The timed bundle is ordered, or need not be any more. Whether that is so.
-    pub(super) fn disarm_ordered(&mut self) -> bool {
+    /// The timed bundle is ordered, or need not be any more: when its time would have been over.
+    pub(super) fn disarm_ordered(&mut self) -> Option<Instant> {
         let ordered = |(number, _): &(u64, Instant)| !self.pending.contains_key(number);
-        self.timed.take_if(|timed| ordered(timed)).is_some()
+        let timed = self.timed.take_if(|timed| ordered(timed))?;
+        Some(timed.1)
     }
 
     /// Times nothing: this view cannot order anything.

@@ -50,11 +50,6 @@ impl Changes {
         self.give_up.into_iter().chain(self.resend_at).min()
     }
 
-    /// The bundle that was timed is ordered: the primary does its work.
-    pub(super) fn fruitful(&mut self) {
-        self.fruitless = 0;
-    }
-
     pub(super) fn len(&self) -> usize {
         self.held.values().map(Vec::len).sum()
     }
@@ -215,6 +210,20 @@ impl Agreement {
     pub(super) fn patience(&self) -> Micros {
         let factor = 1u64 << self.changes.fruitless.min(DOUBLINGS);
         Micros(self.config.request_timeout.0.saturating_mul(factor).max(1))
+    }
+
+    /// The bundle that was timed is ordered, or was executed in another one: the primary does its
+    /// work. One that needs most of the time for it is told of.
+    pub(super) fn fruitful(&mut self, now: Instant, late: Instant) {
+        let (left, allowed) = (late - now, self.patience());
+        self.changes.fruitless = 0;
+        if self.active && !self.is_primary() && left.0 < allowed.0 / 2 {
+            self.out.push_back(Output::Slow {
+                primary: self.primary(),
+                view: self.view,
+                waited: Micros(allowed.0 - left.0),
+            });
+        }
     }
 
     pub(super) fn tick_view(&mut self, now: Now) {

@@ -78,6 +78,7 @@ const RARE_PATHS: &[&str] = &[
     "outvoted",
     "piece_rejected",
     "prepared_batch_carried",
+    "slow_primary_named",
     "stable_checkpoint",
     "stalled",
     "state_fetched",

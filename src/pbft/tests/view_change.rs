@@ -161,6 +161,30 @@ fn r7_who_is_cut_off_blames_no_primary() {
     assert_eq!(views(&cluster), [0; 3]);
 }
 
+#[test]
+fn prime_a_primary_that_needs_most_of_the_time_out_is_named_and_stays() {
+    let mut cluster = nervous(4, 13);
+    cluster.nodes[0].censors = Some(digest(3));
+    submit_all(&mut cluster, 0..5);
+    cluster.run(Micros::millis(200));
+    cluster.nodes[0].censors = None;
+    cluster.submit(3, &[0]);
+    cluster.run_until_executed(5, MINUTE);
+    assert_eq!(views(&cluster), [0; 4]);
+    let named = |o: &&Output| {
+        matches!(
+            o,
+            Output::Slow {
+                primary: ReplicaId(0),
+                ..
+            }
+        )
+    };
+    for node in &cluster.nodes[1..] {
+        assert_eq!(node.events.iter().filter(named).count(), 1);
+    }
+}
+
 /// One replica alone doubts: the others go on, and it is kept up with what is decided.
 #[test]
 fn tocs_4_5_one_alone_changes_no_view() {

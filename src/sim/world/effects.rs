@@ -282,6 +282,7 @@ impl World {
                 }
             }
             Event::NoPrimary { .. } => self.counts.rare("no_primary"),
+            Event::SlowPrimary { .. } => self.counts.rare("slow_primary_named"),
             Event::ViewChange(_) => self.counts.rare("view_change"),
             Event::NewView(entered) => {
                 self.counts.rare("new_view");

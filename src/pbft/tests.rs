@@ -2,6 +2,7 @@
 
 mod cluster;
 mod explore;
+mod fuzz;
 mod single;
 mod view_change;
 

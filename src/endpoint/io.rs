@@ -351,6 +351,13 @@ pub enum Event {
         /// The oldest batch that peers still hold.
         stable: Seqno,
     },
+    /// In what this replica's state differed from the group's (R19).
+    Differs {
+        /// After which batch.
+        seqno: Seqno,
+        /// For people.
+        what: String,
+    },
     /// This replica fetches the state of the group from the others.
     Transferring {
         /// A certified checkpoint that names it.

@@ -178,7 +178,7 @@ impl ReplicaWorld {
             Event::Stable(seqno) => tracing::debug!(%seqno, "checkpoint is stable"),
             Event::Diverged { seqno, why } => {
                 tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
-                *self.diverged.borrow_mut() = Some(why);
+                *self.diverged.borrow_mut() = Some(format!("since batch {seqno}: {why}"));
             }
             Event::Stalled(seqno) => {
                 tracing::error!(%seqno, "STALLED: no stable checkpoint; nothing is admitted");
@@ -194,6 +194,13 @@ impl ReplicaWorld {
                     "it has executed batch {executed} and the others have left behind {stable}"
                 );
                 *self.diverged.borrow_mut() = Some(why);
+            }
+            Event::Differs { seqno, what } => {
+                tracing::error!(%seqno, what, "its state was not the group's");
+                if let Some(why) = &mut *self.diverged.borrow_mut() {
+                    why.push_str(", in ");
+                    why.push_str(&what);
+                }
             }
             Event::Transferring { checkpoint } => {
                 tracing::warn!(%checkpoint, "fetching the group's state from the others");

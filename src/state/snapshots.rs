@@ -115,6 +115,12 @@ impl Snapshots {
         self.tokens.get(&seqno).map(|(digest, _)| *digest)
     }
 
+    /// The record of an own token.
+    #[must_use]
+    pub fn record(&self, seqno: Seqno) -> Option<Token> {
+        Token::decode(&self.tokens.get(&seqno)?.1)
+    }
+
     /// Whether the snapshot at `seqno` is here.
     #[must_use]
     pub fn has(&self, seqno: Seqno) -> bool {

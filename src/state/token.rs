@@ -79,6 +79,35 @@ impl Token {
         out
     }
 
+    /// In what it differs from another token of the same checkpoint, for people.
+    #[must_use]
+    pub fn unlike(&self, other: &Self) -> Vec<&'static str> {
+        let (tables, applications) = match (&self.state, &other.state) {
+            (
+                State::Snapshot { calls, application },
+                State::Snapshot {
+                    calls: theirs,
+                    application: other,
+                },
+            ) => (calls != theirs, application != other),
+            (
+                State::Since { calls, snapshot },
+                State::Since {
+                    calls: theirs,
+                    snapshot: other,
+                },
+            ) => (calls != theirs, snapshot != other),
+            _ => (true, true),
+        };
+        let all = [
+            (tables, "the replies of its service"),
+            (applications, "the state of its service"),
+            (self.time != other.time, "the agreed time"),
+        ];
+        let differ = all.into_iter().filter(|(differs, _)| *differs);
+        differ.map(|(_, what)| what).collect()
+    }
+
     /// Reads what [`Token::encode`] writes; `None` if it is anything else.
     #[must_use]
     pub fn decode(octets: &[u8]) -> Option<Self> {
@@ -159,6 +188,19 @@ pub(super) mod tests {
             }
             assert_eq!(Token::decode(&[octets, vec![0]].concat()), None);
         }
+    }
+
+    #[test]
+    fn r19_tokens_say_in_what_they_differ() {
+        let token = tokens()[2];
+        let mut other = token;
+        assert!(token.unlike(&other).is_empty());
+        let snapshot = Some((Seqno(8), Digest([7; 32])));
+        let calls = Digest([5; 32]);
+        other.state = State::Since { calls, snapshot };
+        assert_eq!(token.unlike(&other), ["the state of its service"]);
+        other.time = Time(1);
+        assert_eq!(token.unlike(&other).len(), 2);
     }
 
     #[test]

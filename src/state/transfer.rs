@@ -31,6 +31,8 @@ pub enum Output {
         /// Their names.
         names: Vec<Digest>,
     },
+    /// The record of a certified token is here.
+    Token(Token),
     /// No source has it any more: a newer one is aimed at.
     Retargeted(Seqno),
     /// Certified checkpoints name no snapshot: there is nothing that could be moved (yet).
@@ -290,7 +292,9 @@ impl Transfer {
     /// From a checkpoint's token to its snapshot's, and from that to the pieces.
     fn follow(&mut self, record: &[u8]) {
         // What 2f + 1 signed is a token; if it were none, there would be nothing to fetch.
-        self.stage = match Token::decode(record) {
+        let token = Token::decode(record);
+        self.out.extend(token.map(Output::Token));
+        self.stage = match token {
             Some(token) => match token.state {
                 State::Snapshot { calls, application } => Stage::Pieces(Box::new(Pieces {
                     token,

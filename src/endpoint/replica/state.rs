@@ -76,6 +76,8 @@ pub(super) struct Keeper {
     /// Not fetched before then.
     not_before: Option<Instant>,
     attempts: u32,
+    /// Own token that proved wrong: since when is known, and in what, once the right one is here.
+    wrong: Option<Token>,
     /// Pieces of the state that proved wrong; most of them may be right.
     pool: BTreeMap<Digest, Bytes>,
     transfer: Option<Transfer>,
@@ -93,6 +95,7 @@ impl Keeper {
             needed: false,
             not_before: None,
             attempts: 0,
+            wrong: None,
             pool: BTreeMap::new(),
             transfer: None,
             restoring: None,
@@ -238,6 +241,7 @@ impl Replica {
         }
         keeper.pool = keeper.snapshots.objects();
         if let Some(seqno) = wrong_from {
+            keeper.wrong = keeper.snapshots.record(seqno);
             keeper.snapshots.forget_from(seqno);
         }
         keeper.not_before = (keeper.attempts > 0).then(|| {
@@ -389,10 +393,23 @@ impl Replica {
                     self.keep_batches(now, checkpoint);
                     self.event(Event::Retargeted { checkpoint });
                 }
+                Output::Token(token) => self.compare(&token),
                 // The next certificate may name one.
                 Output::Nothing => {}
                 Output::Whole(fetched) => self.fetched(now, *fetched),
             }
+        }
+    }
+
+    /// R19: what is wrong with this replica's state is told.
+    fn compare(&mut self, token: &Token) {
+        let wrong = self.keeper.wrong;
+        if let Some(wrong) = wrong.filter(|wrong| wrong.seqno == token.seqno) {
+            self.keeper.wrong = None;
+            self.event(Event::Differs {
+                seqno: wrong.seqno,
+                what: wrong.unlike(token).join(" and "),
+            });
         }
     }
 

@@ -130,6 +130,8 @@ fn r19_a_replica_in_another_state_takes_that_of_the_others() {
     group.pass(Micros::seconds(5));
     let diverged = |event: &Event| matches!(event, Event::Diverged { .. });
     assert!(noted(&group, diverged) >= 1);
+    let told = |event: &Event| matches!(event, Event::Differs { what, .. } if !what.is_empty());
+    assert!(noted(&group, told) >= 1);
     assert_eq!(noted(&group, transferred), noted(&group, diverged));
     level(&group);
     group.works();

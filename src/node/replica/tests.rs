@@ -271,8 +271,12 @@ fn the_page_shows_the_machine_and_its_troubles() {
             seqno: Seqno(4),
             why: "lost".to_owned(),
         });
-        assert!(page.unready().unwrap().contains("diverged: lost"));
-        assert_eq!(page.status()["diverged"], "lost");
+        assert!(
+            page.unready()
+                .unwrap()
+                .contains("diverged: since batch 4: lost")
+        );
+        assert_eq!(page.status()["diverged"], "since batch 4: lost");
         assert!(
             page.measures()
                 .iter()

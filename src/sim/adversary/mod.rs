@@ -10,6 +10,7 @@ mod equivocate;
 mod forge;
 mod letter;
 mod mutate;
+mod poison;
 mod quiet;
 mod replay;
 mod rush;
@@ -205,6 +206,11 @@ impl Conspiracy {
             plot: &mut self.plot,
             chance: &mut self.chance,
             counts,
+        };
+        let octets = if poison::tempts(&octets) {
+            desk.rewrite(octets, poison::spoil)
+        } else {
+            octets
         };
         liar.sends(&mut desk, octets)
     }

@@ -312,6 +312,7 @@ impl World {
                 self.members[place].behind = true;
                 self.counts.rare("behind");
             }
+            Event::Differs { .. } => self.counts.rare("difference_told"),
             Event::Transferring { .. } => self.counts.rare("state_fetched"),
             Event::Retargeted { .. } => self.counts.rare("transfer_retargeted"),
             Event::Transferred { seqno } => {

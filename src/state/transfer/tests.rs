@@ -127,6 +127,7 @@ impl Run {
             }) => self.answer(to, snapshot, &names, bad),
             Some(Output::Whole(fetched)) => return Some(*fetched),
             Some(Output::Retargeted(_)) => self.retargeted += 1,
+            Some(Output::Token(token)) => assert!(token.seqno >= Seqno(4)),
             Some(Output::Nothing) => panic!("there is something"),
             None => {
                 let at = self.transfer.deadline().expect("it waits for something");
@@ -237,9 +238,11 @@ fn without_any_snapshot_it_waits_for_a_checkpoint_that_names_one() {
                 snapshot,
                 names,
             }) => run.answer(to, snapshot, &names, &[]),
+            Some(Output::Token(_)) => {}
             other => panic!("{other:?}"),
         }
     }
+    assert!(matches!(run.transfer.poll(), Some(Output::Token(_))));
     assert!(matches!(run.transfer.poll(), Some(Output::Nothing)));
     assert_eq!(run.transfer.deadline(), None);
     let (seqno, digest) = point.certified();

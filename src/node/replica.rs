@@ -145,6 +145,34 @@ impl ReplicaWorld {
         let _ = waiting.send(Reply::new(status, SOAP12, octets));
     }
 
+    /// What is wrong with this replica's state, and how it gets the group's.
+    fn state_event(&self, event: Event) {
+        match event {
+            Event::Differs { seqno, what } => {
+                tracing::error!(%seqno, what, "its state was not the group's");
+                if let Some(why) = &mut *self.diverged.borrow_mut() {
+                    why.push_str(", in ");
+                    why.push_str(&what);
+                }
+            }
+            Event::Transferring { checkpoint } => {
+                tracing::warn!(%checkpoint, "fetching the group's state from the others");
+            }
+            Event::Retargeted { checkpoint } => {
+                tracing::warn!(%checkpoint, "they have it no more; fetching a newer one");
+            }
+            Event::Transferred { seqno } => {
+                tracing::warn!(%seqno, "the group's state is here; executing again");
+                *self.diverged.borrow_mut() = None;
+            }
+            Event::NotRestorable { why } => {
+                tracing::error!(why, "NOT RESTORABLE");
+                *self.diverged.borrow_mut() = Some(why);
+            }
+            _ => {}
+        }
+    }
+
     fn event(&self, event: Event) {
         match event {
             Event::Refused { from, reason, what } => self.report.refused(&from, reason, what),
@@ -195,27 +223,11 @@ impl ReplicaWorld {
                 );
                 *self.diverged.borrow_mut() = Some(why);
             }
-            Event::Differs { seqno, what } => {
-                tracing::error!(%seqno, what, "its state was not the group's");
-                if let Some(why) = &mut *self.diverged.borrow_mut() {
-                    why.push_str(", in ");
-                    why.push_str(&what);
-                }
-            }
-            Event::Transferring { checkpoint } => {
-                tracing::warn!(%checkpoint, "fetching the group's state from the others");
-            }
-            Event::Retargeted { checkpoint } => {
-                tracing::warn!(%checkpoint, "they have it no more; fetching a newer one");
-            }
-            Event::Transferred { seqno } => {
-                tracing::warn!(%seqno, "the group's state is here; executing again");
-                *self.diverged.borrow_mut() = None;
-            }
-            Event::NotRestorable { why } => {
-                tracing::error!(why, "NOT RESTORABLE");
-                *self.diverged.borrow_mut() = Some(why);
-            }
+            Event::Differs { .. }
+            | Event::Transferring { .. }
+            | Event::Retargeted { .. }
+            | Event::Transferred { .. }
+            | Event::NotRestorable { .. } => self.state_event(event),
             Event::Restarted { replica } => {
                 tracing::warn!(%replica, "came back in another life and is not taken");
             }

@@ -29,7 +29,33 @@ pub struct Group {
     pub gateway: Process,
     /// Before the replicas, if there are losses.
     pub proxy: Option<Process>,
+    members: Members,
+}
+
+/// Where a group's members have their files and logs, and how each is started.
+struct Members {
     folder: TempDir,
+    record: Option<PathBuf>,
+}
+
+impl Members {
+    fn start(&self, role: &str, name: &str) -> Result<Process> {
+        let mut command = program("bftws")?;
+        command.arg(role).arg("--config");
+        command.arg(self.file(&format!("{name}.toml")));
+        // A second life goes on in the log of the first.
+        let log = self.folder.path().join(format!("{name}.log"));
+        let log = File::options().create(true).append(true).open(log)?;
+        command.stderr(log);
+        if let Some(folder) = &self.record {
+            command.arg("--record").arg(folder);
+        }
+        Process::start(&mut command)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join("group").join(name)
+    }
 }
 
 /// A change in a file that `bftws init` wrote: which file, what stands there, what shall.
@@ -80,26 +106,20 @@ impl Group {
         for (file, from, to) in plan.edits {
             edit(&out.join(file), from, to)?;
         }
-        let start = |role: &str, name: String| {
-            let mut command = program("bftws")?;
-            command.arg(role).arg("--config");
-            command.arg(out.join(format!("{name}.toml")));
-            command.stderr(File::create(folder.path().join(format!("{name}.log")))?);
-            if let Some(folder) = plan.record {
-                command.arg("--record").arg(folder);
-            }
-            Process::start(&mut command)
+        let members = Members {
+            folder,
+            record: plan.record.map(Path::to_owned),
         };
         let mut replicas = Vec::new();
         for id in 0..plan.services.len() {
-            replicas.push(Some(start("replica", format!("replica-{id}"))?));
+            replicas.push(Some(members.start("replica", &format!("replica-{id}"))?));
         }
-        let gateway = start("gateway", "gateway".to_owned())?;
+        let gateway = members.start("gateway", "gateway")?;
         let group = Self {
             replicas,
             gateway,
             proxy,
-            folder,
+            members,
         };
         if !plan.unready {
             group.wait_until_ready()?;
@@ -116,13 +136,13 @@ impl Group {
     /// A configuration file of the group.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join("group").join(name)
+        self.members.file(name)
     }
 
     /// What a member, such as `replica-0` or `gateway`, wrote to its log so far.
     #[must_use]
     pub fn log(&self, member: &str) -> String {
-        let path = self.folder.path().join(format!("{member}.log"));
+        let path = self.members.folder.path().join(format!("{member}.log"));
         std::fs::read_to_string(path).unwrap_or_default()
     }
 
@@ -163,6 +183,16 @@ impl Group {
     pub fn kill(&mut self, id: usize) -> Result<()> {
         let replica = self.replicas.get_mut(id).and_then(Option::take);
         replica.context("no such replica")?.kill()
+    }
+
+    /// Starts a replica again that was killed.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn restart(&mut self, id: usize) -> Result<()> {
+        let replica = self.members.start("replica", &format!("replica-{id}"))?;
+        self.replicas[id] = Some(replica);
+        Ok(())
     }
 
     /// What `bftws status` prints.

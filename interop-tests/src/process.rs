@@ -97,6 +97,22 @@ impl Process {
         Ok(())
     }
 
+    /// Stops it in its tracks (SIGSTOP) until [`Process::resume`]: it looks alive and is not.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn pause(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::STOP)?)
+    }
+
+    /// Lets it go on (SIGCONT).
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn resume(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::CONT)?)
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Errors

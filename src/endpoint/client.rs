@@ -21,7 +21,7 @@ use crate::soap::xml::Document;
 use crate::types::{ClientId, Digest, GroupNumber, Instant, Micros, Now, ReplicaId};
 use crate::wire;
 use crate::wire::leg::Leg;
-use crate::wire::reply::{BundleReply, Reason, Waiting};
+use crate::wire::reply::{BundleReply, Waiting};
 
 use super::config::ClientConfig;
 use super::ids::Ids;
@@ -519,16 +519,14 @@ impl Client {
         Ok(())
     }
 
-    /// A replica says why a bundle waits. When a weak certificate says that there is no primary,
-    /// waiting on is of no use: the call ends as "outcome unknown" (R14).
+    /// A replica says why a bundle waits. It stays open until its deadline: a view may change
+    /// meanwhile; what was said stands in the account of an outcome that stays unknown (R14).
     fn hold(&mut self, from: ReplicaId, said: &Waiting) -> Result<(), Refused> {
         if said.replica != from {
             return Err(Rejected::Misdirected.into());
         }
-        let weak = self.config.group.quorums.weak();
-        let mut open = self.open.iter_mut();
-        let about = open.find(|(_, open)| open.ballot.bundle() == said.bundle);
-        let Some((&number, open)) = about else {
+        let mut open = self.open.values_mut();
+        let Some(open) = open.find(|open| open.ballot.bundle() == said.bundle) else {
             let known = self.answered.ballots.contains_key(&said.bundle);
             return if known {
                 Ok(())
@@ -537,9 +535,6 @@ impl Client {
             };
         };
         open.ballot.wait(from, said.reason);
-        if open.ballot.reason(weak) == Some(Reason::NoPrimary) {
-            self.unknown(number);
-        }
         Ok(())
     }
 

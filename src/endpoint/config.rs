@@ -51,8 +51,8 @@ pub struct AgreementConfig {
     pub batch_delay: Micros,
     /// Batches proposed and not yet delivered above which the primary fills a batch first.
     pub pipeline: usize,
-    /// A bundle older than this at a backup means that there is no primary (R7); a call that has
-    /// no quorum by then ends as "outcome unknown" (R14).
+    /// A bundle older than this at a backup puts its primary under suspicion, and a view change
+    /// begins (R7).
     pub request_timeout: Micros,
     /// Time between status messages while something is outstanding.
     pub status_interval: Micros,
@@ -72,7 +72,7 @@ impl Default for AgreementConfig {
             batch_bytes: limits::BATCH_BYTES,
             batch_delay: Micros(0),
             pipeline: 4,
-            request_timeout: Micros::seconds(5),
+            request_timeout: Micros::seconds(2),
             status_interval: Micros::millis(200),
             clock_window: limits::CLOCK_WINDOW,
             snapshot_interval: 0,

@@ -195,7 +195,7 @@ fn addresses_and_time_outs_may_be_edited() {
     );
     edit(
         &out.path().join("group.toml"),
-        "request_timeout_ms = 5000",
+        "request_timeout_ms = 2000",
         "request_timeout_ms = 500",
     );
     load_replica(&out.path().join("replica-0.toml")).unwrap();

@@ -259,6 +259,6 @@ pub struct Sizes {
     pub votes: usize,
     /// Batches claimed decided by peers; at most n L.
     pub claims: usize,
-    /// View-changes; at most 2 a replica.
+    /// View-changes; at most n + 1 a replica: its latest, and those that new-views name.
     pub changes: usize,
 }

@@ -382,7 +382,12 @@ impl Agreement {
         let below = self.config.snapshot_interval.max(limits::PINNED);
         let below = usize::try_from(below).unwrap_or(usize::MAX);
         assert!(sizes.slots <= 4 * window + below, "{} slots", sizes.slots);
-        assert!(sizes.changes <= 2 * self.config.quorums.n());
+        let n = self.config.quorums.n();
+        assert!(
+            sizes.changes <= n * (n + 1),
+            "{} view-changes",
+            sizes.changes
+        );
         assert!(sizes.claims <= self.config.quorums.n() * window);
         self.pool.invariants();
     }

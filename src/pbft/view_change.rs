@@ -28,10 +28,11 @@ const RESEND_BACKOFF: u32 = 5;
 /// View-changes that came, and how the present view began.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Invariant: of each replica its latest, and behind it the one that `pending` names.
+    /// Invariant: of each replica its latest, and behind it those that `pending` names.
     held: BTreeMap<ReplicaId, Vec<SignedViewChange>>,
-    /// A new-view that waits for view-changes or for a checkpoint.
-    pending: Option<SignedNewView>,
+    /// New-views that wait for view-changes or for a checkpoint: of each primary its latest, so
+    /// that none can keep another's from being heard.
+    pending: BTreeMap<ReplicaId, SignedNewView>,
     /// How the present view began, to be shown to others; none in view 0.
     begun: Option<(SignedNewView, Vec<SignedViewChange>)>,
     /// View-changes of the view that this primary enters, until its new-view is signed.
@@ -65,13 +66,14 @@ impl Changes {
         said.find(|change| change.content.digest() == *digest)
     }
 
-    /// Whether the new-view that waits names this view-change.
+    /// Whether a new-view that waits names this view-change.
     fn is_wanted(&self, change: &ViewChange) -> bool {
-        let named = self
+        let name = (change.replica, change.digest());
+        let mut named = self
             .pending
-            .as_ref()
+            .values()
             .map(|begin| &begin.content.view_changes);
-        named.is_some_and(|named| named.contains(&(change.replica, change.digest())))
+        named.any(|named| named.contains(&name))
     }
 
     /// Keeps a view-change, if it is the latest of its replica or wanted.
@@ -108,7 +110,7 @@ impl Changes {
             said.retain(|change| change.content.view >= view);
         }
         self.held.retain(|_, said| !said.is_empty());
-        self.pending.take_if(|begin| begin.content.view < view);
+        self.pending.retain(|_, begin| begin.content.view >= view);
     }
 }
 
@@ -337,20 +339,20 @@ impl Agreement {
         if from == self.config.me {
             return Err(Ignored::Duplicate.into());
         }
-        let waits = self
-            .changes
-            .pending
-            .as_ref()
-            .map(|known| known.content.view);
-        if (content.view, !self.active) < (self.view, true) || waits > Some(content.view) {
+        if (content.view, !self.active) < (self.view, true) {
             return Err(Ignored::Old.into());
         }
-        if waits == Some(content.view) && self.changes.pending.as_ref() != Some(&begin) {
+        let known = self.changes.pending.get(&from);
+        let waits = known.map(|known| known.content.view);
+        if waits > Some(content.view) {
+            return Err(Ignored::Old.into());
+        }
+        if waits == Some(content.view) && known != Some(&begin) {
             // The first one stands, as long as it may lead somewhere.
             return Err(Rejected::Equivocated.into());
         }
-        self.changes.pending = Some(begin);
-        self.enter_pending(now)
+        self.changes.pending.insert(from, begin);
+        self.enter_pending(now, from)
     }
 
     // Entering a view.
@@ -358,9 +360,10 @@ impl Agreement {
     /// Enters the next view, if that is decided: as its primary from the view-changes that are
     /// here, as a backup from those that its new-view names.
     pub(super) fn look_for_new_view(&mut self, now: Now) {
-        if self.changes.pending.is_some() {
+        let waiting: Vec<ReplicaId> = self.changes.pending.keys().copied().collect();
+        for primary in waiting {
             // A new-view that leads nowhere is not counted against who sent the last piece.
-            let _ = self.enter_pending(now);
+            let _ = self.enter_pending(now, primary);
         }
         if self.active || !self.is_primary() {
             return;
@@ -393,8 +396,9 @@ impl Agreement {
         change.content.stable <= self.stable()
     }
 
-    fn enter_pending(&mut self, now: Now) -> Result<(), Refused> {
-        let Some(begin) = &self.changes.pending else {
+    /// Enters the view that a primary's new-view begins, if all that it rests on is here.
+    fn enter_pending(&mut self, now: Now, primary: ReplicaId) -> Result<(), Refused> {
+        let Some(begin) = self.changes.pending.get(&primary) else {
             return Ok(());
         };
         let view = begin.content.view;
@@ -408,10 +412,13 @@ impl Agreement {
         };
         let contents: Vec<_> = basis.iter().map(|change| &change.content).collect();
         let fits = contents.iter().all(|content| content.view == view);
-        let selection = select(&contents, self.thresholds).filter(|_| fits);
-        let begin = self.changes.pending.take();
-        let (Some(begin), Some(selection)) = (begin, selection) else {
-            // Its primary is faulty.
+        let selection = select(&contents, self.thresholds);
+        let Some(begin) = self.changes.pending.remove(&primary).filter(|_| fits) else {
+            // It names words on other views: nobody asked for this one.
+            return Err(Rejected::BadNewView.into());
+        };
+        let Some(selection) = selection else {
+            // 2f + 1 want this view, and its primary is faulty.
             self.start_view_change(now, view.next());
             return Err(Rejected::BadNewView.into());
         };

@@ -294,6 +294,28 @@ fn tocs_4_5_2_a_new_view_counts_only_with_2f_plus_1_view_changes_that_are_here()
     assert!(cluster.nodes[3].agreement.is_active());
 }
 
+/// A liar begins a view that is far away, on words that nobody said or that were said of another
+/// view: it neither keeps the next view from beginning, nor drives anybody there.
+#[test]
+fn tocs_4_5_2_a_new_view_from_far_away_holds_up_nobody() {
+    let mut cluster = Cluster::new(4, 14);
+    let far: Vec<_> = (0..3).map(|from| change(402, from, 0)).collect();
+    let near: Vec<_> = (0..3).map(|from| change(1, from, 0)).collect();
+    let named = |changes: &[SignedViewChange], view| {
+        let all: Vec<_> = changes.iter().collect();
+        new_view(view, &all)
+    };
+    assert_eq!(take(&mut cluster, 3, 2, named(&far, 402)), Ok(()));
+    assert_eq!(take(&mut cluster, 3, 2, named(&near, 406)), Ok(()));
+    assert_eq!(take(&mut cluster, 3, 1, named(&near, 1)), Ok(()));
+    for (from, change) in near.iter().enumerate() {
+        let from = u16::try_from(from).unwrap();
+        let _ = take(&mut cluster, 3, from, Message::ViewChange(change.clone()));
+    }
+    let agreement = &cluster.nodes[3].agreement;
+    assert_eq!((agreement.view(), agreement.is_active()), (View(1), true));
+}
+
 #[test]
 fn tocs_4_5_2_a_checkpoint_that_nobody_proves_counts_for_nothing() {
     let mut cluster = Cluster::new(4, 9);

@@ -375,6 +375,8 @@ impl Replica {
             if let Some(transfer) = &mut self.keeper.transfer {
                 transfer.tick(now.instant);
             }
+            let early = |at: &Instant| *at > now.instant;
+            self.keeper.not_before = self.keeper.not_before.filter(early);
             self.look_for_state(now);
             self.go_on(now);
         }

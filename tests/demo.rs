@@ -97,7 +97,7 @@ fn what_cannot_be_measured_is_refused() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     };
     refused(&["demo", "--n", "5"]);
-    refused(&["bench", "throughput", "--mode", "durable"]);
+
     refused(&["bench", "throughput", "--n", "3"]);
     refused(&["bench", "throughput", "--clients", "100000"]);
 }

@@ -35,7 +35,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("bytes", &["state", "wire", "endpoint", "app", "sim"]),
     ("rand_chacha", &["endpoint", "sim"]),
     ("crc32fast", &["log"]),
-    ("thiserror", &["crypto", "error", "log"]),
+    ("thiserror", &["crypto", "error", "log", "endpoint"]),
     (
         "uuid",
         &["types", "rm", "wire", "state", "endpoint", "app", "sim"],

@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bft_ws::node::http::{Outgoing, Pool, PoolLimits, Response};
@@ -78,16 +79,26 @@ fn free_base(first: u16) -> u16 {
 
 impl Group {
     fn start(kind: &str, first_port: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let services: Vec<_> = (0..4)
             .map(|_| Process::start(&["service", kind, "--port", "0"]))
             .collect();
+        let urls: Vec<String> = services.iter().map(|s| s.url().to_owned()).collect();
+        Self::around(services, &urls, first_port)
+    }
+
+    /// The application runs inside of each replica.
+    fn built_in(url: &str, first_port: u16) -> Self {
+        Self::around(Vec::new(), &[url.to_owned()], first_port)
+    }
+
+    fn around(services: Vec<Process>, urls: &[String], first_port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("group");
         let port = free_base(first_port).to_string();
         let mut arguments = vec!["init", "--replicas", "4", "--base-port", &port, "--out"];
         arguments.push(out.to_str().unwrap());
-        for service in &services {
-            arguments.extend(["--service-url", service.url()]);
+        for url in urls {
+            arguments.extend(["--service-url", url]);
         }
         assert!(bftws(&arguments).status.success());
         let file = |name: &str| path(&out.join(name));
@@ -201,6 +212,59 @@ fn a_group_answers_through_its_gateway_with_one_backup_killed() {
     for process in group.replicas.into_iter().flatten().chain(group.services) {
         assert_eq!(process.end(), Some(0));
     }
+}
+
+/// Kills all replicas at once while calls are under way, and starts them again.
+async fn all_crash(group: &mut Group, gateway: &Rc<Pool>, answered: &mut Vec<u64>) {
+    let pool = gateway.clone();
+    let calls = tokio::task::spawn_local(async move {
+        let mut answered = Vec::new();
+        while let (200, value) = increment(&pool, SOAP12).await {
+            answered.push(value.parse::<u64>().unwrap());
+        }
+        answered
+    });
+    // Some are answered, and one is under way.
+    while group.status()["replicas"][0]["calls"].as_u64().unwrap_or(0) < 5 {
+        tokio::task::yield_now().await;
+    }
+    for replica in &mut group.replicas {
+        drop(replica.take());
+    }
+    answered.extend(calls.await.unwrap());
+    for (id, replica) in group.replicas.iter_mut().enumerate() {
+        let config = group.folder.path().join("group");
+        let config = path(&config.join(format!("replica-{id}.toml")));
+        *replica = Some(Process::start(&["replica", "--config", &config]));
+    }
+}
+
+#[test]
+fn r17_four_killed_at_once_forget_no_answered_call_and_do_none_twice() {
+    let mut group = Group::built_in("builtin:counter", 22_200);
+    run(async {
+        let gateway = Pool::new(group.gateway.url(), PoolLimits::connections(8)).unwrap();
+        let gateway = Rc::new(gateway);
+        let mut answered = Vec::new();
+        all_crash(&mut group, &gateway, &mut answered).await;
+        let last = *answered.last().unwrap();
+        let mut next = increment(&gateway, SOAP12).await;
+        while next.0 != 200 {
+            next = increment(&gateway, SOAP12).await;
+        }
+        let next: u64 = next.1.parse().unwrap();
+        // Each has a number of its own; between the last answer and this one lie at most those
+        // calls whose outcome nobody was told.
+        assert!(
+            answered.windows(2).all(|pair| pair[0] < pair[1]),
+            "{answered:?}"
+        );
+        assert!(next > last, "{next} after {answered:?}");
+        assert_eq!(
+            increment(&gateway, SOAP12).await,
+            (200, (next + 1).to_string())
+        );
+    });
 }
 
 #[test]

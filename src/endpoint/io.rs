@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::Refused;
 use crate::state::pieces::Tree;
-use crate::types::{CallNumber, Env, ReplicaId, Seqno, View};
+use crate::types::{CallNumber, Env, ReplicaId, Seqno, Time, View};
 
 /// A POST that came in and waits for its response; chosen by the driver, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,8 +81,21 @@ pub enum ReplicaInput {
     },
     /// The log holds everything up to a position.
     Synced(crate::log::Synced),
+    /// The state after a batch is on the disk.
+    Saved(Seqno),
     /// The deadline passed.
     Tick,
+}
+
+/// The replicated state after one batch, from which a restart replays the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Save {
+    /// After which batch.
+    pub seqno: Seqno,
+    /// That batch's virtual time.
+    pub time: Time,
+    /// The table of calls.
+    pub state: Vec<u8>,
 }
 
 /// What the replica wants done.
@@ -108,6 +121,10 @@ pub enum ReplicaOutput {
     },
     /// Append a record to the log; `Synced` follows when it is on disk.
     Append(crate::log::Position, crate::log::Record),
+    /// Write the state after a batch to the disk; `Saved` follows when it is there.
+    Save(Save),
+    /// A snapshot on the disk holds everything up to a batch: older segments of the log may go.
+    Truncate(Seqno),
     /// Execute one call on the application; one is under way at a time.
     Execute {
         /// To be named in its `Executed`.

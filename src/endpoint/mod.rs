@@ -7,6 +7,7 @@ pub mod global_in_handler;
 pub mod ids;
 pub mod in_handler;
 pub mod io;
+pub mod journal;
 pub mod keys;
 pub mod multicast_sender;
 pub mod out_handler;

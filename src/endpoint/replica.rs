@@ -6,6 +6,7 @@
 //! comes from the wire can make it count, answer with a fault or close, and nothing worse.
 
 mod bundles;
+mod durable;
 mod execution;
 mod requests;
 mod state;
@@ -31,12 +32,17 @@ use super::global_in_handler::GlobalInHandler;
 use super::ids::Ids;
 use super::in_handler;
 use super::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId};
+use super::journal::Journal;
 use super::keys::KeyTable;
 use super::out_handler::Outgoing;
 use super::peer_sender::{PeerSender, Sending, What};
 use super::storage_manager::StorageManager;
 use super::total_order_invoker::TotalOrderInvoker;
 use super::total_order_manager::TotalOrderManager;
+
+pub use durable::{Application, Restart, RestartError};
+
+use durable::Durable;
 
 /// A client's POST that stays open until its bundle is executed (R8).
 #[derive(Debug)]
@@ -95,6 +101,8 @@ pub struct Replica {
     order: TotalOrderManager,
     invoker: TotalOrderInvoker,
     keeper: state::Keeper,
+    journal: Journal,
+    durable: Durable,
     peers: PeerSender,
     waiters: BTreeMap<Digest, Vec<Waiter>>,
     /// Where the time of bundles goes, while their POSTs are open.
@@ -123,18 +131,21 @@ struct Counts {
 }
 
 impl Replica {
-    /// A replica in its first moment.
+    /// A replica in memory mode, in its first moment.
     ///
     /// # Errors
     /// A name or key of the group file that cannot be used.
     pub fn new(config: ReplicaConfig, _now: Now) -> Result<Self, KeyError> {
+        Self::with_calls(config, Calls::new())
+    }
+
+    fn with_calls(config: ReplicaConfig, mut calls: Calls) -> Result<Self, KeyError> {
         let keys = KeyTable::of_replica(&config.group, config.me, &config.identity)?;
         let mut ids = Ids::new(config.rng_seed);
         let quorums = config.group.quorums;
         let peers = quorums.replicas().filter(|id| *id != config.me);
         let agreement =
             TotalOrderManager::config(&config.group.agreement, quorums, config.me, config.plant);
-        let mut calls = Calls::new();
         calls.plant(config.plant);
         Ok(Self {
             keys,
@@ -143,6 +154,8 @@ impl Replica {
             order: TotalOrderManager::new(agreement),
             invoker: TotalOrderInvoker::new(config.group_secret, calls),
             keeper: state::Keeper::new(config.group.agreement.snapshot_interval),
+            journal: Journal::default(),
+            durable: Durable::default(),
             peers: PeerSender::new(peers, &mut ids),
             waiters: BTreeMap::new(),
             timings: BTreeMap::new(),
@@ -172,7 +185,8 @@ impl Replica {
             ReplicaInput::Snapshotted { ticket, tree } => self.snapshotted(now, ticket, tree),
             ReplicaInput::Restored { ticket, result } => self.restored(now, ticket, result),
             ReplicaInput::Described { request, wsdl } => self.described(request, wsdl),
-            ReplicaInput::Synced(synced) => self.order.synced(synced),
+            ReplicaInput::Synced(synced) => self.journal.synced(synced),
+            ReplicaInput::Saved(seqno) => self.saved(seqno),
             ReplicaInput::Tick => {}
         }
         self.order.tick(now);

@@ -5,5 +5,6 @@ mod bad_input;
 mod harness;
 mod legs;
 mod replies;
+mod restart;
 mod rogue;
 mod transfer;

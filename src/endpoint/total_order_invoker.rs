@@ -301,6 +301,29 @@ impl TotalOrderInvoker {
         Ok(())
     }
 
+    /// The batch that is being executed.
+    #[must_use]
+    pub fn seqno(&self) -> Option<Seqno> {
+        self.running.as_ref().map(|running| running.delivery.seqno)
+    }
+
+    /// Whether the application works on the call of that ticket.
+    #[must_use]
+    pub fn awaits(&self, ticket: Ticket) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.ticket == Some(ticket))
+    }
+
+    /// Whether the next step ends a bundle.
+    #[must_use]
+    pub fn is_at_the_end(&self, storage: &StorageManager) -> bool {
+        let Some((running, digest)) = self.running.as_ref().zip(self.current()) else {
+            return false;
+        };
+        let items = storage.get(&digest).map(|body| body.wanted.len());
+        items.is_none_or(|items| running.items.len() >= items)
+    }
+
     /// The bundle that is being executed.
     #[must_use]
     pub fn current(&self) -> Option<Digest> {

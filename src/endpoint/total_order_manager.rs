@@ -10,7 +10,9 @@ use std::rc::Rc;
 
 use crate::crypto::{Authentic, Identity, KeyError};
 use crate::error::Refused;
-use crate::log::{Held, Log, Position, Record, Synced};
+use crate::limits;
+use crate::log::recover::Recovered;
+use crate::log::{Held, Position, Record};
 use crate::pbft::{self, Agreement, BundleHead, Delivery, Message, Output, SignedCheckpoint, To};
 use crate::plant::Plant;
 use crate::soap::security::{self, DetachedSignature};
@@ -20,7 +22,9 @@ use crate::wire::signed;
 
 use super::config::AgreementConfig;
 use super::io::Event;
+use super::journal::Journal;
 use super::peer_sender::Element;
+use super::storage_manager::StorageManager;
 
 /// What agreement wants done, in order.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub enum Action {
     Release(Vec<Digest>),
     /// A bundle is not ordered in time (R7).
     Overdue(Digest),
+    /// A checkpoint of this digest became stable.
+    Stable(Seqno, Digest),
     /// Tell the operator.
     Event(Event),
 }
@@ -46,25 +52,32 @@ pub enum Action {
 pub struct TotalOrderManager {
     me: ReplicaId,
     agreement: Agreement,
-    log: Log,
     /// Invariant: in the order of their positions.
     held: VecDeque<Held<(To, Element)>>,
-    /// Where the log must be before what agreement says next may leave.
-    until: Option<Position>,
-    synced: Synced,
+    /// What was delivered in a life before: the log has it.
+    decided: Seqno,
 }
 
 impl TotalOrderManager {
-    /// Agreement in its first moment, over a log in memory.
+    /// Agreement in its first moment.
     #[must_use]
     pub fn new(config: pbft::Config) -> Self {
         Self {
             me: config.me,
             agreement: Agreement::new(config),
-            log: Log::new(),
             held: VecDeque::new(),
-            until: None,
-            synced: Synced::default(),
+            decided: Seqno::default(),
+        }
+    }
+
+    /// Agreement as a log has it.
+    #[must_use]
+    pub fn restore(config: pbft::Config, recovered: &Recovered, now: Now) -> Self {
+        Self {
+            me: config.me,
+            decided: recovered.delivered(),
+            agreement: Agreement::restore(config, recovered, now),
+            held: VecDeque::new(),
         }
     }
 
@@ -172,11 +185,6 @@ impl TotalOrderManager {
         Ok(())
     }
 
-    /// The log holds everything up to a position.
-    pub fn synced(&mut self, synced: Synced) {
-        self.synced = synced.max(self.synced);
-    }
-
     /// The deadline passed.
     pub fn tick(&mut self, now: Now) {
         self.agreement.tick(now);
@@ -194,28 +202,35 @@ impl TotalOrderManager {
     }
 
     /// The next thing to do; what must be signed is.
-    pub fn poll(&mut self, now: Now, identity: &Identity) -> Option<Action> {
-        if let Some(action) = self.released() {
-            return Some(action);
-        }
+    pub fn poll(
+        &mut self,
+        now: Now,
+        identity: &Identity,
+        journal: &mut Journal,
+        storage: &StorageManager,
+    ) -> Option<Action> {
         loop {
+            if let Some((position, record)) = journal.fresh() {
+                return Some(Action::Append(position, record));
+            }
+            if let Some(action) = self.released(journal) {
+                return Some(action);
+            }
             let action = match self.agreement.poll()? {
                 Output::Persist(record) => {
-                    let position = self.log.append(&record);
-                    self.until = Some(position);
-                    self.synced = self.log.sync_now().unwrap_or(self.synced);
-                    Action::Append(position, record)
+                    journal.append(record, storage);
+                    continue;
                 }
                 Output::Send { to, message } => {
-                    let element = element(&message);
-                    let until = self.until.unwrap_or_default();
-                    self.held.push_back(Held::new((to, element), until));
-                    match self.released() {
-                        Some(action) => action,
-                        None => continue,
-                    }
+                    self.hold(journal, to, &message);
+                    continue;
                 }
-                Output::Deliver(delivery) => Action::Deliver(delivery),
+                Output::Deliver(delivery) => {
+                    if journal.is_durable() && delivery.seqno > self.decided {
+                        journal.append(decided(&delivery), storage);
+                    }
+                    Action::Deliver(delivery)
+                }
                 Output::Provide { to, digest } => Action::Provide(to, digest),
                 Output::Forward { digest } => Action::Provide(self.agreement.primary(), digest),
                 Output::Release { bundles, .. } => Action::Release(bundles),
@@ -230,17 +245,25 @@ impl TotalOrderManager {
                         why: error.to_string(),
                     }),
                 },
+                Output::Stable { seqno, digest, .. } => Action::Stable(seqno, digest),
                 other => Action::Event(Self::event(other)),
             };
             return Some(action);
         }
     }
 
+    /// A message waits until what binds it is synced. While a disk fails no more than a bound
+    /// wait: the oldest goes, and agreement says again what is asked for.
+    fn hold(&mut self, journal: &Journal, to: To, message: &Message) {
+        if self.held.len() >= limits::PEER_QUEUE {
+            self.held.pop_front();
+        }
+        self.held.push_back(journal.hold((to, element(message))));
+    }
+
     /// The next message that the log covers.
-    fn released(&mut self) -> Option<Action> {
-        let held = self.held.pop_front()?;
-        let result = held.release(&self.synced);
-        match result {
+    fn released(&mut self, journal: &Journal) -> Option<Action> {
+        match self.held.pop_front()?.release(journal.proof()) {
             Ok((to, element)) => Some(Action::Send(to, element)),
             Err(held) => {
                 self.held.push_front(held);
@@ -251,7 +274,6 @@ impl TotalOrderManager {
 
     fn event(output: Output) -> Event {
         match output {
-            Output::Stable { seqno, .. } => Event::Stable(seqno),
             Output::Diverged {
                 seqno,
                 mine,
@@ -280,6 +302,15 @@ impl TotalOrderManager {
             // All others are actions, matched above.
             _ => unreachable!("not an event"),
         }
+    }
+}
+
+fn decided(delivery: &Delivery) -> Record {
+    Record::Decided {
+        seqno: delivery.seqno,
+        view: delivery.view,
+        time: delivery.carried,
+        bundles: delivery.bundles.clone(),
     }
 }
 

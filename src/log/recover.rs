@@ -294,11 +294,14 @@ impl Recovered {
         calls.find_map(|(place, reply)| reply.is_none().then_some(*place))
     }
 
-    /// An own vote on a checkpoint that the stable one contradicts: the state was wrong (R19).
+    /// That one of these own votes contradicts the stable checkpoint: the state was wrong (R19).
     #[must_use]
-    pub fn contradicted(&self) -> Option<(Seqno, Digest, Digest)> {
+    pub fn contradicted_by(
+        &self,
+        votes: &BTreeMap<Seqno, Digest>,
+    ) -> Option<(Seqno, Digest, Digest)> {
         let stable = self.stable.as_ref()?;
-        let mine = *self.votes.get(&stable.seqno)?;
+        let mine = *votes.get(&stable.seqno)?;
         (mine != stable.digest).then_some((stable.seqno, mine, stable.digest))
     }
 }

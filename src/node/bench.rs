@@ -69,6 +69,8 @@ pub struct Plan {
     pub built_in: bool,
     /// Agreement's parameters.
     pub agreement: Agreement,
+    /// Whether the replicas have logs on disk.
+    pub durable: bool,
     /// Where all messages are written to.
     pub record: Option<PathBuf>,
 }
@@ -142,6 +144,7 @@ async fn measure(plan: &Plan, quorums: Quorums, progress: &Progress) -> Result<F
         timing: plan.what == What::Latency,
         record: plan.record.clone(),
         agreement: plan.agreement,
+        durable: plan.durable,
         ..Wanted::healthy(plan.replicas)
     })
     .await?;
@@ -267,7 +270,7 @@ fn figures(
             "services": ratio(used.cpu_services, calls),
             "client": ratio(used.cpu_self, calls),
         },
-        "fsyncs_per_call": 0,
+        "fsyncs_per_call": ratio(used.syncs, calls),
         "rss_bytes_max": resident,
         "compare": null,
     });
@@ -296,7 +299,7 @@ fn config(plan: &Plan, quorums: Quorums) -> Value {
         },
         "n": quorums.n(),
         "f": quorums.f(),
-        "mode": "memory",
+        "mode": if plan.durable { "durable" } else { "memory" },
         "app": match plan.built_in {
             true => "builtin: an echo inside of each replica",
             false => "url: an echo service process for each replica, wrapped by URL",

@@ -12,12 +12,14 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 pub use medium::{Medium, Plain};
-pub use snapshot::{Saved, save};
+pub use snapshot::save;
 pub use writer::{Disk, News};
 
+use crate::endpoint::io::Save;
 use crate::limits;
 use crate::log::Record;
 use crate::log::codec::{Frame, Needed, Segment, encode};
@@ -27,8 +29,8 @@ use crate::log::segments::{Damage, Scan, scan, write_group};
 use crate::types::{Digest, ReplicaId, Seqno};
 
 /// What to do when a log cannot be gone on from.
-const WIPE: &str = "move the data directory away and start this replica with --learn: it comes \
-                    back without its memory, and votes again once it cannot contradict itself";
+const WIPE: &str = "leave this replica out, the others go on without it; one that lost its memory \
+                    comes back only with the whole group, made anew by `bftws init`";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +81,16 @@ pub struct Opened {
     /// What the log says.
     pub recovered: Recovered,
     /// The last snapshot, if there is one.
-    pub snapshot: Option<Saved>,
+    pub snapshot: Option<Save>,
     tail: Tail,
+}
+
+impl Opened {
+    /// Where its files stand.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.tail.folder
+    }
 }
 
 /// Where writing goes on.
@@ -105,7 +115,10 @@ struct Tail {
 /// # Errors
 /// When it cannot be written, or a log is there already.
 pub fn create(folder: &Path, group: Digest, replica: ReplicaId) -> Result<(), DiskError> {
-    fs::create_dir_all(folder).map_err(at(folder))?;
+    let mut made = fs::DirBuilder::new();
+    // Bodies of calls stand in there: they are nobody else's to read.
+    made.recursive(true).mode(0o700);
+    made.create(folder).map_err(at(folder))?;
     let _lock = lock(folder)?;
     let segment = Segment {
         group,
@@ -244,7 +257,7 @@ fn cut(path: &Path, good: u64) -> io::Result<File> {
 }
 
 /// Removes what a crash left over.
-fn clean(folder: &Path, numbers: &[u64], needed: u64, snapshot: Option<&Saved>) -> io::Result<()> {
+fn clean(folder: &Path, numbers: &[u64], needed: u64, snapshot: Option<&Save>) -> io::Result<()> {
     for number in numbers.iter().filter(|number| **number < needed) {
         fs::remove_file(folder.join(segment_name(*number)))?;
     }

@@ -53,6 +53,8 @@ pub struct Wanted {
     pub record: Option<PathBuf>,
     /// What agreement turns on.
     pub agreement: Agreement,
+    /// Whether the replicas have logs on disk.
+    pub durable: bool,
 }
 
 impl Wanted {
@@ -68,6 +70,7 @@ impl Wanted {
             timing: false,
             record: None,
             agreement: Agreement::default(),
+            durable: false,
         }
     }
 }
@@ -232,6 +235,7 @@ impl Group {
             base_port: free_ports(wanted.replicas)?,
             clients: wanted.clients,
             agreement: wanted.agreement,
+            durable: wanted.durable,
         };
         init(&plan).map_err(|error| RunError::Unsound(error.to_string()))?;
         let run = async |role: &str, name: String| {

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::config::{Agreement, ClientMember, ReplicaMember, genesis_id};
+use super::disk::{self, DiskError};
 use super::http::{Pool, PoolLimits};
 use super::keys;
 use super::service_client::built_in;
@@ -42,6 +43,8 @@ pub struct Plan {
     pub clients: u16,
     /// Parameters.
     pub agreement: Agreement,
+    /// Whether replicas have logs on disk; else they are in memory mode.
+    pub durable: bool,
 }
 
 /// What was written.
@@ -67,6 +70,9 @@ pub enum InitError {
     /// A key could not be made.
     #[error("key: {0}")]
     Key(#[from] KeyError),
+    /// A data directory could not be made.
+    #[error("{0}")]
+    Data(DiskError),
     /// The operating system gave no entropy.
     #[error("entropy: {0}")]
     Entropy(io::Error),
@@ -102,6 +108,9 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     for (place, (member, service)) in replicas.iter().zip(&services).enumerate() {
         let text = replica_text(plan, place, service);
         folder.text(&format!("{}.toml", member.name), &text)?;
+        if plan.durable {
+            folder.data(&data_name(&member.name), id, member.id)?;
+        }
     }
     folder.text("gateway.toml", &gateway_text(plan))?;
     for client in clients.iter().skip(1) {
@@ -304,6 +313,11 @@ fn key_lines(text: &mut String, admin: Option<&str>, der: &[u8], agreement_key: 
 
 fn replica_text(plan: &Plan, place: usize, service: &str) -> String {
     let id = u16::try_from(place).unwrap_or(u16::MAX);
+    let data = data_name(&format!("replica-{id}"));
+    let data = match plan.durable {
+        true => format!("data = \"{data}\"   # its log and snapshots: never lose or copy it\n"),
+        false => "# data = \"...\"   # MEMORY MODE: without a log a restart is a loss\n".to_owned(),
+    };
     let mut text = format!(
         "# Replica {id} of the group: `bftws replica --config replica-{id}.toml`.
 group = \"group.toml\"
@@ -313,7 +327,7 @@ group_secret = \"group-secret.key\"
 listen = \"127.0.0.1:{}\"   # as the group file's url leads to
 admin = \"127.0.0.1:{}\"    # /livez /readyz /metrics /status; keep it private
 hold_ms = 5000              # how long a call's connection waits for its execution
-
+{data}
 [service]
 url = {}
 timeout_ms = 60000          # a call that takes longer counts as lost
@@ -325,8 +339,13 @@ timeout_ms = 60000          # a call that takes longer counts as lost
     if let Some(command) = &plan.service_command {
         let command = toml::Value::from(filled(command, plan, id));
         let _ = writeln!(text, "command = {command}");
+        text.push_str("# keeps_state = true   # if what it was told outlives its process\n");
     }
     text
+}
+
+fn data_name(member: &str) -> String {
+    format!("{member}.data")
 }
 
 fn gateway_text(plan: &Plan) -> String {
@@ -386,6 +405,13 @@ impl Folder {
                 .open(path)?;
             io::Write::write_all(&mut file, text.as_bytes())
         })
+    }
+
+    fn data(&mut self, name: &str, group: Digest, replica: ReplicaId) -> Result<(), InitError> {
+        let path = self.path.join(name);
+        disk::create(&path, group, replica).map_err(InitError::Data)?;
+        self.written.push(path);
+        Ok(())
     }
 
     fn note(

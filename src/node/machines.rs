@@ -12,27 +12,35 @@ use super::{clock, keys};
 use crate::endpoint::client::Client;
 use crate::endpoint::config::{ClientConfig, GroupConfig, Member, ReplicaConfig, Stopwatch};
 use crate::endpoint::io::{ClientInput, ClientOutput, ReplicaInput, ReplicaOutput};
-use crate::endpoint::replica::{Replica, Status};
+use crate::endpoint::replica::{Replica, Restart, Status};
 use crate::limits;
 use crate::types::{Instant, Now};
 
-/// A replica's machine.
+/// A replica's machine: one that goes on from its log, or one in memory mode.
 ///
 /// # Errors
-/// When a key of the group file cannot be used, or there is no entropy.
-pub fn replica(config: ReplicaProcess) -> Result<Replica, RunError> {
+/// When a key of the group file cannot be used, there is no entropy, or the log makes no sense.
+pub fn replica(config: ReplicaProcess, restart: Option<Restart>) -> Result<Replica, RunError> {
+    // A log remembers what was promised: the life goes on, and the others with it (R18).
+    let before = restart.as_ref().and_then(|r| r.recovered.incarnation);
     let config = ReplicaConfig {
         group: Rc::new(group(config.group)),
         me: config.id,
         identity: config.identity,
         group_secret: config.group_secret,
-        incarnation: clock::incarnation(),
+        incarnation: before.unwrap_or_else(clock::incarnation),
         rng_seed: keys::entropy()?,
         hold: config.hold,
         stopwatch: stopwatch(config.timing),
         plant: None,
     };
-    Replica::new(config, clock::now()).map_err(|error| RunError::Unsound(error.to_string()))
+    match restart {
+        Some(restart) => Replica::restore(config, clock::now(), restart)
+            .map_err(|error| RunError::Unsound(error.to_string())),
+        None => {
+            Replica::new(config, clock::now()).map_err(|error| RunError::Unsound(error.to_string()))
+        }
+    }
 }
 
 /// A client's machine.

@@ -179,6 +179,7 @@ mod tests {
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),
+            durable: false,
         };
         init(&plan).unwrap();
         let folder = out.path().join("record");

@@ -1,6 +1,8 @@
 //! The process `bftws replica`: a replica's machine between its listener, its peers, its service
 //! and its log.
 
+mod keeping;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,7 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::admin::{self, Measure, Shown, measure};
-use super::config::ReplicaProcess;
+use super::config::{ReplicaProcess, Service};
+use super::disk::{self, Opened};
 use super::driver::{Driver, Machine, World};
 use super::http::{
     Counters, Outgoing, Pool, PoolLimits, Reply, Request, Response, SOAP12, ServeLimits, serve,
@@ -20,14 +23,15 @@ use super::http::{
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::report::Report;
+use super::service::Kind;
 use super::service_client::{ServiceClient, built_in};
 use super::supervise::Child;
 use crate::endpoint::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
-use crate::endpoint::replica::Status;
+use crate::endpoint::replica::{Application, Restart, Status};
 use crate::limits;
-use crate::log::Log;
 use crate::state::pieces::Tree;
 use crate::types::ReplicaId;
+use keeping::Keeping;
 
 /// For a POST between replicas, which is answered at once (R6).
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,8 +48,7 @@ pub struct ReplicaWorld {
     me: ReplicaId,
     peers: Vec<(Rc<str>, Rc<Pool>)>,
     service: Rc<ServiceClient>,
-    log: RefCell<Log>,
-    unsynced: Cell<bool>,
+    keeping: Keeping,
     waiting: RefCell<BTreeMap<RequestId, oneshot::Sender<Reply>>>,
     next_request: Cell<u64>,
     report: Rc<Report>,
@@ -70,8 +73,7 @@ impl ReplicaWorld {
             me: config.id,
             peers: peers.collect::<Result<_, String>>()?,
             service: Rc::new(ServiceClient::new(&config.service)?),
-            log: RefCell::default(),
-            unsynced: Cell::new(false),
+            keeping: Keeping::memory(),
             waiting: RefCell::default(),
             next_request: Cell::new(0),
             report: Rc::default(),
@@ -246,11 +248,9 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
             } => {
                 self.respond(request, status, octets);
             }
-            ReplicaOutput::Append(position, record) => {
-                let at = self.log.borrow_mut().append(&record);
-                assert!(at == position, "machine and log count records differently");
-                self.unsynced.set(true);
-            }
+            ReplicaOutput::Append(position, record) => self.keeping.append(position, record),
+            ReplicaOutput::Save(save) => self.keeping.save(driver, save),
+            ReplicaOutput::Truncate(through) => self.keeping.truncate(through),
             ReplicaOutput::Execute { ticket, invocation } => {
                 self.report.calls.set(self.report.calls.get() + 1);
                 let (driver, service) = (driver.clone(), self.service.clone());
@@ -276,12 +276,9 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
         }
     }
 
-    /// One sync covers every record of a drain: in memory mode it is done at once.
+    /// One sync covers every record of a drain.
     fn drained(&self, driver: &Rc<Driver<M, Self>>) {
-        let unsynced = self.unsynced.replace(false);
-        if unsynced && let Some(synced) = self.log.borrow().sync_now() {
-            driver.input(ReplicaInput::Synced(synced));
-        }
+        self.keeping.drained(driver);
     }
 }
 
@@ -356,6 +353,9 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         if let Some(why) = &*world.diverged.borrow() {
             return Some(format!("diverged: {why}"));
         }
+        if let Some(why) = world.keeping.failing() {
+            return Some(format!("its disk fails: {why}"));
+        }
         if world.stalled.get() {
             return Some("stalled: no stable checkpoint".to_owned());
         }
@@ -395,6 +395,9 @@ impl<M: ReplicaMachine> Shown for Page<M> {
                 json!({ "snapshot": snapshot.0, "held": held, "missing": missing })
             }),
             "stalled": world.stalled.get(),
+            "durable": world.keeping.is_durable(),
+            "fsyncs": world.keeping.syncs(),
+            "disk_failing": world.keeping.failing(),
         })
     }
 
@@ -430,6 +433,13 @@ impl<M: ReplicaMachine> Shown for Page<M> {
                 false,
                 world.stalled.get().into(),
             ),
+            measure("fsyncs", "syncs of the disk", true, world.keeping.syncs()),
+            measure(
+                "disk_failing",
+                "the disk takes nothing",
+                false,
+                world.keeping.failing().is_some().into(),
+            ),
             measure(
                 "diverged",
                 "this replica executes no more",
@@ -442,16 +452,64 @@ impl<M: ReplicaMachine> Shown for Page<M> {
 }
 
 /// A service that its replica starts must not be there yet: one that answers already outlived the
-/// replica that started it, and has another state than a fresh one.
-async fn nobody_serves(world: &ReplicaWorld, url: &str) -> Result<(), RunError> {
+/// replica that started it, and has another state than a fresh one. That is what a durable replica
+/// that goes on wants.
+async fn somebody_serves(world: &ReplicaWorld, url: &str, wanted: bool) -> Result<bool, RunError> {
     let there = tokio::net::TcpStream::connect(world.service.authority()).await;
     match there {
-        Err(_) => Ok(()),
+        Err(_) => Ok(false),
+        Ok(_) if wanted => {
+            tracing::warn!(url, "the service outlived this replica: going on with it");
+            Ok(true)
+        }
         Ok(_) => Err(RunError::Unsound(format!(
             "something serves {url} already, which this replica is to start itself\n  \
              remedy: end it (a service outlives a replica that was killed), then start again"
         ))),
     }
+}
+
+/// Starts the service, if that is this replica's to do. Where its state is then.
+async fn service(
+    world: &ReplicaWorld,
+    service: &Service,
+    lived: bool,
+) -> Result<(Option<Child>, Application), RunError> {
+    if let Some(kind) = built_in(&service.url) {
+        return Ok((
+            None,
+            match kind {
+                Kind::Echo => Application::Stateless,
+                Kind::Counter | Kind::Bank => Application::Inside,
+            },
+        ));
+    }
+    let Some(command) = service.command.as_deref() else {
+        return Ok((None, Application::Outside));
+    };
+    if somebody_serves(world, &service.url, lived).await? {
+        return Ok((None, Application::Outside));
+    }
+    let application = match service.keeps_state || !lived {
+        true => Application::Outside,
+        false => Application::Lost,
+    };
+    Ok((Some(Child::start(command)?), application))
+}
+
+/// Reads the data directory, if there is one.
+fn recover(config: &ReplicaProcess) -> Result<Option<Opened>, RunError> {
+    let Some(data) = &config.data else {
+        tracing::warn!(
+            "MEMORY MODE: nothing is on disk; if this replica ends it stays out until the whole \
+             group is begun anew, and if more than f end at once calls that were answered are lost"
+        );
+        return Ok(None);
+    };
+    let opened = disk::open(data, config.group.id, config.id);
+    opened
+        .map(Some)
+        .map_err(|error| RunError::Unsound(error.to_string()))
 }
 
 /// Runs a replica until a signal ends it.
@@ -461,7 +519,7 @@ async fn nobody_serves(world: &ReplicaWorld, url: &str) -> Result<(), RunError> 
 pub async fn run<M: ReplicaMachine>(
     config: ReplicaProcess,
     recorder: Option<Recorder>,
-    machine: impl FnOnce(ReplicaProcess) -> Result<M, RunError>,
+    machine: impl FnOnce(ReplicaProcess, Option<Restart>) -> Result<M, RunError>,
 ) -> Result<(), RunError> {
     let stop = stop_on_signal()?;
     let (listener, page) = (listen(config.listen).await?, listen(config.admin).await?);
@@ -473,17 +531,29 @@ pub async fn run<M: ReplicaMachine>(
             config.service.url
         )));
     }
-    let world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
-    let _child = match config.service.command.as_deref() {
-        Some(command) => {
-            nobody_serves(&world, &config.service.url).await?;
-            Some(Child::start(command)?)
+    let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
+    let opened = recover(&config)?;
+    let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
+    let (_child, application) = service(&world, &config.service, lived).await?;
+    let restart = match opened {
+        Some(mut opened) => {
+            let recovered = std::mem::take(&mut opened.recovered);
+            let snapshot = opened.snapshot.take();
+            let log;
+            (world.keeping, log) = Keeping::durable(opened, (config.group.id, config.id))?;
+            Some(Restart {
+                log,
+                recovered,
+                snapshot,
+                application,
+            })
         }
         None => None,
     };
     let (id, url) = (json!(config.id.0), format!("http://{}/", config.listen));
     let admin = format!("http://{}", config.admin);
-    let driver = Driver::start(machine(config)?, world);
+    let driver = Driver::start(machine(config, restart)?, world);
+    tokio::task::spawn_local(Keeping::listen(driver.clone()));
     let counters = Rc::new(Counters::default());
     let shown = Page {
         driver: driver.clone(),

@@ -304,6 +304,7 @@ mod tests {
             url,
             command: None,
             timeout,
+            keeps_state: false,
         })
         .unwrap()
     }
@@ -360,6 +361,7 @@ mod tests {
                 url: "builtin:echo".to_owned(),
                 command: None,
                 timeout: Micros::seconds(1),
+                keeps_state: false,
             };
             let client = ServiceClient::new(&service).unwrap();
             assert!(client.up());

@@ -102,10 +102,6 @@ pub fn bench(options: Bench) -> Result<Exit, RunError> {
         Command::Latency(options) => (What::Latency, options),
         Command::Throughput(options) => (What::Throughput, options),
     };
-    if options.mode == Mode::Durable {
-        let why = "there is no durable mode yet: --mode memory";
-        return Err(RunError::Unsound(why.to_owned()));
-    }
     if cfg!(debug_assertions) {
         eprintln!("a debug build: the figures say nothing; build with --release");
     }
@@ -131,6 +127,7 @@ pub fn bench(options: Bench) -> Result<Exit, RunError> {
         rate: options.rate,
         built_in: options.app == App::Builtin,
         agreement,
+        durable: options.mode == Mode::Durable,
         record: options.record,
     };
     let progress = Progress::default();

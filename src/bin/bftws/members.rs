@@ -50,6 +50,10 @@ pub struct Init {
     #[arg(long, value_name = "K", default_value_t = limits::CHECKPOINT_INTERVAL,
         value_parser = clap::value_parser!(u64).range(1..=limits::CHECKPOINT_INTERVAL))]
     checkpoint_interval: u64,
+    /// Keep no log on disk. A replica that ends then stays out until the whole group is begun anew;
+    /// when more than f end at once, calls that were answered are lost
+    #[arg(long)]
+    memory: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -98,6 +102,7 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
             window: 2 * options.checkpoint_interval,
             ..Agreement::default()
         },
+        durable: !options.memory,
     };
     let made = init(&plan).map_err(|error| match error {
         InitError::File(path, why) if why.kind() != std::io::ErrorKind::AlreadyExists => {

@@ -254,7 +254,9 @@ impl Replica {
             _ if !follows => Some(Ignored::Early.into()),
             Admission::TooFar => Some(Rejected::FarAhead.into()),
             Admission::Full => Some(Ignored::Full.into()),
-            Admission::Admit if self.stalled => Some(Ignored::Full.into()),
+            Admission::Admit if self.stalled || self.journal.is_full() => {
+                Some(Ignored::Full.into())
+            }
             Admission::Admit if !self.storage.store(body, false) => Some(Ignored::Full.into()),
             Admission::Admit => self.pool(now, head).err(),
         };

@@ -23,13 +23,19 @@ impl Replica {
     /// Does what agreement and execution want, until both want nothing more.
     pub(super) fn carry_out(&mut self, now: Now) {
         loop {
-            while let Some(action) = self.order.poll(now, &self.config.identity) {
+            while let Some(action) = self.next_action(now) {
                 self.act(now, action);
             }
             if !self.execute(now) {
                 return;
             }
         }
+    }
+
+    fn next_action(&mut self, now: Now) -> Option<Action> {
+        let identity = &self.config.identity;
+        self.order
+            .poll(now, identity, &mut self.journal, &self.storage)
     }
 
     fn act(&mut self, now: Now, action: Action) {
@@ -39,7 +45,16 @@ impl Replica {
             }
             Action::Send(To::All, element) => self.peers.push_all(&element),
             Action::Send(To::One(to), element) => self.peers.push(to, element),
-            Action::Deliver(delivery) => self.invoker.deliver(delivery),
+            Action::Deliver(delivery) => {
+                if !self.invoker.halted() {
+                    self.durable.delivered(&delivery, self.journal.awaited());
+                }
+                self.invoker.deliver(delivery);
+            }
+            Action::Stable(seqno, digest) => {
+                self.save(seqno, digest);
+                self.note(now, Event::Stable(seqno));
+            }
             Action::Provide(to, digest) => self.provide(to, &digest),
             Action::Release(digests) => self.release(&digests),
             Action::Overdue(digest) => self.overdue(now, digest),
@@ -103,16 +118,19 @@ impl Replica {
     /// One step of execution; `false` when there is nothing to do.
     fn execute(&mut self, now: Now) -> bool {
         // R18: before f + 1 others took our sequences we may be a replica that lost its memory.
-        if self.peers.accepted() < self.config.group.quorums.weak() {
+        // With a log we know that we are not.
+        let known =
+            self.journal.is_durable() || self.peers.accepted() >= self.config.group.quorums.weak();
+        let ends_bundle = self.invoker.is_at_the_end(&self.storage);
+        if !known || !self.let_call_go() || !self.durable.may_step(&self.journal, ends_bundle) {
             return false;
         }
         match self.invoker.step(&self.storage) {
             Progress::Idle => return false,
             Progress::Execute(ticket, invocation) => {
-                self.counts.calls += 1;
                 self.stamp_execution();
-                self.out
-                    .push_back(ReplicaOutput::Execute { ticket, invocation });
+                self.call(ticket, invocation);
+                self.look_for_loss(now);
             }
             Progress::Bundle(body, composed, worst) => {
                 self.judge(&body, worst);
@@ -146,13 +164,14 @@ impl Replica {
                 timing.executed = at;
             }
         }
+        self.record_reply(ticket, &completion);
         if let Err((seqno, why)) = self.invoker.executed(ticket, completion, &self.storage) {
             // R21: it does not guess; its service is brought back to the group's state.
             self.event(Event::Diverged { seqno, why });
             self.order.abandon(now);
             self.need_state(now, None);
         }
-        self.restore();
+        self.restore_application();
         self.carry_out(now);
     }
 
@@ -269,7 +288,9 @@ impl Replica {
         self.counts.batches += 1;
         self.order.executed(now, seqno);
         if self.order.agreement().is_checkpoint(seqno) {
+            self.keep_state(seqno, time);
             self.checkpoint(now, seqno, time);
         }
+        self.durable.executed(seqno);
     }
 }

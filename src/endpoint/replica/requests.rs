@@ -362,6 +362,10 @@ impl Replica {
         incoming: &Incoming<'_, '_>,
         element: Element<'_, '_>,
     ) -> Result<(), Refused> {
+        if self.journal.is_full() {
+            // While the disk does not keep up, as if it were late: agreement asks again.
+            return Err(Ignored::Full.into());
+        }
         let message = match agreement::read(element)? {
             Item::Body(forwarded) => return self.forwarded(now, &forwarded),
             Item::Transfer(moved) => return self.moves(now, from, moved),

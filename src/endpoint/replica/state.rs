@@ -162,6 +162,18 @@ impl Keeper {
 impl Replica {
     // Checkpoints.
 
+    /// A batch was replayed after which a checkpoint is due: its vote, without a snapshot.
+    pub(super) fn replayed(&mut self, now: Now, seqno: Seqno, time: Time, calls: Digest) {
+        let state = Taken::Digest(calls);
+        self.keeper.open.push_back(Open { seqno, time, state });
+        self.vote(now);
+    }
+
+    /// The token of a checkpoint here, as long as it is kept.
+    pub(super) fn token_of(&self, seqno: Seqno) -> Option<Digest> {
+        self.keeper.snapshots.token(seqno)
+    }
+
     /// A batch is executed after which a checkpoint is due.
     pub(super) fn checkpoint(&mut self, now: Now, seqno: Seqno, time: Time) {
         let (calls, interval) = (self.invoker.calls(), self.keeper.interval);
@@ -213,13 +225,7 @@ impl Replica {
     fn vote(&mut self, now: Now) {
         while let Some(token) = self.keeper.token() {
             let (seqno, digest) = (token.seqno, token.digest());
-            let identity = &self.config.identity;
-            if let Err(error) = self.order.checkpoint(now, seqno, digest, identity) {
-                self.event(Event::Diverged {
-                    seqno,
-                    why: error.to_string(),
-                });
-            }
+            self.say_checkpoint(now, seqno, digest);
         }
     }
 
@@ -425,14 +431,14 @@ impl Replica {
                     table,
                     ticket: None,
                 }));
-                self.restore();
+                self.restore_application();
             }
             Err(error) => self.cannot_restore(now, &error.to_string()),
         }
     }
 
     /// Puts the snapshot in place of the application's state, once that rests.
-    pub(super) fn restore(&mut self) {
+    pub(super) fn restore_application(&mut self) {
         let Some(restoring) = &mut self.keeper.restoring else {
             return;
         };

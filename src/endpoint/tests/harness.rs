@@ -11,9 +11,11 @@ use crate::endpoint::client::Client;
 use crate::endpoint::config::{AgreementConfig, ClientConfig, GroupConfig, Member, ReplicaConfig};
 use crate::endpoint::io::{
     Answer, CallToken, ClientInput, ClientOutput, Completion, Event, Outcome, PostId, ReplicaInput,
-    ReplicaOutput, RequestId, Ticket, UserCall, Version,
+    ReplicaOutput, RequestId, Save, Ticket, UserCall, Version,
 };
-use crate::endpoint::replica::Replica;
+use crate::endpoint::replica::{Application, Replica, Restart};
+use crate::log::recover::Recovered;
+use crate::log::{Log, Position, Record, Syncer};
 use crate::state::pieces::Tree;
 use crate::types::{
     CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Time,
@@ -42,6 +44,16 @@ pub struct Posted {
 type Lie = Box<dyn FnMut(ReplicaId, u64) -> Option<Completion>>;
 type Tap = Box<dyn FnMut(&Posted) -> bool>;
 
+/// A replica's disk.
+#[derive(Default)]
+pub struct TestDisk {
+    pub records: Vec<Record>,
+    pub snapshot: Option<Save>,
+    pub unsynced: Vec<(Position, Record)>,
+    syncer: Option<Syncer>,
+    pub lives: u8,
+}
+
 pub struct Group {
     pub config: Rc<GroupConfig>,
     pub client: Client,
@@ -59,6 +71,16 @@ pub struct Group {
     /// Executions that are kept waiting, if `slow`.
     pub slow: bool,
     pub kept: Vec<(ReplicaId, Ticket)>,
+    /// What each replica wrote, in a durable group.
+    pub disks: Vec<TestDisk>,
+    durable: bool,
+    /// Replicas whose disks take nothing.
+    pub full: Vec<ReplicaId>,
+    /// Inputs that replicas got.
+    pub inputs: Vec<u64>,
+    /// The replica that crashes at its input of that number, and whether what it wrote then is
+    /// synced first.
+    pub crash_at: Option<(ReplicaId, u64, bool)>,
     queue: VecDeque<Posted>,
     open: Vec<(ReplicaId, RequestId, Origin)>,
     responses: Vec<(u16, Vec<u8>)>,
@@ -92,6 +114,22 @@ pub fn group_config(agreement: AgreementConfig) -> GroupConfig {
     }
 }
 
+fn replica_config(group: &Rc<GroupConfig>, n: u16, life: u8) -> ReplicaConfig {
+    let mut rng_seed = [u8::try_from(n).unwrap(); 32];
+    rng_seed[1] = life;
+    ReplicaConfig {
+        group: group.clone(),
+        me: ReplicaId(n),
+        identity: identity(&format!("replica-{n}")),
+        group_secret: [3; 32],
+        incarnation: Incarnation(START),
+        rng_seed,
+        hold: Micros::seconds(5),
+        stopwatch: None,
+        plant: None,
+    }
+}
+
 pub fn client_config(group: &Rc<GroupConfig>, name: &str, seed: u8) -> ClientConfig {
     ClientConfig {
         group: group.clone(),
@@ -116,20 +154,7 @@ impl Group {
             instant: Instant(1_000_000),
             wall: Time(START),
         };
-        let replica = |n: u16| {
-            let config = ReplicaConfig {
-                group: config.clone(),
-                me: ReplicaId(n),
-                identity: identity(&format!("replica-{n}")),
-                group_secret: [3; 32],
-                incarnation: Incarnation(START),
-                rng_seed: [u8::try_from(n).unwrap(); 32],
-                hold: Micros::seconds(5),
-                stopwatch: None,
-                plant: None,
-            };
-            Replica::new(config, now).unwrap()
-        };
+        let replica = |n: u16| Replica::new(replica_config(&config, n, 0), now).unwrap();
         let mut group = Self {
             client: Client::new(client_config(&config, "gateway", 100), now).unwrap(),
             replicas: (0..N).map(replica).collect(),
@@ -143,6 +168,11 @@ impl Group {
             tap: Box::new(|_| true),
             slow: false,
             kept: Vec::new(),
+            disks: (0..N).map(|_| TestDisk::default()).collect(),
+            durable: false,
+            full: Vec::new(),
+            inputs: vec![0; usize::from(N)],
+            crash_at: None,
             queue: VecDeque::new(),
             open: Vec::new(),
             responses: Vec::new(),
@@ -151,6 +181,75 @@ impl Group {
         };
         group.tick();
         group
+    }
+
+    /// Every replica has a log, and is begun from it.
+    pub fn durable(agreement: AgreementConfig) -> Self {
+        let mut group = Self::with(agreement);
+        group.durable = true;
+        group.queue.clear();
+        group.open.clear();
+        for n in 0..N {
+            group.restart(ReplicaId(n));
+        }
+        group.client =
+            Client::new(client_config(&group.config, "gateway", 100), group.now).unwrap();
+        group.tick();
+        group
+    }
+
+    /// Its process ends here and another goes on from its disk. What it sent is on its way; nobody
+    /// gets an answer to it.
+    pub fn restart(&mut self, at: ReplicaId) {
+        let stranger = |from: &mut Origin| match *from {
+            Origin::Replica(id, _) if id == at => *from = Origin::Stranger,
+            _ => {}
+        };
+        self.queue.iter_mut().for_each(|p| stranger(&mut p.from));
+        self.open.iter_mut().for_each(|(_, _, from)| stranger(from));
+        self.kept.retain(|(id, _)| *id != at);
+        let (lost, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|(to, ..)| *to == at);
+        self.open = open;
+        let disk = &mut self.disks[at.index()];
+        disk.lives += 1;
+        disk.unsynced.clear();
+        let (log, syncer) = Log::durable();
+        disk.syncer = Some(syncer);
+        let mut recovered = Recovered::default();
+        disk.records.iter().cloned().for_each(|r| recovered.take(r));
+        let restart = Restart {
+            log,
+            recovered,
+            snapshot: disk.snapshot.clone(),
+            application: Application::Outside,
+        };
+        let config = replica_config(&self.config, at.0, disk.lives);
+        self.replicas[at.index()] = Replica::restore(config, self.now, restart).unwrap();
+        for (_, _, from) in lost {
+            match from {
+                Origin::Client(post) => self.give(ClientInput::Failed(post)),
+                Origin::Replica(from, post) => self.replica(from, ReplicaInput::Failed(post)),
+                Origin::Stranger => {}
+            }
+        }
+        self.replica(at, ReplicaInput::Tick);
+    }
+
+    /// Everything that a replica wrote is on its disk.
+    fn sync(&mut self, at: ReplicaId) {
+        if self.full.contains(&at) {
+            return;
+        }
+        let disk = &mut self.disks[at.index()];
+        let (Some((last, _)), Some(syncer)) = (disk.unsynced.last(), &disk.syncer) else {
+            return;
+        };
+        let synced = syncer.synced(*last);
+        let records = disk.unsynced.drain(..).map(|(_, record)| record);
+        disk.records.extend(records);
+        self.replica(at, ReplicaInput::Synced(synced));
     }
 
     /// The key that two members share.
@@ -165,8 +264,34 @@ impl Group {
     pub fn replica(&mut self, to: ReplicaId, input: ReplicaInput) {
         let now = self.now;
         self.replicas[to.index()].handle(now, input);
+        self.inputs[to.index()] += 1;
+        let crash = self.crash_at;
+        let crash = crash.filter(|(at, input, _)| *at == to && *input == self.inputs[at.index()]);
+        let mut outputs = Vec::new();
         while let Some(output) = self.replicas[to.index()].poll() {
+            outputs.push(output);
+        }
+        let (executions, outputs): (Vec<_>, Vec<_>) = outputs
+            .into_iter()
+            .partition(|output| matches!(output, ReplicaOutput::Execute { .. }));
+        let lives = self.disks[to.index()].lives;
+        for output in outputs {
             self.done(to, output);
+        }
+        if let Some((_, _, synced)) = crash {
+            self.crash_at = None;
+            if synced {
+                let disk = &mut self.disks[to.index()];
+                let records = disk.unsynced.drain(..).map(|(_, record)| record);
+                disk.records.extend(records);
+            }
+            return self.restart(to);
+        }
+        self.sync(to);
+        for execution in executions {
+            if self.disks[to.index()].lives == lives {
+                self.done(to, execution);
+            }
         }
     }
 
@@ -184,7 +309,15 @@ impl Group {
             } => {
                 self.responded(me, request, status, octets);
             }
-            ReplicaOutput::Append(..) => {}
+            ReplicaOutput::Append(position, record) if self.durable => {
+                self.disks[me.index()].unsynced.push((position, record));
+            }
+            ReplicaOutput::Append(..) | ReplicaOutput::Truncate(_) => {}
+            ReplicaOutput::Save(save) => {
+                let seqno = save.seqno;
+                self.disks[me.index()].snapshot = Some(save);
+                self.replica(me, ReplicaInput::Saved(seqno));
+            }
             ReplicaOutput::Execute { ticket, .. } if self.slow => self.kept.push((me, ticket)),
             ReplicaOutput::Execute { ticket, invocation } => {
                 let octets = String::from_utf8_lossy(&invocation.envelope).into_owned();
@@ -207,6 +340,11 @@ impl Group {
             }
             ReplicaOutput::Event(event) => self.events.push((Some(me), event)),
         }
+    }
+
+    /// A service that was slow answers.
+    pub fn finish(&mut self, me: ReplicaId, ticket: Ticket) {
+        self.execute(me, ticket, Version::V11, "");
     }
 
     fn execute(&mut self, me: ReplicaId, ticket: Ticket, version: Version, request: &str) {
@@ -322,7 +460,7 @@ impl Group {
             let end = end.max(self.now.instant);
             let next = due.unwrap_or(end).clamp(self.now.instant, end);
             let moved = next - self.now.instant;
-            self.now.instant = next;
+            self.now.instant = next.max(self.now.instant);
             self.now.wall = self.now.wall + moved;
             if next == end {
                 break;

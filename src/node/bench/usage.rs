@@ -26,6 +26,8 @@ pub struct Usage {
     /// Without those aside.
     pub between_replicas: u64,
     pub aside: u64,
+    /// Of all replicas' disks.
+    pub syncs: u64,
     pub cpu_replicas: u64,
     pub cpu_services: u64,
     pub cpu_self: u64,
@@ -58,6 +60,7 @@ impl Usage {
             to_clients: sum(of("/envelopes/to_clients")?),
             between_replicas: sum(of("/envelopes/to_replicas")?).saturating_sub(aside),
             aside,
+            syncs: sum(of("/fsyncs")?),
             cpu_replicas,
             cpu_services,
             cpu_self,
@@ -76,6 +79,7 @@ impl Usage {
             to_clients: since(self.to_clients, then.to_clients),
             between_replicas: since(self.between_replicas, then.between_replicas),
             aside: since(self.aside, then.aside),
+            syncs: since(self.syncs, then.syncs),
             cpu_replicas: since(self.cpu_replicas, then.cpu_replicas),
             cpu_services: since(self.cpu_services, then.cpu_services),
             cpu_self: since(self.cpu_self, then.cpu_self),

@@ -30,6 +30,8 @@ pub struct ReplicaProcess {
     pub admin: SocketAddr,
     /// The service that it wraps.
     pub service: Service,
+    /// Where its log is; without one it is in memory mode.
+    pub data: Option<PathBuf>,
     /// How long a bundle's POST stays open for its execution (T of R8).
     pub hold: Micros,
     /// Whether replies carry timestamps for the latency breakdown.
@@ -45,6 +47,8 @@ pub struct Service {
     pub command: Option<String>,
     /// How long one call may take before its outcome counts as lost (R21).
     pub timeout: Micros,
+    /// Whether its state outlives its process; only asked of one that the replica starts.
+    pub keeps_state: bool,
 }
 
 /// All that a gateway or native client is told.
@@ -78,6 +82,7 @@ struct ReplicaFile {
     listen: Spanned<String>,
     admin: Spanned<String>,
     service: ServiceTable,
+    data: Option<PathBuf>,
     hold_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
@@ -89,6 +94,8 @@ struct ServiceTable {
     url: Spanned<String>,
     command: Option<String>,
     timeout_ms: Option<Spanned<u64>>,
+    #[serde(default)]
+    keeps_state: bool,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +153,9 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
             },
             command: file.service.command,
             timeout: span(&source, file.service.timeout_ms.as_ref(), SERVICE_TIMEOUT)?,
+            keeps_state: file.service.keeps_state,
         },
+        data: file.data.map(|data| source.beside(&data)),
         hold: span(&source, file.hold_ms.as_ref(), HOLD)?,
         timing: file.timing,
         group,

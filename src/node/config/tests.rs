@@ -16,6 +16,7 @@ fn plan(out: &Path) -> Plan {
         base_port: BASE_PORT,
         clients: 2,
         agreement: Agreement::default(),
+        durable: false,
     }
 }
 
@@ -169,7 +170,7 @@ fn complaints_name_file_line_and_remedy() {
         ),
         ("replica-0.toml", "127.0.0.1:7401", "localhost", Some(6)),
         ("replica-0.toml", "hold_ms = 5000", "hold_ms = 0", Some(8)),
-        ("replica-0.toml", "url = \"http", "url = \"https", Some(11)),
+        ("replica-0.toml", "url = \"http", "url = \"https", Some(12)),
     ];
     for (name, from, to, line) in cases {
         let out = tempfile::tempdir().unwrap();

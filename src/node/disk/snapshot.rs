@@ -8,18 +8,8 @@ use std::io;
 use std::path::Path;
 
 use super::{DiskError, Plain, at, numbered, whole};
+use crate::endpoint::io::Save;
 use crate::types::{Digest, ReplicaId, Seqno, Time};
-
-/// The state after a batch, as it stands in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saved {
-    /// After which batch.
-    pub seqno: Seqno,
-    /// That batch's virtual time.
-    pub time: Time,
-    /// The state.
-    pub state: Vec<u8>,
-}
 
 const PREFIX: &str = "snapshot-";
 /// Of this file format.
@@ -35,7 +25,7 @@ fn name(seqno: Seqno) -> String {
 ///
 /// # Errors
 /// The operating system's; what stood before still stands.
-pub fn save(folder: &Path, group: Digest, replica: ReplicaId, saved: &Saved) -> io::Result<()> {
+pub fn save(folder: &Path, group: Digest, replica: ReplicaId, saved: &Save) -> io::Result<()> {
     let mut octets = Vec::with_capacity(HEAD + saved.state.len());
     octets.extend(MAGIC);
     octets.extend([0; 4]);
@@ -67,7 +57,7 @@ pub(super) fn load(
     group: Digest,
     replica: ReplicaId,
     needed: Seqno,
-) -> Result<Option<Saved>, DiskError> {
+) -> Result<Option<Save>, DiskError> {
     let files = numbered(folder, PREFIX).map_err(at(folder))?;
     for path in files.into_values().rev() {
         let octets = fs::read(&path).map_err(at(&path))?;
@@ -83,7 +73,7 @@ pub(super) fn load(
     }
 }
 
-fn read(octets: &[u8], group: Digest, replica: ReplicaId) -> Option<Saved> {
+fn read(octets: &[u8], group: Digest, replica: ReplicaId) -> Option<Save> {
     let (head, state) = octets.split_at_checked(HEAD)?;
     let (magic, head) = head.split_first_chunk::<8>()?;
     let (sum, head) = head.split_first_chunk::<4>()?;
@@ -95,7 +85,7 @@ fn read(octets: &[u8], group: Digest, replica: ReplicaId) -> Option<Saved> {
         && u32::from_le_bytes(*sum) == checksum(octets)
         && *of == group.0
         && u16::from_le_bytes(*who) == replica.0;
-    right.then(|| Saved {
+    right.then(|| Save {
         seqno: Seqno(u64::from_le_bytes(*seqno)),
         time: Time(u64::from_le_bytes(*time)),
         state: state.to_vec(),

@@ -92,6 +92,7 @@ fn with_front(test: impl AsyncFnOnce(Rc<Front<Script>>)) {
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),
+            durable: false,
         };
         init(&plan).unwrap();
         let config = load_client(&out.path().join("gateway.toml")).unwrap();

@@ -156,6 +156,7 @@ fn with_replica(answer: fn() -> Reply, test: impl AsyncFnOnce(Node)) {
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),
+            durable: false,
         };
         init(&plan).unwrap();
         let mut config = load_replica(&out.path().join("replica-0.toml")).unwrap();

@@ -97,6 +97,8 @@ impl World {
                     self.checkers.writes(place, &record);
                 }
             }
+            // Only a durable replica saves anything.
+            ReplicaOutput::Save(_) | ReplicaOutput::Truncate(_) => {}
             ReplicaOutput::Execute { ticket, invocation } => {
                 let seqno = self.members[place].seen.next();
                 self.say(

@@ -1,0 +1,226 @@
+//! Crashes of durable replicas, at every step of a short run: what one said before, it never
+//! contradicts afterwards, and no call is lost or done twice (R17).
+
+use std::collections::BTreeMap;
+
+use super::harness::{Group, N, Origin};
+use crate::endpoint::config::AgreementConfig;
+use crate::endpoint::io::{Event, ReplicaInput};
+use crate::log::Record;
+use crate::pbft::Message;
+use crate::soap::xml::Document;
+use crate::types::{Digest, Micros, ReplicaId, Seqno, View};
+use crate::wire::agreement::{self, Item};
+
+const CALL: &str = "<increment xmlns='urn:c'/>";
+
+fn small() -> AgreementConfig {
+    AgreementConfig {
+        checkpoint_interval: 2,
+        window: 4,
+        ..AgreementConfig::default()
+    }
+}
+
+/// Of the inputs at which a crash is tried, one in so many is, to save time; with 1 all are.
+const STEP: usize = 7;
+
+type Said = BTreeMap<(&'static str, View, Seqno), Digest>;
+
+/// Everything that a replica said to others in all its lives, without contradiction.
+fn said(group: &Group, who: ReplicaId) -> Said {
+    let mut said = Said::new();
+    let of = |from: &Origin, octets: &[u8]| match *from {
+        Origin::Replica(id, _) => id == who,
+        _ => String::from_utf8_lossy(octets).contains(&format!("replica-{who}")),
+    };
+    for post in group.posts.iter().filter(|p| of(&p.from, &p.octets)) {
+        let document = Document::parse(&post.octets).unwrap();
+        let body = document.root().children().nth(1);
+        let Some(payload) = body.and_then(|body| body.children().next()) else {
+            continue;
+        };
+        let Ok(elements) = agreement::elements(payload) else {
+            continue;
+        };
+        for element in elements {
+            let Ok(Item::Message(message)) = agreement::read(element) else {
+                continue;
+            };
+            let word = match message {
+                Message::PrePrepare { view, seqno, batch } => {
+                    (("pre-prepare", view, seqno), batch.digest())
+                }
+                Message::Prepare {
+                    view,
+                    seqno,
+                    digest,
+                } => (("prepare", view, seqno), digest),
+                Message::Commit {
+                    view,
+                    seqno,
+                    digest,
+                } => (("commit", view, seqno), digest),
+                Message::Checkpoint(vote) if vote.replica == who => {
+                    (("checkpoint", View(0), vote.seqno), vote.digest)
+                }
+                _ => continue,
+            };
+            // What is passed on of others has no place here: only checkpoints are.
+            let before = said.insert(word.0, word.1);
+            assert!(before.is_none_or(|b| b == word.1), "{:?} twice", word.0);
+        }
+    }
+    said
+}
+
+fn diverged(group: &Group, who: ReplicaId) -> Option<String> {
+    group.events.iter().find_map(|(at, event)| match event {
+        Event::Diverged { why, .. } if *at == Some(who) => Some(why.clone()),
+        _ => None,
+    })
+}
+
+/// One run of calls with one crash; gives the group afterwards.
+fn run(crash: Option<(ReplicaId, u64, bool)>, calls: u64) -> Group {
+    let mut group = Group::durable(small());
+    group.crash_at = crash;
+    for number in 1..=calls {
+        let token = group.start(CALL);
+        group.run();
+        for _ in 0..100 {
+            if group.answer(token).is_some() {
+                break;
+            }
+            group.pass(Micros::millis(500));
+        }
+        let answer = group.answer(token).expect("answered");
+        assert_eq!(
+            super::harness::text(answer),
+            number.to_string(),
+            "{crash:?}"
+        );
+    }
+    group
+}
+
+#[test]
+fn r17_a_replica_killed_at_any_input_contradicts_nothing_it_said() {
+    let whole = run(None, 2);
+    let reached = whole.replicas[0].last_executed();
+    for who in [ReplicaId(0), ReplicaId(2)] {
+        let inputs = whole.inputs[who.index()];
+        assert!(inputs > 20, "{inputs}");
+        assert!(said(&whole, who).len() >= 4);
+        for synced in [false, true] {
+            for input in (5 + u64::from(synced)..=inputs).step_by(STEP) {
+                let mut group = run(Some((who, input, synced)), 2);
+                said(&group, who);
+                if let Some(why) = diverged(&group, who) {
+                    // It crashed with a call at its service: the one thing nobody can know.
+                    assert!(why.contains("cannot know"), "{why}");
+                    continue;
+                }
+                group.pass(Micros::seconds(20));
+                let executed = group.replicas[who.index()].last_executed();
+                assert!(executed >= reached, "{who} at {input} {synced}: {executed}");
+                assert_eq!(group.counters[who.index()], 2, "{who} at {input} {synced}");
+            }
+        }
+    }
+}
+
+#[test]
+fn r17_all_crash_at_once_and_every_answered_call_is_there_once() {
+    let mut group = run(None, 7);
+    for round in 1..=3 {
+        for n in 0..N {
+            group.restart(ReplicaId(n));
+        }
+        group.pass(Micros::seconds(2));
+        let token = group.start(CALL);
+        for _ in 0..100 {
+            group.pass(Micros::millis(500));
+            if group.answer(token).is_some() {
+                break;
+            }
+        }
+        let answer = group.answer(token).expect("answered");
+        assert_eq!(super::harness::text(answer), (7 + round).to_string());
+    }
+    for n in 0..N {
+        assert_eq!(diverged(&group, ReplicaId(n)), None);
+    }
+    assert_eq!(group.counters, vec![10; usize::from(N)]);
+}
+
+#[test]
+fn r17_a_call_that_was_at_the_service_when_its_replica_crashed_is_not_repeated() {
+    let mut group = Group::durable(small());
+    assert_eq!(group.call(CALL), "1");
+    group.slow = true;
+    let token = group.start(CALL);
+    group.run();
+    let who = ReplicaId(1);
+    assert!(group.kept.iter().any(|(at, _)| *at == who), "it left");
+    group.restart(who);
+    assert!(diverged(&group, who).unwrap().contains("cannot know"));
+    group.slow = false;
+    for (at, ticket) in std::mem::take(&mut group.kept) {
+        group.finish(at, ticket);
+    }
+    group.run();
+    group.pass(Micros::seconds(1));
+    assert_eq!(super::harness::text(group.answer(token).unwrap()), "2");
+    assert_eq!(group.counters[who.index()], 1, "not asked again");
+}
+
+#[test]
+fn r17_nothing_is_said_or_answered_before_it_is_synced() {
+    let mut group = Group::durable(small());
+    assert_eq!(group.call(CALL), "1");
+    let who = ReplicaId(2);
+    let before = said(&group, who).len();
+    group.full.push(who);
+    assert_eq!(group.call(CALL), "2", "the others go on");
+    group.pass(Micros::seconds(3));
+    assert_eq!(said(&group, who).len(), before, "it votes no more");
+    assert_eq!(group.counters[who.index()], 1, "nor calls its service");
+    group.full.clear();
+    group.replica(who, ReplicaInput::Tick);
+    group.pass(Micros::seconds(20));
+    assert_eq!(group.counters[who.index()], 2, "nothing is lost");
+}
+
+#[test]
+fn r17_a_snapshot_lets_the_log_go_and_a_restart_goes_on_from_it() {
+    let mut group = Group::durable(small());
+    let calls = 4 * small().checkpoint_interval + 3;
+    for number in 1..=calls {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    let who = ReplicaId(3);
+    let saved = group.disks[who.index()].snapshot.clone().expect("saved");
+    assert_eq!(saved.seqno, Seqno(4 * small().checkpoint_interval));
+    // All that a log without its old segments still holds.
+    group.disks[who.index()]
+        .records
+        .retain(|record| match record {
+            Record::PrePrepare { seqno, .. }
+            | Record::Prepared { seqno, .. }
+            | Record::Decided { seqno, .. }
+            | Record::Executing { seqno, .. }
+            | Record::Replied { seqno, .. } => *seqno > saved.seqno,
+            _ => true,
+        });
+    group.restart(who);
+    group.pass(Micros::seconds(5));
+    assert_eq!(diverged(&group, who), None);
+    let digests: Vec<_> = group
+        .replicas
+        .iter()
+        .map(|r| r.status().state_digest)
+        .collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]));
+    group.works();
+}

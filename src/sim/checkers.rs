@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::model::{self, CallId, Model, Op, Reply};
 use super::network::Place;
+use super::rogue::FIRST_USER;
 use super::scenario::App;
 use acks::Acks;
 use history::History;
@@ -292,7 +293,8 @@ impl Checkers {
         let mut last = numbers.range((call.user, 0)..=(call.user, u32::MAX));
         let last = last.next_back().map_or(0, |(_, number)| *number);
         let fresh = numbers.insert((call.user, call.number));
-        if fresh && self.numbering.contains(&call.user) && call.number != last + 1 {
+        let numbers = self.numbering.contains(&call.user) || call.user >= FIRST_USER;
+        if fresh && numbers && call.number != last + 1 {
             let what = format!("r{at} executes {call} after number {last} of its sequence");
             self.fail("in-order", what);
         }

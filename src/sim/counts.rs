@@ -30,6 +30,13 @@ const ADVERSARIES: &[&str] = &[
 /// What the network, the clocks, users and faulty members did.
 const FAULTS: &[&str] = &[
     "body_changed",
+    "client_began_again",
+    "client_gap",
+    "client_left_out_primary",
+    "client_left_out_some",
+    "client_repeated",
+    "client_spoiled_primary",
+    "client_two_contents",
     "clock_stepped",
     "connection_failed",
     "cut_off",

@@ -18,6 +18,7 @@ pub mod checkers;
 pub mod counts;
 pub mod model;
 pub mod network;
+pub mod rogue;
 pub mod scenario;
 pub mod service;
 pub mod trace;

@@ -47,6 +47,8 @@ pub enum Happening {
     Restored(Place, Ticket, Result<(), String>),
     /// A user makes its next call, if it may.
     Act(usize),
+    /// The faulty client does something.
+    Trick,
     /// A user sends a call again.
     Again(CallId),
     /// A client wants the WSDL.

@@ -173,12 +173,15 @@ pub struct Scenario {
     pub skews: Vec<Micros>,
     /// The users.
     pub users: Vec<UserPlan>,
+    /// How often the faulty client does something.
+    pub rogue: u64,
 }
 
 /// Client processes: the second has the keys of the first.
 pub const CLIENTS: usize = 3;
-/// Places behind the client processes: the second machine of a replica that is run twice.
-pub const ASIDE: usize = 1;
+/// Places behind the client processes: the second machine of a replica that is run twice,
+/// and the faulty client.
+pub const ASIDE: usize = 2;
 
 impl Scenario {
     /// The run of a seed, for groups with this f or with one that is drawn.
@@ -213,6 +216,7 @@ impl Scenario {
                 .map(|_| Micros(chance.below(2_000_000)))
                 .collect(),
             users: draw::users(&mut chance),
+            rogue: draw::rogue(&mut chance),
         }
     }
 
@@ -235,6 +239,7 @@ impl Scenario {
             partitions: Vec::new(),
             steps: Vec::new(),
             users: vec![user],
+            rogue: 0,
             ..Self::draw(seed, Some(1))
         }
     }
@@ -273,6 +278,12 @@ impl Scenario {
         self.quorums.n() + CLIENTS
     }
 
+    /// Where the faulty client stands.
+    #[must_use]
+    pub fn rogue_place(&self) -> usize {
+        self.second() + 1
+    }
+
     /// The replica that runs twice, if one does.
     #[must_use]
     pub fn twin(&self) -> Option<ReplicaId> {
@@ -295,7 +306,8 @@ impl Scenario {
     /// service or of its clock is not its own.
     #[must_use]
     pub fn honest(&self, place: usize) -> bool {
-        !matches!(self.fault_at(place), Some(Faulty::Byzantine(_)))
+        let byzantine = matches!(self.fault_at(place), Some(Faulty::Byzantine(_)));
+        !byzantine && place != self.rogue_place()
     }
 
     /// Whether nothing that comes from there may be rejected.
@@ -338,6 +350,7 @@ impl Keys {
         identities.push(("gateway".to_owned(), twins));
         identities.push(("gateway".to_owned(), twins));
         identities.push(("client".to_owned(), chance.octets()));
+        identities.push(("rogue".to_owned(), chance.octets()));
         let mut members = Vec::new();
         for (name, secret) in &identities {
             let identity = Identity::generate(name, secret)?;

@@ -17,6 +17,7 @@ use super::adversary::Conspiracy;
 use super::chance::Chance;
 use super::checkers::{Checkers, Clocks};
 use super::network::{Arrival, Happening, Network, Place, Queue};
+use super::rogue::Rogue;
 use super::scenario::{CLIENTS, Faulty, Keys, Scenario};
 use super::service::Service;
 use super::trace::{Trace, describe};
@@ -84,6 +85,7 @@ pub struct World {
     network: Network,
     workload: Workload,
     conspiracy: Conspiracy,
+    rogue: Rogue,
     twins: Twins,
     lying_clock: Chance,
     checkers: Checkers,
@@ -131,6 +133,13 @@ impl World {
             &scenario.byzantine(),
             Chance::new(seed, "conspiracy"),
         )?;
+        let rogue = Rogue::new(
+            &keys.group,
+            &keys.identities[scenario.quorums.n() + CLIENTS],
+            scenario.app,
+            clock(now, 0).wall,
+            Chance::new(seed, "rogue"),
+        )?;
         let network = Network::new(
             scenario.weather,
             scenario.partitions.clone(),
@@ -146,6 +155,7 @@ impl World {
             network,
             workload: Workload::new(scenario.app, &scenario.users, Chance::new(seed, "users")),
             conspiracy,
+            rogue,
             twins: Twins::new(seed),
             lying_clock: Chance::new(seed, "lying clock"),
             checkers: checkers(&scenario),
@@ -193,6 +203,10 @@ impl World {
         for user in 0..self.workload.users() {
             let at = self.now + self.workload.pause(Micros(self.scenario.heal.0 / 4));
             self.queue.put(at, Happening::Act(user));
+        }
+        for _ in 0..self.scenario.rogue {
+            let at = self.now + self.workload.pause(Micros(self.scenario.heal.0));
+            self.queue.put(at, Happening::Trick);
         }
         let asked = CallToken(u64::MAX);
         self.describing = Some(asked);
@@ -327,6 +341,7 @@ impl World {
             }
             Happening::Act(user) => self.act(user),
             Happening::Again(call) => self.send(call),
+            Happening::Trick => self.trick(),
             Happening::Describe(token) => {
                 let place = self.scenario.quorums.n() + 2;
                 self.client(place, ClientInput::Describe(token), Origin::default());

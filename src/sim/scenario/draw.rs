@@ -37,7 +37,6 @@ pub(super) fn agreement(chance: &mut Chance) -> AgreementConfig {
         pipeline: chance.pick(&[1, 2, 4]),
         request_timeout: Micros::millis(chance.between(700, 2_000)),
         status_interval: Micros::millis(chance.between(50, 250)),
-        clock_window: Micros::seconds(chance.pick(&[6, 10])),
         ..AgreementConfig::default()
     }
 }
@@ -158,4 +157,13 @@ pub(super) fn users(chance: &mut Chance) -> Vec<UserPlan> {
         }
     };
     (0..count).map(&mut user).collect()
+}
+
+/// In a third of all runs there is a faulty client.
+pub(super) fn rogue(chance: &mut Chance) -> u64 {
+    if chance.percent(33) {
+        chance.between(3, 16)
+    } else {
+        0
+    }
 }

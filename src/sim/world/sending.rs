@@ -7,6 +7,7 @@ use crate::types::{Instant, Micros, Now, ReplicaId};
 use super::super::adversary::Kind;
 use super::super::chance::Chance;
 use super::super::network::Place;
+use super::super::rogue::Rogue;
 use super::super::scenario::Faulty;
 use super::super::trace::describe;
 use super::{Machine, World, clock};
@@ -107,6 +108,25 @@ impl World {
             let ends = (from, to.index());
             self.network
                 .inject(self.now + later, ends, octets, queue, counts);
+        }
+    }
+
+    /// The faulty client does something.
+    pub(super) fn trick(&mut self) {
+        let place = self.scenario.rogue_place();
+        let act = self.rogue.act(&mut self.counts);
+        for (call, op) in &act.calls {
+            self.checkers.sends(*call, op, Rogue::VERSION, self.now);
+        }
+        let mut at = self.now;
+        for (to, octets) in act.posts {
+            // What begins a leg goes well ahead of what is sent on it.
+            at = at + self.scenario.latency;
+            self.say(place, format_args!("-> r{to}: {}", describe(&octets)));
+            self.checkers.asks(to.index(), &octets);
+            let (queue, counts) = (&mut self.queue, &mut self.counts);
+            self.network
+                .inject(at, (place, to.index()), octets, queue, counts);
         }
     }
 

@@ -31,6 +31,23 @@ pub enum Plant {
     DivergenceIgnored,
     /// What is forgotten leaves no floor: its generation may begin again (R4).
     FloorForgotten,
+    /// A replica that leaves a view says that it prepared nothing (TOCS 2002 §4.5.2).
+    PreparedDropped,
+    /// A new view takes what one replica says it prepared, though nobody says that it was proposed
+    /// (TOCS 2002 §4.5.2, A2).
+    QSetIgnored,
+    /// A new view begins without what lies above a gap (TOCS 2002 §4.5.2, B).
+    NullBatchMissing,
+    /// An old view-change counts for the present view.
+    StaleViewChange,
+    /// A new-view's view-changes are taken by their replicas' names, whatever their digests.
+    NewViewUnverified,
+    /// The timer of the oldest bundle starts anew with each batch, whichever it holds (R7).
+    TimerResetByProgress,
+    /// A commit is said before the batch is prepared.
+    CommitUnprepared,
+    /// Votes of earlier views count in later ones.
+    VotesKept,
     /// A bundle is acknowledged when it comes, not when it is executed (R5).
     AcknowledgedEarly,
 }
@@ -96,6 +113,46 @@ const TABLE: &[(Plant, &str, &str)] = &[
         Plant::FloorForgotten,
         "floor-forgotten",
         "the generation of what is forgotten may begin again",
+    ),
+    (
+        Plant::PreparedDropped,
+        "prepared-dropped",
+        "a replica that leaves a view says that it prepared nothing",
+    ),
+    (
+        Plant::QSetIgnored,
+        "q-set-ignored",
+        "a new view takes what one replica says it prepared, proposed or not",
+    ),
+    (
+        Plant::NullBatchMissing,
+        "null-batch-missing",
+        "a new view begins without what lies above a gap",
+    ),
+    (
+        Plant::StaleViewChange,
+        "stale-view-change",
+        "an old view-change counts for the present view",
+    ),
+    (
+        Plant::NewViewUnverified,
+        "new-view-unverified",
+        "a new-view's view-changes are taken by name, whatever their digests",
+    ),
+    (
+        Plant::TimerResetByProgress,
+        "timer-reset-by-progress",
+        "the timer of the oldest bundle starts anew with each batch",
+    ),
+    (
+        Plant::CommitUnprepared,
+        "commit-unprepared",
+        "a commit is said before the batch is prepared",
+    ),
+    (
+        Plant::VotesKept,
+        "votes-kept",
+        "votes of earlier views count in later ones",
     ),
     (
         Plant::AcknowledgedEarly,

@@ -333,7 +333,8 @@ impl Agreement {
         };
         let slot = self.slots.open(seqno);
         if slot.said_commit.is_none() {
-            if slot.prepares.certificate(&digest, thresholds).is_none() {
+            let prepared = slot.prepares.certificate(&digest, thresholds).is_some();
+            if !prepared && !thresholds.has(Plant::CommitUnprepared) {
                 return;
             }
             slot.said_commit = Some(digest);
@@ -418,6 +419,9 @@ impl Agreement {
         self.time = accepted.batch.time.max(least);
         for bundle in &accepted.batch.bundles {
             self.pool.delivered(bundle);
+        }
+        if self.thresholds.has(Plant::TimerResetByProgress) {
+            self.pool.disarm();
         }
         if self.mode == Mode::Whole {
             let delivery = Delivery {

@@ -12,6 +12,7 @@ use crate::types::{Digest, Quorums, ReplicaId};
 pub struct Thresholds {
     certificate: usize,
     weak: usize,
+    plant: Option<Plant>,
 }
 
 impl Thresholds {
@@ -22,7 +23,14 @@ impl Thresholds {
         Self {
             certificate: quorums.certificate() - missing,
             weak: quorums.weak(),
+            plant,
         }
+    }
+
+    /// Whether this bug is planted.
+    #[must_use]
+    pub fn has(self, plant: Plant) -> bool {
+        self.plant == Some(plant)
     }
 
     /// Whether so many are a certificate: 2f + 1.

@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use super::change::{Placed, ViewChange};
 use super::messages::Batch;
 use super::quorum::Thresholds;
+use crate::plant::Plant;
 use crate::types::{Digest, Seqno};
 
 /// What a view begins with.
@@ -51,7 +52,11 @@ pub fn select(changes: &[&ViewChange], thresholds: Thresholds) -> Option<Selecti
     let highest = prepared.map(|placed| placed.seqno).max().unwrap_or(base);
     let mut batches = Vec::new();
     for seqno in (base.0.saturating_add(1)..=highest.0).map(Seqno) {
-        batches.push(choose(changes, thresholds, seqno)?);
+        let batch = choose(changes, thresholds, seqno)?;
+        if batch.is_null() && thresholds.has(Plant::NullBatchMissing) {
+            break;
+        }
+        batches.push(batch);
     }
     while batches.last().is_some_and(Batch::is_null) {
         batches.pop();
@@ -105,7 +110,8 @@ fn was_proposed(
     digest: &Digest,
 ) -> bool {
     let said = |change: &&&ViewChange| change.pre_prepared(placed.seqno, digest, placed.view);
-    thresholds.is_weak(changes.iter().filter(said).count())
+    let count = changes.iter().filter(said).count();
+    thresholds.is_weak(count) || thresholds.has(Plant::QSetIgnored)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::slots::Slot;
 use super::{Agreement, Output, To};
 use crate::error::{Ignored, Refused, Rejected};
 use crate::log;
+use crate::plant::Plant;
 use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, View};
 
 /// The time-out doubles at most so often.
@@ -168,7 +169,11 @@ impl Agreement {
             view: self.view,
             replica: self.config.me,
             stable,
-            prepared: self.slots.above(stable).filter_map(placed).collect(),
+            prepared: if self.has(Plant::PreparedDropped) {
+                Vec::new()
+            } else {
+                self.slots.above(stable).filter_map(placed).collect()
+            },
             pre_prepared: self.slots.above(stable).filter_map(pre_prepared).collect(),
         }
     }
@@ -261,8 +266,11 @@ impl Agreement {
         &mut self,
         now: Now,
         from: ReplicaId,
-        change: SignedViewChange,
+        mut change: SignedViewChange,
     ) -> Result<(), Refused> {
+        if self.has(Plant::StaleViewChange) {
+            change.content.view = change.content.view.max(self.view);
+        }
         let content = &change.content;
         if from != content.replica {
             return Err(Rejected::UnknownKey.into());
@@ -404,7 +412,10 @@ impl Agreement {
         let view = begin.content.view;
         let named = begin.content.view_changes.iter();
         let basis: Option<Vec<_>> = named
-            .map(|(id, digest)| self.changes.named(*id, digest).cloned())
+            .map(|(id, digest)| match self.config.plant {
+                Some(Plant::NewViewUnverified) => self.changes.of(*id, view).cloned(),
+                _ => self.changes.named(*id, digest).cloned(),
+            })
             .collect();
         let Some(basis) = basis.filter(|all| all.iter().all(|c| self.is_proven(c))) else {
             self.peers.ask(now.instant, self.config.status_interval);
@@ -474,10 +485,13 @@ impl Agreement {
 
     /// Votes of earlier views are void; what is not selected and not decided gives its slot up.
     fn leave_slot(&mut self, seqno: Seqno, selection: &Selection) {
+        let keeps = self.has(Plant::VotesKept);
         let Some(slot) = self.slots.get_mut(seqno) else {
             return;
         };
-        slot.forget_votes();
+        if !keeps {
+            slot.forget_votes();
+        }
         let taken = seqno > selection.base && seqno <= selection.last();
         if !slot.committed && !taken {
             self.vacate(seqno);

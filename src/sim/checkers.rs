@@ -101,6 +101,10 @@ pub const CHECKERS: &[(&str, &str)] = &[
         "caught-up",
         "and every correct replica executes all that was ordered (TOCS 2002 §4.6)",
     ),
+    (
+        "settled",
+        "and views do not change any more once all is answered (TOCS 2002 §4.5)",
+    ),
     ("panic", "no assertion fails"),
 ];
 

@@ -10,6 +10,7 @@ pub type Tallies = BTreeMap<&'static str, u64>;
 /// Faulty replicas, by kind.
 const ADVERSARIES: &[&str] = &[
     "accomplice",
+    "censor",
     "clock_an_hour_off",
     "crash",
     "equivocate",
@@ -24,12 +25,15 @@ const ADVERSARIES: &[&str] = &[
     "slow",
     "slow_service",
     "twins",
+    "view_liar",
     "withhold",
 ];
 
 /// What the network, the clocks, users and faulty members did.
 const FAULTS: &[&str] = &[
     "body_changed",
+    "censored",
+    "checkpoint_claimed",
     "client_began_again",
     "client_gap",
     "client_left_out_primary",
@@ -48,11 +52,15 @@ const FAULTS: &[&str] = &[
     "kept_back",
     "kept_silent",
     "mutated",
+    "new_view_spoiled",
     "number_skipped",
     "octet_changed",
+    "p_hidden",
+    "p_invented",
     "partition",
     "partition_one_way",
     "piece_poisoned",
+    "q_invented",
     "reflected",
     "repeated_by_user",
     "replayed",
@@ -64,6 +72,9 @@ const FAULTS: &[&str] = &[
     "twin_client",
     "twin_split",
     "two_contents",
+    "view_change_replayed",
+    "view_change_unasked",
+    "view_inflated",
     "voted_both_ways",
     "withheld",
 ];

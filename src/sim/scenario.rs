@@ -138,6 +138,8 @@ pub struct UserPlan {
     pub impatient: u64,
     /// In so many of 100 calls it sends two contents under one number.
     pub two_faced: u64,
+    /// It goes on as long as others wait for answers.
+    pub endless: bool,
 }
 
 /// One run.
@@ -194,6 +196,9 @@ impl Scenario {
         let heal = Instant(chance.between(500_000, 5_000_000));
         let weather = draw::weather(&mut chance);
         let faulty = draw::faults(&mut chance, quorums, heal);
+        let censored = faulty
+            .values()
+            .any(|fault| *fault == Faulty::Byzantine(Kind::Censor));
         let rough = weather != Weather::default();
         let places = quorums.n() + CLIENTS + ASIDE;
         let partitions = draw::partitions(&mut chance, places, heal, rough);
@@ -215,7 +220,7 @@ impl Scenario {
             skews: (0..places)
                 .map(|_| Micros(chance.below(2_000_000)))
                 .collect(),
-            users: draw::users(&mut chance),
+            users: draw::users(&mut chance, censored),
             rogue: draw::rogue(&mut chance),
         }
     }
@@ -230,6 +235,7 @@ impl Scenario {
             client: 0,
             impatient: 0,
             two_faced: 0,
+            endless: false,
         };
         Self {
             quorums: Quorums::of(4).expect("4 is 3 + 1"),

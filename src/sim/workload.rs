@@ -108,7 +108,14 @@ impl Workload {
     /// Whether every user has made its calls and knows how they ended.
     #[must_use]
     pub fn done(&self) -> bool {
-        self.users.iter().all(|user| user.made == user.plan.calls) && self.open().next().is_none()
+        self.others_done() && self.open().next().is_none()
+    }
+
+    /// Whether all that will end has ended.
+    fn others_done(&self) -> bool {
+        let endless = |user: u16| self.users[usize::from(user)].plan.endless;
+        let made = |user: &User| user.plan.endless || user.made == user.plan.calls;
+        self.users.iter().all(made) && !self.open().any(|call| !endless(call.user))
     }
 
     /// Calls that are not answered.
@@ -126,10 +133,14 @@ impl Workload {
             .open()
             .filter(|id| usize::from(id.user) == index)
             .count();
+        let over = self.others_done();
         let Some(user) = self.users.get_mut(index) else {
             return Vec::new();
         };
         let plan = user.plan;
+        if plan.endless && over {
+            return Vec::new();
+        }
         if user.made == plan.calls || open >= plan.window as usize {
             return Vec::new();
         }

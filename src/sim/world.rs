@@ -11,7 +11,7 @@ use crate::endpoint::client::Client;
 use crate::endpoint::config::{ClientConfig, ReplicaConfig};
 use crate::endpoint::io::{CallToken, ClientInput, ReplicaInput};
 use crate::endpoint::replica::Replica;
-use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time};
+use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
 
 use super::adversary::Conspiracy;
 use super::chance::Chance;
@@ -35,6 +35,8 @@ const UNPROMISED: Micros = Micros::seconds(8);
 const LEVEL: Micros = Micros::seconds(120);
 /// How far clocks of correct members are from the epoch, at most.
 const CLOCKS: Micros = Micros::seconds(3);
+/// How long after all was answered views may still change.
+const SETTLED: Micros = Micros::seconds(30);
 /// Ticks of one member without time passing that are one too many.
 const TICKS: u32 = 1_000;
 
@@ -389,6 +391,9 @@ impl World {
             from: Some(arrival.from),
             changed: arrival.changed,
         };
+        if !self.lets_in(arrival.from, to, &arrival.octets) {
+            return self.respond(to, request, Vec::new());
+        }
         self.overhear(arrival.from, to, &arrival.octets);
         let octets = arrival.octets.clone();
         self.replica(to, ReplicaInput::Request { request, octets }, origin);
@@ -446,6 +451,16 @@ impl World {
     /// none are taken, nothing is promised but safety.
     fn promises(&self) -> bool {
         self.scenario.agreement.snapshot_interval > 0 || !self.counts.took("behind")
+    }
+
+    /// A correct replica leaves its view: when all is answered and everybody has heard so, none
+    /// has a reason to.
+    fn settled(&mut self, place: Place, view: View) {
+        let quiet = self.answered.is_some_and(|at| self.now > at + SETTLED);
+        if quiet && self.scenario.honest(place) && self.promises() {
+            let what = format!("r{place} wants view {view}, long after all was answered");
+            self.fail("settled", what);
+        }
     }
 
     fn patience(&self, promised: Micros) -> Micros {

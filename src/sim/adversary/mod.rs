@@ -6,6 +6,7 @@
 //! adversary in this sense: there the machine runs as it is written. Nor are twins, which are two
 //! machines as they are written, under one name; the world runs them.
 
+mod censor;
 mod equivocate;
 mod forge;
 mod letter;
@@ -14,6 +15,7 @@ mod poison;
 mod quiet;
 mod replay;
 mod rush;
+mod view_change;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -49,6 +51,10 @@ pub enum Kind {
     /// For a while one kind of its messages has a view or number off by one, or an earlier digest
     /// (ByzzFuzz).
     Mutate,
+    /// It lies about what it prepared, and about which view begins and from what.
+    Views,
+    /// It is deaf to one client, as primary too.
+    Censor,
     /// Its clock shows times at and beyond the edges of what backups accept (R16). The world turns
     /// it; the machine runs as it is written.
     LyingClock,
@@ -58,7 +64,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that is drawn by itself; accomplices come with what they help.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Mute,
         Self::Withhold,
         Self::Equivocate,
@@ -67,6 +73,8 @@ impl Kind {
         Self::Forge,
         Self::Rush,
         Self::Mutate,
+        Self::Views,
+        Self::Censor,
         Self::LyingClock,
         Self::Twins,
     ];
@@ -84,6 +92,8 @@ impl Kind {
             Self::Forge => "forge",
             Self::Rush => "rush",
             Self::Mutate => "mutate",
+            Self::Views => "view_liar",
+            Self::Censor => "censor",
             Self::LyingClock => "lying_clock",
             Self::Twins => "twins",
         }
@@ -146,6 +156,11 @@ trait Liar: Debug {
 
     /// What comes to it.
     fn hears(&mut self, _desk: &mut Desk<'_>, _octets: &[u8]) {}
+
+    /// Whether its machine gets what comes, from a replica or from the client that it ignores.
+    fn lets_in(&mut self, _desk: &mut Desk<'_>, _from: Option<ReplicaId>, _octets: &[u8]) -> bool {
+        true
+    }
 
     /// Whether it answers a request, of a replica or of a client.
     fn answers(&mut self, _replica: bool) -> bool {
@@ -235,6 +250,28 @@ impl Conspiracy {
         }
     }
 
+    /// Whether a member's machine gets what comes, from a replica or from the client that a censor
+    /// ignores.
+    pub fn lets_in(
+        &mut self,
+        (from, me): (Option<ReplicaId>, ReplicaId),
+        octets: &[u8],
+        counts: &mut Counts,
+    ) -> bool {
+        let (Some(liar), Some(keys)) = (self.members.get_mut(&me), &self.keys) else {
+            return true;
+        };
+        let mut desk = Desk {
+            me,
+            to: me,
+            keys,
+            plot: &mut self.plot,
+            chance: &mut self.chance,
+            counts,
+        };
+        liar.lets_in(&mut desk, from, octets)
+    }
+
     /// Whether a member's answer to a request leaves.
     pub fn answers(&mut self, me: ReplicaId, replica: bool) -> bool {
         let liar = self.members.get_mut(&me);
@@ -263,6 +300,8 @@ fn liar(
         Kind::Forge => Box::new(forge::Forge::new(&others)),
         Kind::Rush => Box::new(rush::Rush::draw(&group.agreement, chance)),
         Kind::Mutate => Box::new(mutate::Mutate::draw(chance)),
+        Kind::Views => Box::new(view_change::Views::default()),
+        Kind::Censor => Box::new(censor::Censor),
         Kind::LyingClock | Kind::Twins => return None,
     })
 }

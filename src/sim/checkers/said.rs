@@ -1,6 +1,7 @@
 //! What a correct replica says to the others, read off its sealed envelopes: it never contradicts
 //! itself, in this life or across a crash (R17). For each view and number it pre-prepares, prepares
-//! and commits one digest, and for each checkpoint it signs one.
+//! and commits one digest, for each checkpoint it signs one, and for each view it says one view-change
+//! and one new-view.
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,8 @@ enum About {
     /// Pre-prepare, prepare and commit.
     Slot(View, Seqno),
     Checkpoint(Seqno),
+    ViewChange(View),
+    NewView(View),
 }
 
 /// All that correct replicas have said.
@@ -69,6 +72,14 @@ fn about(from: ReplicaId, message: &Message) -> Option<(About, Digest)> {
         } => (About::Slot(*view, *seqno), *digest),
         Message::Checkpoint(vote) if vote.replica == from => {
             (About::Checkpoint(vote.seqno), vote.digest)
+        }
+        Message::ViewChange(change) if change.content.replica == from => (
+            About::ViewChange(change.content.view),
+            change.content.digest(),
+        ),
+        Message::NewView(begin) if begin.content.replica == from => {
+            let named = format!("{:?}", begin.content.view_changes);
+            (About::NewView(begin.content.view), sha256(named.as_bytes()))
         }
         _ => return None,
     })

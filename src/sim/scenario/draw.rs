@@ -143,7 +143,7 @@ pub(super) fn steps(
     steps
 }
 
-pub(super) fn users(chance: &mut Chance) -> Vec<UserPlan> {
+pub(super) fn users(chance: &mut Chance, censored: bool) -> Vec<UserPlan> {
     let count = chance.between(1, 4);
     let mut user = |_| {
         let own_sequence = chance.percent(70);
@@ -154,9 +154,22 @@ pub(super) fn users(chance: &mut Chance) -> Vec<UserPlan> {
             client: chance.pick(&[0, 0, 2]),
             impatient: chance.pick(&[0, 10, 50]),
             two_faced: chance.pick(&[0, 0, 0, 20]),
+            endless: false,
         }
     };
-    (0..count).map(&mut user).collect()
+    let mut users: Vec<_> = (0..count).map(&mut user).collect();
+    if censored {
+        // One user of the client that is ignored, and one of another that keeps the group busy.
+        users[0].client = 0;
+        users.push(UserPlan {
+            calls: u32::MAX,
+            window: 1,
+            client: 2,
+            endless: true,
+            ..user(0)
+        });
+    }
+    users
 }
 
 /// In a third of all runs there is a faulty client.

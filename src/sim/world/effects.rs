@@ -213,8 +213,13 @@ impl World {
             }
         }
         if !self.workload.done() {
-            let calls = self.scenario.users.get(user).map_or(1, |plan| plan.calls);
-            let span = Micros(2 * self.scenario.heal.0 / u64::from(calls.max(1)));
+            let plan = self.scenario.users.get(user);
+            let calls = plan.map_or(1, |plan| plan.calls);
+            let span = if plan.is_some_and(|plan| plan.endless) {
+                Micros(self.scenario.agreement.request_timeout.0 / 2)
+            } else {
+                Micros(2 * self.scenario.heal.0 / u64::from(calls.max(1)))
+            };
             let at = self.now + self.workload.pause(span);
             self.queue.put(at, Happening::Act(user));
         }
@@ -285,7 +290,10 @@ impl World {
             }
             Event::NoPrimary { .. } => self.counts.rare("no_primary"),
             Event::SlowPrimary { .. } => self.counts.rare("slow_primary_named"),
-            Event::ViewChange(_) => self.counts.rare("view_change"),
+            Event::ViewChange(view) => {
+                self.counts.rare("view_change");
+                self.settled(place, *view);
+            }
             Event::NewView(entered) => {
                 self.counts.rare("new_view");
                 if entered.carried > 0 {

@@ -210,6 +210,21 @@ impl World {
             .respond(self.now, request, octets, queue, counts);
     }
 
+    /// Whether a member's machine gets what comes to it.
+    pub(super) fn lets_in(&mut self, from: Place, to: Place, octets: &[u8]) -> bool {
+        let Some(me) = self.scenario.identity(to) else {
+            return true;
+        };
+        let replica = self.scenario.identity(from);
+        let gateway = self.scenario.quorums.n();
+        let ignored = from == gateway || from == gateway + 1;
+        if replica.is_none() && !ignored {
+            return true;
+        }
+        self.conspiracy
+            .lets_in((replica, me), octets, &mut self.counts)
+    }
+
     /// An adversary hears what comes to its machine.
     pub(super) fn overhear(&mut self, from: Place, to: Place, octets: &[u8]) {
         let scenario = &self.scenario;

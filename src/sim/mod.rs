@@ -21,6 +21,7 @@ pub mod network;
 pub mod rogue;
 pub mod scenario;
 pub mod service;
+pub mod store;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -31,6 +31,7 @@ Examples:
   bftws sim --seed 17 --trace trace.txt        one run again, and all that happened in it
   bftws sim --seeds 1000 --plant quorum-off-by-one
                                                the checkers' own test: ends at the first catch
+  bftws sim --seeds 1000 --each-plant          the same for every bug that can be planted
 
 A run is drawn from its seed alone: the group, up to f faulty replicas, the network, the users.
 Exit code 1 if any seed failed; its number replays it.")]
@@ -53,6 +54,9 @@ pub struct Sim {
     /// Plant a bug, to see that the checkers find it
     #[arg(long, value_name = "NAME", value_parser = plant)]
     plant: Option<Plant>,
+    /// Plant each bug in turn, and show how many seeds it takes to be caught
+    #[arg(long, conflicts_with_all = ["plant", "seed"])]
+    each_plant: bool,
     /// Show the bugs that can be planted
     #[arg(long)]
     list_plants: bool,
@@ -81,9 +85,12 @@ pub fn run(options: &Sim) -> Result<Exit, RunError> {
     if options.list_plants || options.list_checkers {
         return Ok(list(options));
     }
+    if options.each_plant {
+        return Ok(each_plant(options));
+    }
     let summary = match options.seed {
         Some(seed) => one(seed, options)?,
-        None => many(options),
+        None => many(options, options.plant),
     };
     show(&summary, options);
     let passed = summary.unstable.is_empty() && summary.failed().next().is_none();
@@ -125,10 +132,33 @@ fn one(seed: u64, options: &Sim) -> Result<Summary, RunError> {
     })
 }
 
-fn many(options: &Sim) -> Summary {
+/// The table of docs/simulator.md.
+fn each_plant(options: &Sim) -> Exit {
+    let mut rows = Vec::new();
+    for plant in Plant::all() {
+        let summary = many(options, Some(plant));
+        let first = summary.failed().next();
+        let caught = first.and_then(|report| Some((report.seed, report.failure.as_ref()?)));
+        let seeds = caught.map(|(seed, _)| seed - options.from + 1);
+        let checker = caught.map_or("", |(_, failure)| failure.checker);
+        if !options.json {
+            let seeds = seeds.map_or("not caught".to_owned(), |seeds| seeds.to_string());
+            let (name, what) = (plant.name(), plant.what());
+            output::line(format_args!("| `{name}` | {what} | {seeds} | {checker} |"));
+        }
+        rows.push(json!({"plant": plant.name(), "seeds": seeds, "checker": checker}));
+    }
+    let all = rows.iter().all(|row| !row["seeds"].is_null());
+    if options.json {
+        output::json(&json!({"schema": 1, "plants": rows}));
+    }
+    if all { Exit::Right } else { Exit::Failed }
+}
+
+fn many(options: &Sim, plant: Option<Plant>) -> Summary {
     let wanted = Options {
         f: options.f,
-        plant: options.plant,
+        plant,
         keep_trace: false,
     };
     let end = options.from.saturating_add(options.seeds);
@@ -146,7 +176,8 @@ fn many(options: &Sim) -> Summary {
             return;
         }
         let report = sim::run(seed, wanted);
-        let twice = seed.is_multiple_of(TWICE) && sim::run(seed, wanted).trace != report.trace;
+        let again = seed.is_multiple_of(TWICE) && wanted.plant.is_none();
+        let twice = again && sim::run(seed, wanted).trace != report.trace;
         bar.inc(1);
         // A planted bug that is caught proves its point.
         if report.failure.is_some() && wanted.plant.is_some() {
@@ -226,6 +257,7 @@ fn show(summary: &Summary, options: &Sim) {
             "adversaries": counts.adversaries,
             "faults": counts.faults,
             "rare_paths": counts.rare_paths,
+            "never": counts.never(),
         }));
     }
     output::line(format_args!("{passed} passed, {} failed", failed.len()));
@@ -241,6 +273,10 @@ fn show(summary: &Summary, options: &Sim) {
             .map(|(name, n)| format!("{name} {n}"))
             .collect();
         output::line(format_args!("{what}: {}", all.join(", ")));
+    }
+    let never = counts.never();
+    if !never.is_empty() {
+        output::line(format_args!("never occurred: {}", never.join(", ")));
     }
     for report in failed.iter().take(SHOWN) {
         if let Some(failure) = &report.failure {

@@ -99,6 +99,17 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// A replica is alone until all heals.
+    fn of(replica: ReplicaId, places: usize, heal: Instant) -> Self {
+        let side = |place| u8::from(place == replica.index());
+        Self {
+            from: Instant(heal.0 / 20),
+            until: heal,
+            sides: (0..places).map(side).collect(),
+            one_way: false,
+        }
+    }
+
     /// Whether what one member sends to another is lost.
     #[must_use]
     pub fn cuts(&self, from: usize, to: usize, now: Instant) -> bool {
@@ -201,11 +212,19 @@ impl Scenario {
             .any(|fault| *fault == Faulty::Byzantine(Kind::Censor));
         let rough = weather != Weather::default();
         let places = quorums.n() + CLIENTS + ASIDE;
-        let partitions = draw::partitions(&mut chance, places, heal, rough);
+        let mut agreement = draw::agreement(&mut chance);
+        let mut partitions = draw::partitions(&mut chance, places, heal, rough);
+        let poisons = faulty
+            .values()
+            .any(|fault| *fault == Faulty::Byzantine(Kind::Poison));
+        if poisons || chance.percent(10) {
+            let left = draw::left_behind(&mut chance, quorums, &faulty, &mut agreement);
+            partitions.extend(left.map(|replica| Partition::of(replica, places, heal)));
+        }
         let steps = draw::steps(&mut chance, places, heal, rough);
         Self {
             quorums,
-            agreement: draw::agreement(&mut chance),
+            agreement,
             hold: Micros::millis(chance.between(800, 3_000)),
             call_timeout: Micros::millis(chance.between(2_500, 5_000)),
             pipeline: usize::try_from(chance.between(1, 7)).unwrap_or(1),

@@ -55,6 +55,8 @@ pub enum Kind {
     Views,
     /// It is deaf to one client, as primary too.
     Censor,
+    /// It helps laggards with poisoned pieces of state.
+    Poison,
     /// Its clock shows times at and beyond the edges of what backups accept (R16). The world turns
     /// it; the machine runs as it is written.
     LyingClock,
@@ -64,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that is drawn by itself; accomplices come with what they help.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Mute,
         Self::Withhold,
         Self::Equivocate,
@@ -75,6 +77,7 @@ impl Kind {
         Self::Mutate,
         Self::Views,
         Self::Censor,
+        Self::Poison,
         Self::LyingClock,
         Self::Twins,
     ];
@@ -94,6 +97,7 @@ impl Kind {
             Self::Mutate => "mutate",
             Self::Views => "view_liar",
             Self::Censor => "censor",
+            Self::Poison => "poison",
             Self::LyingClock => "lying_clock",
             Self::Twins => "twins",
         }
@@ -302,6 +306,7 @@ fn liar(
         Kind::Mutate => Box::new(mutate::Mutate::draw(chance)),
         Kind::Views => Box::new(view_change::Views::default()),
         Kind::Censor => Box::new(censor::Censor),
+        Kind::Poison => Box::new(poison::Poison),
         Kind::LyingClock | Kind::Twins => return None,
     })
 }

@@ -180,3 +180,21 @@ pub(super) fn rogue(chance: &mut Chance) -> u64 {
         0
     }
 }
+
+/// A correct replica that falls behind: it is left alone while small windows pass.
+pub(super) fn left_behind(
+    chance: &mut Chance,
+    quorums: Quorums,
+    faulty: &BTreeMap<ReplicaId, Faulty>,
+    agreement: &mut AgreementConfig,
+) -> Option<ReplicaId> {
+    agreement.checkpoint_interval = 2;
+    agreement.window = 4;
+    agreement.snapshot_interval = 2;
+    agreement.batch_count = 1;
+    let correct: Vec<_> = quorums
+        .replicas()
+        .filter(|id| !faulty.contains_key(id))
+        .collect();
+    (!correct.is_empty()).then(|| chance.pick(&correct))
+}

@@ -360,6 +360,9 @@ impl Checkers {
         self.executed.insert(at, count);
         self.numbers.insert(at, numbers);
         self.wrong.remove(&at);
+        // What it voted for before is of no matter any more.
+        self.own
+            .retain(|(place, of), _| *place != at || *of > seqno);
     }
 
     /// A correct replica writes a record.

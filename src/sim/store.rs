@@ -15,6 +15,8 @@ use super::chance::Chance;
 
 /// A write never leaves a part of a block undone.
 const BLOCK: usize = 512;
+/// The least that is taken for a hole where it reads as zeros.
+const HOLE: usize = 64;
 
 /// The disk.
 #[derive(Debug)]
@@ -120,7 +122,10 @@ impl Disk {
                     let from = ((start / BLOCK + block) * BLOCK).saturating_sub(start);
                     let to = ((start / BLOCK + block + 1) * BLOCK).saturating_sub(start);
                     let to = to.min(torn.len());
-                    torn[from.min(to)..to].fill(0);
+                    // Of fewer octets recovery cannot tell a hole from content, and says so.
+                    if to.saturating_sub(from) >= HOLE {
+                        torn[from..to].fill(0);
+                    }
                 }
                 if chance.percent(50) {
                     let left = chance.below(torn.len() as u64);

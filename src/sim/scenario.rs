@@ -1,7 +1,6 @@
 //! What one run is: everything about it is drawn from its seed here, before it starts.
 //!
-//! At most f replicas have a fault of their own. Where the first primary has one that keeps it from
-//! ordering, only safety is promised: there is no view change yet.
+//! At most f replicas have a fault of their own, primaries as well as backups.
 
 mod draw;
 

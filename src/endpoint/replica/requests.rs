@@ -349,7 +349,11 @@ impl Replica {
         }
         for element in agreement::elements(incoming.payload()?)? {
             if let Err(reason) = self.element(now, from, incoming, element) {
-                self.refuse(Some(incoming.from), reason, "agreement");
+                // Whoever passes on what another signed answers for nothing in it.
+                let mut signed = incoming.opened.signed().iter();
+                let signed = signed.find(|part| part.element() == element);
+                let from = signed.map_or(incoming.from, SignedPart::signer);
+                self.refuse(Some(from), reason, "agreement");
             }
         }
         Ok(End202::Accepted)

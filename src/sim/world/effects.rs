@@ -344,6 +344,14 @@ impl World {
         }
     }
 
+    /// Whether what is refused came from a dishonest member, or was signed by one.
+    fn is_liars(&self, name: &str, origin: Origin) -> bool {
+        let signer = name.strip_prefix("replica-");
+        let signer = signer.and_then(|id| id.parse().ok());
+        let mut whose = signer.into_iter().chain(origin.from);
+        whose.any(|place: Place| !self.scenario.honest(place))
+    }
+
     fn refused(&mut self, at: Place, reason: Refused, (name, what): (&str, &str), origin: Origin) {
         if reason == Rejected::BadPiece.into() {
             self.counts.rare("piece_rejected");
@@ -351,9 +359,7 @@ impl World {
         match reason {
             Refused::Ignored(reason) => self.counts.rare(reason.name()),
             Refused::Rejected(_) if origin.changed => self.counts.rare("change_noticed"),
-            Refused::Rejected(_) if origin.from.is_some_and(|from| !self.scenario.honest(from)) => {
-                self.counts.rare("lie_noticed");
-            }
+            Refused::Rejected(_) if self.is_liars(name, origin) => self.counts.rare("lie_noticed"),
             // A user's doing, told by the verdict on a call: two contents under one number, or a
             // number whose forerunners went through the twin. `conflicted` looks after the first.
             Refused::Rejected(_) if what == "call" => self.counts.rare("call_not_executed"),

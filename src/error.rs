@@ -94,8 +94,6 @@ names! {
         BadViewChange => "bad_view_change",
         /// A new-view from which no view follows, or not from its primary.
         BadNewView => "bad_new_view",
-        /// A call sequence that is unknown or ended.
-        UnknownCallSequence => "unknown_call_sequence",
         /// A reply that is not the one that f+1 replicas gave.
         Disagreed => "disagreed",
     }

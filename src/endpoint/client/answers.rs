@@ -85,7 +85,7 @@ impl Client {
         }
         let (calls, mut times) = (open.calls, open.times);
         times.decided = self.config.stopwatch.map_or(0, |read| read());
-        let mut lost = BTreeSet::new();
+        let (mut lost, mut again) = (BTreeSet::new(), Vec::new());
         let mut items = ends_of_calls(&decision.replies.items);
         for call in calls {
             // By their places, not by their numbers: one bundle may bear a number twice (R1).
@@ -96,21 +96,11 @@ impl Client {
                 self.calls.release(call.sequence, call.number);
             }
             let done = done.map(|end| (end.verdict, end.reply));
-            let outcome = match done {
-                Some((Verdict::Executed, Some(reply))) => Outcome::Reply {
-                    fault: reply.fault(),
-                    envelope: envelope::of(
-                        call.version,
-                        &reply.header().octets,
-                        &reply.payload().octets,
-                    ),
-                },
-                Some((verdict, _)) => refusal(&verdict_fault(verdict), call.version),
-                None => {
-                    let fault = Fault::new(Code::Receiver, "the replicas' replies lack this call");
-                    refusal(&fault, call.version)
-                }
-            };
+            if let Some((Verdict::Gap | Verdict::UnknownSequence, _)) = done {
+                again.extend(done.map(|(verdict, _)| (call, verdict)));
+                continue;
+            }
+            let outcome = outcome(&call, done);
             times.delivered = self.config.stopwatch.map_or(0, |read| read());
             let timing = decision
                 .timing
@@ -131,6 +121,14 @@ impl Client {
         for sequence in lost {
             let new = self.ids.uuid();
             self.calls.lost(sequence, new);
+        }
+        // The replicas agree that nothing was executed: a view change can order a bundle before
+        // one that was sent earlier.
+        for (call, verdict) in again {
+            if let Err(call) = self.calls.retry(call) {
+                let fault = verdict_fault(verdict);
+                self.answer(call.token, refusal(&fault, call.version));
+            }
         }
     }
 
@@ -295,6 +293,25 @@ fn ends_of_calls(items: &[Done]) -> impl Iterator<Item = End<'_>> {
         }),
         _ => None,
     })
+}
+
+/// What a call's user gets.
+fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome {
+    match done {
+        Some((Verdict::Executed, Some(reply))) => Outcome::Reply {
+            fault: reply.fault(),
+            envelope: envelope::of(
+                call.version,
+                &reply.header().octets,
+                &reply.payload().octets,
+            ),
+        },
+        Some((verdict, _)) => refusal(&verdict_fault(verdict), call.version),
+        None => {
+            let fault = Fault::new(Code::Receiver, "the replicas' replies lack this call");
+            refusal(&fault, call.version)
+        }
+    }
 }
 
 /// A fault of ours as an outcome.

@@ -23,6 +23,9 @@ use super::super::config::ClientConfig;
 use super::super::io::{CallToken, UserCall};
 use super::super::out_handler::Content;
 
+/// How often a call is taken again that was not executed.
+const RETRIES: u8 = 5;
+
 /// One call that waits for its bundle, or in it for the vote.
 #[derive(Debug)]
 pub struct Waiting {
@@ -36,6 +39,10 @@ pub struct Waiting {
     pub version: Version,
     /// The user's request was complete, on the stopwatch.
     pub received_ns: u64,
+    /// Its caller named sequence and number.
+    named: bool,
+    /// How often it was frozen again.
+    again: u8,
     since: Instant,
     action: String,
     content: Content,
@@ -130,6 +137,8 @@ impl Calls {
             number,
             version: call.version,
             received_ns: call.received_ns,
+            named: call.sequence.is_some(),
+            again: 0,
             since: now,
             action: call.action.clone(),
             content,
@@ -185,16 +194,37 @@ impl Calls {
         let (gone, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(late);
         self.queue = kept.into();
         self.bytes -= gone.iter().map(Waiting::bytes).sum::<usize>();
-        let lost = gone.iter().filter(|call| call.sequence == self.own).count() as u64;
-        self.next = CallNumber(self.next.0 - lost);
-        for call in self
-            .queue
-            .iter_mut()
-            .filter(|call| call.sequence == self.own)
-        {
-            call.number = CallNumber(call.number.0 - lost);
+        let own = |call: &&mut Waiting| call.sequence == self.own;
+        let unsent = gone
+            .iter()
+            .chain(&self.queue)
+            .filter(|c| c.sequence == self.own);
+        if let Some(first) = unsent.map(|call| call.number).min() {
+            self.next = first;
+            for call in self.queue.iter_mut().filter(own) {
+                call.number = self.next;
+                self.next = self.next.next();
+            }
         }
         gone
+    }
+
+    /// Takes a call once more that the replicas agree was not executed, because a call before it in
+    /// its sequence was not: it goes on under the present one.
+    ///
+    /// # Errors
+    /// Gives it back where its caller counts himself, or it was taken often enough.
+    pub fn retry(&mut self, mut call: Waiting) -> Result<(), Box<Waiting>> {
+        if call.named || call.again >= RETRIES {
+            return Err(Box::new(call));
+        }
+        call.again += 1;
+        call.sequence = self.own;
+        call.number = self.next;
+        self.next = self.next.next();
+        self.bytes += call.bytes();
+        self.queue.push_back(call);
+        Ok(())
     }
 
     /// The reply to a call is held, or nobody waits for it any more: released (R1).

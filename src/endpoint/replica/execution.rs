@@ -180,8 +180,10 @@ impl Replica {
         let reason: Refused = match worst {
             Verdict::Executed | Verdict::Released => return,
             Verdict::Conflict => Rejected::Equivocated.into(),
-            Verdict::Gap => Rejected::BadNumber.into(),
-            Verdict::UnknownSequence => Rejected::UnknownCallSequence.into(),
+            // A view change can order a bundle before an earlier one, and what follows on a
+            // sequence that its client has given up for that.
+            Verdict::Gap => Ignored::Early.into(),
+            Verdict::UnknownSequence => Ignored::Forgotten.into(),
             Verdict::Full => Ignored::Full.into(),
         };
         let from = Principal::Client(body.bundle.head.client);

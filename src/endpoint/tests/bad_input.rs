@@ -232,7 +232,7 @@ fn r4_a_call_on_a_sequence_that_did_not_begin() {
     let (status, answer) = rogue.good(1, &[call(1, &content)]).unwrap();
     assert_eq!(status, 200);
     assert!(answer.contains("verdict=\"unknown-sequence\""), "{answer}");
-    noticed(&mut group, 1, "unknown_call_sequence");
+    noticed(&mut group, 1, "forgotten");
 }
 
 #[test]

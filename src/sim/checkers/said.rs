@@ -1,7 +1,7 @@
 //! What a correct replica says to the others, read off its sealed envelopes: it never contradicts
 //! itself, in this life or across a crash (R17). For each view and number it pre-prepares, prepares
-//! and commits one digest, for each checkpoint it signs one, and for each view it says one view-change
-//! and one new-view.
+//! and commits one digest, for each checkpoint it signs one, and for each view it says one
+//! view-change and one new-view.
 
 use std::collections::BTreeMap;
 

@@ -367,7 +367,12 @@ impl World {
                 let from = origin.from;
                 let blameless = |place| self.scenario.blameless(place);
                 let correct = from.is_none_or(blameless) && blameless(at);
-                if correct {
+                // A replica whose service lied, and that was repaired since, answers otherwise.
+                let truthful = |place| self.scenario.truthful(place);
+                let repaired = what == "reply"
+                    && reason == Rejected::Equivocated
+                    && !from.is_none_or(truthful);
+                if correct && !repaired {
                     let (at, from) = (self.who(at), from.map_or("?".to_owned(), |f| self.who(f)));
                     let what = format!("{at} rejects a {what} of {name} from {from}: {reason}");
                     self.fail("rejected", what);

@@ -360,9 +360,8 @@ impl Checkers {
         self.executed.insert(at, count);
         self.numbers.insert(at, numbers);
         self.wrong.remove(&at);
-        // What it voted for before is of no matter any more.
-        self.own
-            .retain(|(place, of), _| *place != at || *of > seqno);
+        // What it voted for before says nothing of the state that it has now.
+        self.own.retain(|(place, _), _| *place != at);
     }
 
     /// A correct replica writes a record.

@@ -199,7 +199,7 @@ impl World {
             return self.network.never_respond(request);
         }
         if !replica
-            && self.scenario.honest(place)
+            && self.scenario.truthful(place)
             && let Machine::Replica(machine) = &self.members[place].machine
         {
             let executed = |group, number| machine.has_finished(group, number);

@@ -200,17 +200,17 @@ pub fn python(script: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// A program of this workspace, such as `bftws`, from the folder that the running test is in.
+/// A program of this workspace, such as `bftws`, from the folder of the running test or program.
 ///
 /// # Errors
 /// If it is not built: `cargo test --workspace` builds all.
 pub fn program(name: &str) -> Result<Command> {
-    let test = std::env::current_exe()?;
-    // target/PROFILE/deps/TEST
-    let folder = test
-        .parent()
-        .and_then(Path::parent)
-        .context("no folder of programs")?;
+    let running = std::env::current_exe()?;
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM.
+    let mut folder = running.parent().context("no folder of programs")?;
+    if folder.ends_with("deps") {
+        folder = folder.parent().context("no folder of programs")?;
+    }
     let path = folder.join(name);
     ensure!(
         path.is_file(),

@@ -31,8 +31,12 @@ impl Agreement {
     /// R7: a client may leave out the primary only. One that got the bundle proposes it long
     /// before a quarter of the time-out is over.
     fn forward_later(&mut self, now: Now, digest: &Digest) {
-        let wait = Micros((self.config.request_timeout.0 / 4).max(1));
-        self.pool.forward_at(digest, now.instant + wait);
+        self.pool.forward_at(digest, self.forward_time(now));
+    }
+
+    /// When to send the primary what it has not proposed by then.
+    pub(super) fn forward_time(&self, now: Now) -> Instant {
+        now.instant + Micros((self.config.request_timeout.0 / 4).max(1))
     }
 
     pub(super) fn tick_pool(&mut self, now: Now) {
@@ -57,9 +61,8 @@ impl Agreement {
     /// (R16), which would block its slot until a view change. So before it proposes, the primary
     /// has heard from 2f others lately, and asks them where they stand if it has not.
     fn is_lonely(&mut self, now: Instant) -> bool {
-        let others = self.config.quorums.certificate() - 1;
         let lately = Micros(self.config.clock_window.0 / 2);
-        self.lonely = self.may_propose() && !self.peers.in_touch(others, now, lately);
+        self.lonely = self.may_propose() && !self.is_in_touch(now, lately);
         if self.lonely {
             self.peers.ask(now, self.config.status_interval);
         }

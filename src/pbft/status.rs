@@ -139,7 +139,7 @@ impl Peers {
     }
 
     /// Whether `count` peers were heard in the last `span`.
-    pub(super) fn in_touch(&self, count: usize, now: Instant, span: Micros) -> bool {
+    fn in_touch(&self, count: usize, now: Instant, span: Micros) -> bool {
         let lately = |peer: &&Peer| peer.heard.is_some_and(|at| now <= at + span);
         self.peers.iter().filter(lately).count() >= count
     }
@@ -196,6 +196,12 @@ impl Peers {
 }
 
 impl Agreement {
+    /// Whether 2f others were heard in the last `span`: with this one they make a certificate.
+    pub(super) fn is_in_touch(&self, now: Instant, span: Micros) -> bool {
+        let others = self.config.quorums.certificate() - 1;
+        self.peers.in_touch(others, now, span)
+    }
+
     pub(super) fn arm_status(&mut self, now: Now) {
         let urgency = self.urgency();
         let interval = self.config.status_interval;

@@ -122,10 +122,8 @@ impl Agreement {
     /// this replica leaves the view for that: not while too few others are heard for any view to
     /// begin, for then it may be this replica that is cut off.
     pub fn suspect(&mut self, now: Now) -> bool {
-        let others = self.config.quorums.certificate() - 1;
-        let lately = self.patience();
         let leaves =
-            self.active && !self.is_primary() && self.peers.in_touch(others, now.instant, lately);
+            self.active && !self.is_primary() && self.is_in_touch(now.instant, self.patience());
         if leaves {
             self.start_view_change(now, self.view.next());
         }
@@ -451,12 +449,9 @@ impl Agreement {
         for seqno in self.slots.seqnos_above(stable) {
             self.leave_slot(seqno, selection);
         }
+        let (mut carried, mut nulls, mut missing) = (0, 0, 0);
         for (seqno, batch) in selection.placed().filter(|(seqno, _)| *seqno > stable) {
             self.place(now, seqno, batch.clone());
-        }
-        let placed = selection.placed().filter(|(seqno, _)| *seqno > stable);
-        let (mut carried, mut nulls, mut missing) = (0, 0, 0);
-        for (seqno, batch) in placed {
             carried += usize::from(!batch.is_null());
             nulls += usize::from(batch.is_null());
             let open = self
@@ -473,8 +468,7 @@ impl Agreement {
             missing,
         }));
         if !self.is_primary() {
-            let wait = Micros((self.config.request_timeout.0 / 4).max(1));
-            self.pool.forward_all_at(now.instant + wait);
+            self.pool.forward_all_at(self.forward_time(now));
         }
         // What those said who entered earlier came too early for us.
         self.peers.afresh(now.instant);
@@ -528,12 +522,8 @@ impl Agreement {
 
     fn persist_new_view(&mut self, selection: &Selection) {
         let view = self.view;
-        let batches = selection.placed().map(|(seqno, batch)| log::Placed {
-            seqno,
-            view,
-            time: batch.time,
-            bundles: batch.bundles.clone(),
-        });
+        let placed = selection.placed();
+        let batches = placed.map(|(seqno, batch)| logged(seqno, view, batch));
         let batches = batches.collect();
         let base = selection.base;
         self.persist(log::Record::NewView {
@@ -562,13 +552,18 @@ impl Agreement {
     }
 }
 
+/// A batch in its place, as the log has it.
+fn logged(seqno: Seqno, view: View, batch: &Batch) -> log::Placed {
+    log::Placed {
+        seqno,
+        view,
+        time: batch.time,
+        bundles: batch.bundles.clone(),
+    }
+}
+
 fn record_of(change: &ViewChange, stable: Digest) -> log::ViewChange {
-    let placed = |placed: &Placed| log::Placed {
-        seqno: placed.seqno,
-        view: placed.view,
-        time: placed.batch.time,
-        bundles: placed.batch.bundles.clone(),
-    };
+    let placed = |placed: &Placed| logged(placed.seqno, placed.view, &placed.batch);
     let pre_prepared = |entry: &PrePrepared| (entry.seqno, entry.batches.clone());
     log::ViewChange {
         view: change.view,

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use crate::crypto::Sha256;
 use crate::error::{Refused, Rejected};
 use crate::limits;
+use crate::log;
 use crate::types::{ClientId, Digest, ReplicaId, Seqno, Time, View};
 
 pub use super::change::{
@@ -78,6 +79,16 @@ impl Batch {
             Ok(())
         } else {
             Err(Rejected::BadBatch)
+        }
+    }
+}
+
+impl From<&log::Placed> for Batch {
+    /// The batch that the log has in a place.
+    fn from(placed: &log::Placed) -> Self {
+        Self {
+            time: placed.time,
+            bundles: placed.bundles.clone(),
         }
     }
 }

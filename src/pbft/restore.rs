@@ -66,12 +66,12 @@ impl Agreement {
     /// P, Q, and what stands in a slot: what was decided, or what the present view has there.
     fn restore_slot(&mut self, now: Now, seqno: Seqno, known: &Slot) {
         let batches: BTreeMap<Digest, Batch> = (known.pre_prepared.iter())
-            .map(batch_of)
+            .map(Batch::from)
             .map(|batch| (batch.digest(), batch))
             .collect();
         let slot = self.slots.open(seqno);
         for placed in &known.pre_prepared {
-            slot.note_pre_prepared(placed.view, batch_of(placed).digest());
+            slot.note_pre_prepared(placed.view, Batch::from(placed).digest());
             slot.replaced.extend(&placed.bundles);
         }
         slot.prepared = known.prepared.and_then(|(view, digest)| {
@@ -79,8 +79,8 @@ impl Agreement {
             Some((view, batch))
         });
         let in_view = |placed: &&log::Placed| placed.view == self.view;
-        let promised = known.pre_prepared.iter().find(in_view).map(batch_of);
-        let decided = known.decided.as_ref().map(batch_of);
+        let promised = known.pre_prepared.iter().find(in_view).map(Batch::from);
+        let decided = known.decided.as_ref().map(Batch::from);
         let Some(batch) = decided.clone().or(promised.clone()) else {
             return;
         };
@@ -115,7 +115,7 @@ impl Agreement {
         }
         let stable = self.stable();
         for placed in batches.iter().filter(|placed| placed.seqno > stable) {
-            let (seqno, batch) = (placed.seqno, batch_of(placed));
+            let (seqno, batch) = (placed.seqno, Batch::from(placed));
             let proposed = |accepted: &Accepted| accepted.proposed;
             if !self.slots.accepted(seqno).is_some_and(proposed) {
                 self.place(now, seqno, batch);
@@ -142,13 +142,6 @@ impl Agreement {
     }
 }
 
-fn batch_of(placed: &log::Placed) -> Batch {
-    Batch {
-        time: placed.time,
-        bundles: placed.bundles.clone(),
-    }
-}
-
 fn certificate(stable: &Stable) -> Vec<SignedCheckpoint> {
     let vote = |(replica, signature): &(_, Vec<u8>)| SignedCheckpoint {
         seqno: stable.seqno,
@@ -164,7 +157,7 @@ fn own_words(own: &log::ViewChange, this: &Agreement) -> ViewChange {
     let placed = |placed: &log::Placed| Placed {
         seqno: placed.seqno,
         view: placed.view,
-        batch: batch_of(placed),
+        batch: Batch::from(placed),
     };
     let entry = |(seqno, batches): &(Seqno, Vec<(View, Digest)>)| PrePrepared {
         seqno: *seqno,

@@ -401,10 +401,7 @@ fn named(recovered: &Recovered) -> BTreeMap<Digest, Seqno> {
 }
 
 fn delivery(placed: &Placed, time: Time) -> Delivery {
-    let batch = Batch {
-        time: placed.time,
-        bundles: placed.bundles.clone(),
-    };
+    let batch = Batch::from(placed);
     Delivery {
         seqno: placed.seqno,
         view: placed.view,

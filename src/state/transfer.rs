@@ -161,7 +161,8 @@ impl Transfer {
         self.use_pool();
         self.ask(now);
         let waits = matches!(self.stage, Stage::Token(_) | Stage::Pieces(_));
-        let rests = self.sources.values().any(|source| source.rests.is_some());
+        let asked_later = |source: &Source| !source.dropped && source.rests.is_some();
+        let rests = self.sources.values().any(asked_later);
         if waits && self.flying.is_empty() && !rests {
             // Nobody is left to ask: more were dropped than can be faulty.
             self.forgives.get_or_insert(now + self.patience);
@@ -251,6 +252,7 @@ impl Transfer {
         for source in self.sources.values_mut() {
             source.rests = source.rests.filter(|until| *until > now);
         }
+        self.look_for_sources(now);
         if self.forgives.is_some_and(|at| at <= now) {
             self.forgives = None;
             for source in self.sources.values_mut() {
@@ -389,11 +391,16 @@ impl Transfer {
         self.look_for_sources(now);
     }
 
-    /// When nobody is left who has what is missing, the target has run away.
+    /// When nobody is left who may have what is missing, the target has run away. Who was asked
+    /// for it and did not answer in time does not count: it may be down for good.
     fn look_for_sources(&mut self, now: Instant) {
         let left = |name: &Digest| {
-            let mut sources = self.sources.values();
-            sources.any(|source| !source.dropped && !source.lacks.contains(name))
+            let of = self.flying.get(name).map(|(of, _)| of);
+            let mut sources = self.sources.iter();
+            sources.any(|(id, source)| {
+                let silent = source.late.contains_key(name) && of != Some(id);
+                !source.dropped && !source.lacks.contains(name) && !silent
+            })
         };
         let gone = match &self.stage {
             Stage::Token(name) => !left(name),
@@ -419,7 +426,10 @@ impl Transfer {
             _ => return,
         };
         let mut wanted = VecDeque::from(wanted);
-        for (id, source) in &mut self.sources {
+        // Who was silent is asked after the others, else two such could take turns for ever.
+        let mut sources: Vec<_> = self.sources.iter_mut().collect();
+        sources.sort_by_key(|(_, source)| source.late.values().sum::<u32>());
+        for (id, source) in sources {
             let rests = source.rests.is_some_and(|until| until > now);
             // Half a load at least is asked for at once: each question is an envelope.
             if source.dropped || rests || source.flying > PIECES_ASKED / 2 {

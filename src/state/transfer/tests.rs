@@ -95,7 +95,7 @@ impl Run {
     fn answer(&mut self, to: ReplicaId, snapshot: Seqno, names: &[Digest], bad: &[ReplicaId]) {
         *self.asked.entry(to).or_default() += names.len();
         assert!(names.len() <= PIECES_ASKED);
-        if bad.contains(&MUTE) && to == MUTE {
+        if to != LIAR && bad.contains(&to) {
             return;
         }
         // Each peer draws on its own account here.
@@ -189,6 +189,15 @@ fn a_silent_source_rests_and_the_others_are_asked() {
 }
 
 #[test]
+fn two_silent_sources_do_not_take_turns_for_ever() {
+    let point = point(8, 0);
+    let mut run = Run::to(point.certified(), sources(&[&point]));
+    assert_eq!(run.run(&[ReplicaId(1), MUTE]).token, point.token);
+    let asked = |id: ReplicaId| run.asked.get(&id).copied().unwrap_or(0);
+    assert!(asked(ReplicaId(1)) + asked(MUTE) <= 2 * PIECES_ASKED);
+}
+
+#[test]
 fn tocs_4_6_a_target_that_ran_away_is_left_and_what_is_held_is_kept() {
     let (old, new) = (point(8, 0), point(16, 5));
     let mut run = Run::to(old.certified(), sources(&[&old]));
@@ -204,6 +213,21 @@ fn tocs_4_6_a_target_that_ran_away_is_left_and_what_is_held_is_kept() {
     assert_eq!(run.retargeted, 1);
     let after: usize = run.asked.values().sum();
     assert!(after - before < 95, "asked {before} and {after} times");
+}
+
+#[test]
+fn tocs_4_6_a_target_that_ran_away_is_left_though_one_source_is_silent() {
+    let (old, new) = (point(8, 0), point(16, 5));
+    let mut run = Run::to(old.certified(), sources(&[&old]));
+    run.transfer.go_on(run.now);
+    while run.transfer.progress().0 < 1 {
+        assert!(run.step(&[MUTE]).is_none());
+    }
+    run.sources = sources(&[&new]);
+    let (seqno, digest) = new.certified();
+    run.transfer.certified(run.now, seqno, digest);
+    assert_eq!(run.run(&[MUTE]).token, new.token);
+    assert_eq!(run.retargeted, 1);
 }
 
 #[test]

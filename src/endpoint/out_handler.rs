@@ -217,11 +217,11 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// A response on the back channel.
+    /// A response on the back channel; what it answers may have no MessageID.
     #[must_use]
     pub fn back(relates_to: &'a str) -> Self {
         Self {
-            relates_to: Some(relates_to),
+            relates_to: Some(relates_to).filter(|id| !id.is_empty()),
             ..Self::to(addressing::ANONYMOUS)
         }
     }

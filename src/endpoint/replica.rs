@@ -259,6 +259,18 @@ impl Replica {
         assert!(self.waiters.values().map(Vec::len).sum::<usize>() <= WAITERS);
     }
 
+    /// Whether its view has begun here, for tests and the simulator.
+    #[must_use]
+    pub fn is_in_view(&self) -> bool {
+        self.order.agreement().is_active()
+    }
+
+    /// Whether no batch is executed in part, for tests and the simulator.
+    #[must_use]
+    pub fn is_between_batches(&self) -> bool {
+        self.invoker.seqno().is_none()
+    }
+
     /// What was refused, and how often.
     #[must_use]
     pub fn tally(&self) -> &Tally {

@@ -105,6 +105,14 @@ pub const CHECKERS: &[(&str, &str)] = &[
         "settled",
         "and views do not change any more once all is answered (TOCS 2002 §4.5)",
     ),
+    (
+        "recovered",
+        "a correct replica goes on from what a power cut left of its disk (R17)",
+    ),
+    (
+        "kept",
+        "in the end each correct replica has executed every call that any has executed (R17)",
+    ),
     ("panic", "no assertion fails"),
 ];
 
@@ -200,6 +208,12 @@ impl Checkers {
     pub fn fail(&mut self, checker: &'static str, what: String) {
         debug_assert!(CHECKERS.iter().any(|(name, _)| *name == checker));
         self.failure.get_or_insert(Failure { checker, what });
+    }
+
+    /// How many of those calls a replica has executed, or taken over with a state.
+    #[must_use]
+    pub fn calls_of(&self, at: Place) -> usize {
+        self.executed.get(&at).copied().unwrap_or_default()
     }
 
     /// How many calls were ordered and executed somewhere.
@@ -364,22 +378,27 @@ impl Checkers {
         self.own.retain(|(place, _), _| *place != at);
     }
 
+    /// What an honest replica wrote is as safe as it ever will be.
+    pub fn stands(&mut self, at: Place, record: &Record) {
+        if let Record::PrePrepare {
+            view,
+            seqno,
+            time,
+            bundles,
+        } = record
+        {
+            let batch = (*time, bundles.clone());
+            let known = self.accepted.entry((at, *view, *seqno));
+            if *known.or_insert_with(|| batch.clone()) != batch {
+                let what = format!("r{at} accepts two batches {seqno} in view {view}");
+                self.fail("no-contradiction", what);
+            }
+        }
+    }
+
     /// A correct replica writes a record.
     pub fn writes(&mut self, at: Place, record: &Record) {
         match record {
-            Record::PrePrepare {
-                view,
-                seqno,
-                time,
-                bundles,
-            } => {
-                let batch = (*time, bundles.clone());
-                let known = self.accepted.entry((at, *view, *seqno));
-                if *known.or_insert_with(|| batch.clone()) != batch {
-                    let what = format!("r{at} accepts two batches {seqno} in view {view}");
-                    self.fail("no-contradiction", what);
-                }
-            }
             Record::CheckpointVote { seqno, digest } => {
                 let first = *self.tokens.entry(*seqno).or_insert(*digest);
                 if first != *digest {
@@ -609,10 +628,10 @@ mod tests {
             bundles: Vec::new(),
         };
         let mut told = checkers();
-        told.writes(1, &pre_prepare(1));
-        told.writes(2, &pre_prepare(2));
+        told.stands(1, &pre_prepare(1));
+        told.stands(2, &pre_prepare(2));
         assert_eq!(failed(&told), None, "of different replicas");
-        told.writes(1, &pre_prepare(2));
+        told.stands(1, &pre_prepare(2));
         assert_eq!(failed(&told), Some("no-contradiction"));
 
         let mut stood = checkers();

@@ -6,7 +6,7 @@
 //! A run has two phases. First anything goes and only *safety* is asked; then the network heals and
 //! every call must be answered: *liveness*. What is carried are the real envelopes, octet for
 //! octet. `checkers` says what must hold; a failure is a number that anybody can replay, and the
-//! trace tells what happened. Disks and restarts are not simulated yet.
+//! trace tells what happened.
 
 // Nothing from outside reaches these machines' surroundings, and a panic in a run is a finding with
 // a seed.
@@ -21,6 +21,7 @@ pub mod network;
 pub mod rogue;
 pub mod scenario;
 pub mod service;
+pub mod store;
 pub mod trace;
 pub mod workload;
 pub mod world;

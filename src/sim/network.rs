@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::endpoint::io::{CallToken, Completion, PostId, RequestId, Ticket};
-use crate::state::pieces::Tree;
+use crate::endpoint::io::{CallToken, PostId, ReplicaInput, RequestId};
 use crate::types::{Instant, Micros};
 
 use super::chance::Chance;
@@ -39,12 +38,12 @@ pub enum Happening {
     },
     /// The sender learns that its POST failed.
     Broken(u64),
-    /// The service of a replica has done a call.
-    Executed(Place, Ticket, Completion),
-    /// The service of a replica has its snapshot in pieces.
-    Snapshotted(Place, Ticket, Option<Tree>),
-    /// The service of a replica has taken a snapshot in place of its state.
-    Restored(Place, Ticket, Result<(), String>),
+    /// Something that a replica wanted done is done; for the life that wanted it.
+    Done(Place, u32, Box<ReplicaInput>),
+    /// A write to a replica's log has come to its end.
+    Written(Place, u32),
+    /// A replica's snapshot is written.
+    Saved(Place, u32),
     /// A user makes its next call, if it may.
     Act(usize),
     /// The faulty client does something.
@@ -53,10 +52,14 @@ pub enum Happening {
     Again(CallId),
     /// A client wants the WSDL.
     Describe(CallToken),
-    /// The fetched WSDL is there.
-    Described(Place, RequestId),
-    /// A replica stops.
+    /// A replica stops, for good.
     Crash(Place),
+    /// Some replicas lose power.
+    Outage(usize),
+    /// A replica goes on from its disk.
+    Restart(Place),
+    /// The sender of a POST is gone.
+    Left(u64),
     /// A clock is set by so many microseconds.
     ClockStep(Place, i64),
     /// The network is fair from now on.
@@ -410,6 +413,18 @@ impl Network {
     /// A member is gone: what it had open ends.
     pub fn crash(&mut self, now: Instant, place: Place, queue: &mut Queue, counts: &mut Counts) {
         self.open.retain(|_, open| open.at != place);
+        let own: Vec<u64> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| exchange.from == place)
+            .map(|(id, _)| *id)
+            .collect();
+        for exchange in own {
+            // Nobody hears what comes back, and who was asked learns that.
+            self.exchanges.remove(&exchange);
+            let after = self.delay(counts);
+            queue.put(now + after, Happening::Left(exchange));
+        }
         let open: Vec<u64> = self
             .exchanges
             .iter()

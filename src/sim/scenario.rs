@@ -2,6 +2,7 @@
 //!
 //! At most f replicas have a fault of their own, primaries as well as backups.
 
+mod disks;
 mod draw;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use crate::types::{Digest, Instant, Micros, Quorums, ReplicaId};
 
 use super::adversary::Kind;
 use super::chance::Chance;
+
+pub use disks::{Disks, Full, Moment, Outage};
 
 /// The wrapped application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +190,8 @@ pub struct Scenario {
     pub users: Vec<UserPlan>,
     /// How often the faulty client does something.
     pub rogue: u64,
+    /// The disks of honest replicas; without, all are in memory mode.
+    pub disks: Option<Disks>,
 }
 
 /// Client processes: the second has the keys of the first.
@@ -221,6 +226,12 @@ impl Scenario {
             partitions.extend(left.map(|replica| Partition::of(replica, places, heal)));
         }
         let steps = draw::steps(&mut chance, places, heal, rough);
+        let mut apart = Chance::new(seed, "disks");
+        let disks = disks::draw(&mut apart, (quorums, &faulty), heal);
+        if disks.as_ref().is_some_and(|disks| !disks.inside) {
+            // What is outside its replica gives none, as in production.
+            agreement.snapshot_interval = 0;
+        }
         Self {
             quorums,
             agreement,
@@ -240,6 +251,7 @@ impl Scenario {
                 .collect(),
             users: draw::users(&mut chance, censored),
             rogue: draw::rogue(&mut chance),
+            disks,
         }
     }
 
@@ -264,6 +276,7 @@ impl Scenario {
             steps: Vec::new(),
             users: vec![user],
             rogue: 0,
+            disks: None,
             ..Self::draw(seed, Some(1))
         }
     }

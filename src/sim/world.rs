@@ -4,14 +4,15 @@
 //! Time passes only from one event to the next.
 
 mod effects;
+mod power;
 mod sending;
 
 use crate::crypto::{Identity, KeyError};
 use crate::endpoint::client::Client;
-use crate::endpoint::config::{ClientConfig, ReplicaConfig};
+use crate::endpoint::config::ClientConfig;
 use crate::endpoint::io::{CallToken, ClientInput, ReplicaInput};
 use crate::endpoint::replica::Replica;
-use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
+use crate::types::{Incarnation, Instant, Micros, Now, Seqno, Time, View};
 
 use super::adversary::Conspiracy;
 use super::chance::Chance;
@@ -20,9 +21,11 @@ use super::network::{Arrival, Happening, Network, Place, Queue};
 use super::rogue::Rogue;
 use super::scenario::{CLIENTS, Faulty, Keys, Scenario};
 use super::service::Service;
+use super::store::Disk;
 use super::trace::{Trace, describe};
 use super::workload::Workload;
 use super::{Counts, Options, Report};
+use power::Power;
 use sending::Twins;
 
 /// Where the runs' wall clocks start: some day in 2026.
@@ -66,6 +69,40 @@ struct Member {
     /// Because it was too far behind.
     behind: bool,
     drained: bool,
+    /// What it keeps of what it wrote, if it is not in memory mode.
+    disk: Option<Disk>,
+    /// Rises with each crash.
+    life: u32,
+    /// It does not come back.
+    dead: bool,
+    /// A crash left a call at its service, and nobody knows what became of that.
+    lost: bool,
+}
+
+impl Member {
+    fn new(
+        machine: Machine,
+        (skew, now): (i64, Instant),
+        service: Option<Service>,
+        disk: Option<Disk>,
+    ) -> Self {
+        Self {
+            up: !matches!(machine, Machine::Nobody),
+            machine,
+            skew,
+            service,
+            deadline: Some(now),
+            ticked: (now, 0),
+            seen: Seqno(0),
+            halted: false,
+            behind: false,
+            drained: false,
+            disk,
+            life: 0,
+            dead: false,
+            lost: false,
+        }
+    }
 }
 
 /// Whose message a machine is handling.
@@ -84,6 +121,7 @@ pub struct World {
     members: Vec<Member>,
     service_chance: Chance,
     queue: Queue,
+    power: Power,
     network: Network,
     workload: Workload,
     conspiracy: Conspiracy,
@@ -112,22 +150,13 @@ impl World {
         for place in 0..scenario.places() {
             let skew = i64::try_from(scenario.skews[place].0).unwrap_or(0);
             let at = clock(now, skew);
-            let machine = machine(place, &keys, &scenario, options, at, &mut chance)?;
+            let mut disk = power::disk(place, &keys, &scenario);
+            let parts = (&keys, &scenario, options);
+            let machine = machine(place, parts, disk.as_mut(), at, &mut chance)?;
             let service = scenario.identity(place).map(|id| {
                 Service::new(scenario.app, scenario.service_delay, scenario.fault_of(id))
             });
-            members.push(Member {
-                up: !matches!(machine, Machine::Nobody),
-                machine,
-                skew,
-                service,
-                deadline: Some(now),
-                ticked: (now, 0),
-                seen: Seqno(0),
-                halted: false,
-                behind: false,
-                drained: false,
-            });
+            members.push(Member::new(machine, (skew, now), service, disk));
         }
         let conspiracy = Conspiracy::new(
             &keys.group,
@@ -154,6 +183,7 @@ impl World {
             members,
             service_chance: Chance::new(seed, "services"),
             queue: Queue::default(),
+            power: Power::new(seed, keys, options, &scenario),
             network,
             workload: Workload::new(scenario.app, &scenario.users, Chance::new(seed, "users")),
             conspiracy,
@@ -175,6 +205,7 @@ impl World {
     /// Puts on the calendar what the scenario has.
     fn plan(&mut self) {
         self.queue.put(self.scenario.heal, Happening::Heal);
+        self.plan_power();
         for (replica, fault) in &self.scenario.faulty {
             self.counts.adversary(fault.name());
             match *fault {
@@ -329,18 +360,13 @@ impl World {
                 self.respond_to(to, post, octets, origin);
             }
             Happening::Broken(exchange) => self.broken(exchange),
-            Happening::Executed(place, ticket, completion) => {
-                let input = ReplicaInput::Executed { ticket, completion };
-                self.replica(place, input, Origin::default());
+            Happening::Done(place, life, input) => {
+                if self.members[place].life == life {
+                    self.replica(place, *input, Origin::default());
+                }
             }
-            Happening::Snapshotted(place, ticket, tree) => {
-                let input = ReplicaInput::Snapshotted { ticket, tree };
-                self.replica(place, input, Origin::default());
-            }
-            Happening::Restored(place, ticket, result) => {
-                let input = ReplicaInput::Restored { ticket, result };
-                self.replica(place, input, Origin::default());
-            }
+            Happening::Written(place, life) => self.written(place, life),
+            Happening::Saved(place, life) => self.saved(place, life),
             Happening::Act(user) => self.act(user),
             Happening::Again(call) => self.send(call),
             Happening::Trick => self.trick(),
@@ -348,17 +374,18 @@ impl World {
                 let place = self.scenario.quorums.n() + 2;
                 self.client(place, ClientInput::Describe(token), Origin::default());
             }
-            Happening::Described(place, request) => {
-                let wsdl =
-                    Ok(b"<definitions xmlns=\"http://schemas.xmlsoap.org/wsdl/\"/>".to_vec());
-                let input = ReplicaInput::Described { request, wsdl };
-                self.replica(place, input, Origin::default());
-            }
             Happening::Crash(place) => {
-                self.say(place, format_args!("crashes"));
-                self.members[place].up = false;
-                self.network
-                    .crash(self.now, place, &mut self.queue, &mut self.counts);
+                self.members[place].dead = true;
+                if self.members[place].up {
+                    self.stop(place);
+                }
+            }
+            Happening::Outage(index) => self.cut_power(index),
+            Happening::Restart(place) => self.restart(place),
+            Happening::Left(exchange) => {
+                for (at, request) in self.network.abandoned(exchange) {
+                    self.replica(at, ReplicaInput::Gone(request), Origin::default());
+                }
             }
             Happening::ClockStep(place, by) => {
                 self.say(place, format_args!("has its clock set by {by} us"));
@@ -435,6 +462,7 @@ impl World {
         };
         let level = self.level();
         if level.is_ok() {
+            self.kept();
             return Some(false);
         }
         if self.now >= answered + self.patience(LEVEL) {
@@ -448,9 +476,14 @@ impl World {
     }
 
     /// Whether every call must be answered: with a replica that only a snapshot could help, where
-    /// none are taken, nothing is promised but safety.
+    /// none are taken, nothing is promised but safety; nor when crashes cost so many a call that
+    /// more than f cannot know their state (R14).
     fn promises(&self) -> bool {
-        self.scenario.agreement.snapshot_interval > 0 || !self.counts.took("behind")
+        let lost = self.members.iter().filter(|member| member.lost).count();
+        let faulty = self.scenario.faulty.len() + lost;
+        let enough = lost == 0 || faulty <= self.scenario.quorums.f();
+        let snapshots = self.scenario.agreement.snapshot_interval > 0;
+        enough && (snapshots || !self.counts.took("behind"))
     }
 
     /// A correct replica leaves its view: when all is answered and everybody has heard so, none
@@ -510,8 +543,11 @@ impl World {
                 }
                 Machine::Client(_) | Machine::Nobody => continue,
             };
-            if !member.up || !self.scenario.honest(place) {
+            if !self.scenario.honest(place) || member.dead {
                 continue;
+            }
+            if !member.up {
+                return Err(format!("r{place} is without power"));
             }
             if member.halted {
                 if member.behind {
@@ -526,6 +562,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether every call that anybody executed was executed by all who are level, whatever lost
+    /// power meanwhile.
+    fn kept(&mut self) {
+        let all = self.checkers.calls();
+        let places = 0..self.scenario.quorums.n();
+        let level = |place: &Place| {
+            let member = &self.members[*place];
+            member.up && !member.halted && self.scenario.honest(*place)
+        };
+        let mut level = places.filter(level);
+        if let Some(place) = level.find(|place| self.checkers.calls_of(*place) != all) {
+            let its = self.checkers.calls_of(place);
+            self.fail("kept", format!("r{place} has {its} of {all} calls"));
+        }
     }
 
     // Names.
@@ -570,43 +622,32 @@ fn clock(instant: Instant, skew: i64) -> Now {
 
 fn machine(
     place: Place,
-    keys: &Keys,
-    scenario: &Scenario,
-    options: Options,
+    (keys, scenario, options): (&Keys, &Scenario, Options),
+    disk: Option<&mut Disk>,
     now: Now,
     chance: &mut Chance,
 ) -> Result<Machine, KeyError> {
     let rng_seed = chance.octets();
-    let id = scenario.identity(place);
-    let whose = id.map_or(place, ReplicaId::index);
-    let Some((name, secret)) = keys
-        .identities
-        .get(whose)
-        .filter(|_| place != scenario.second() || id.is_some())
-    else {
+    if let Some(me) = scenario.identity(place) {
+        let config = power::config(me, rng_seed, (keys, scenario, options))?;
+        let replica = match disk {
+            Some(disk) => {
+                let remains = disk.recover().expect("a new disk can be read");
+                let begun = power::begin(config, now, (disk, remains), scenario);
+                begun.expect("an empty log can be gone on from")
+            }
+            None => Replica::new(config, now)?,
+        };
+        return Ok(Machine::Replica(Box::new(replica)));
+    }
+    let client = keys.identities.get(place);
+    let Some((name, secret)) = client.filter(|_| place != scenario.second()) else {
         return Ok(Machine::Nobody);
     };
-    let identity = Identity::generate(name, secret)?;
-    // Twins share a life: their peers take the sequences of both.
-    let incarnation = Incarnation(EPOCH + whose as u64);
-    if let Some(me) = id {
-        let config = ReplicaConfig {
-            group: keys.group.clone(),
-            me,
-            identity,
-            group_secret: keys.group_secret,
-            incarnation,
-            rng_seed,
-            hold: scenario.hold,
-            stopwatch: None,
-            plant: options.plant,
-        };
-        return Ok(Machine::Replica(Box::new(Replica::new(config, now)?)));
-    }
     let config = ClientConfig {
         group: keys.group.clone(),
-        identity,
-        incarnation,
+        identity: Identity::generate(name, secret)?,
+        incarnation: Incarnation(EPOCH + place as u64),
         rng_seed,
         call_timeout: scenario.call_timeout,
         pipeline: scenario.pipeline,

@@ -131,6 +131,23 @@ fn r17_a_replica_killed_at_any_input_contradicts_nothing_it_said() {
 }
 
 #[test]
+fn r06_a_fault_about_a_message_without_an_id_is_understood() {
+    let mut group = Group::durable(small());
+    assert_eq!(group.call(CALL), "1");
+    let token = group.start(CALL);
+    group.restart(ReplicaId(1));
+    group.run();
+    group.pass(Micros::seconds(1));
+    assert!(group.answer(token).is_some());
+    // Its peers went on with sequences that its new life does not know.
+    let refused = group
+        .events
+        .iter()
+        .find(|(_, event)| matches!(event, Event::Refused { what, .. } if *what == "response"));
+    assert_eq!(refused, None);
+}
+
+#[test]
 fn r17_all_crash_at_once_and_every_answered_call_is_there_once() {
     let mut group = run(None, 7);
     for round in 1..=3 {

@@ -11,6 +11,7 @@ use crate::types::Micros;
 
 use super::super::model::CallId;
 use super::super::network::{Happening, Place};
+use super::super::scenario::Moment;
 use super::super::trace::describe;
 use super::super::workload::Meaning;
 use super::{Machine, Origin, World};
@@ -35,16 +36,23 @@ impl World {
         member.deadline = replica.deadline();
         // Within a batch a state is not comparable: what its bundles release is freed one by one.
         // What is behind counts as executed without being so.
-        let between = !outputs.iter().any(|output| {
-            matches!(
-                output,
-                ReplicaOutput::Execute { .. } | ReplicaOutput::Event(Event::Behind { .. })
-            )
-        });
+        let behind =
+            |output: &ReplicaOutput| matches!(output, ReplicaOutput::Event(Event::Behind { .. }));
+        let between = replica.is_between_batches() && !outputs.iter().any(behind);
         self.look(place, between);
         for output in outputs {
-            self.replica_wants(place, output, origin);
+            // Its power may be cut at any of them.
+            if self.members[place].up {
+                self.replica_wants(place, output, origin);
+            }
         }
+        self.write(place);
+    }
+
+    fn done(&mut self, place: Place, after: Micros, input: ReplicaInput) {
+        let life = self.members[place].life;
+        let done = Happening::Done(place, life, Box::new(input));
+        self.queue.put(self.now + after, done);
     }
 
     /// Compares the state of a replica that has executed something.
@@ -96,9 +104,31 @@ impl World {
                 if self.scenario.truthful(place) {
                     self.checkers.writes(place, &record);
                 }
+                self.append(place, position, record);
             }
-            // Only a durable replica saves anything.
-            ReplicaOutput::Save(_) | ReplicaOutput::Truncate(_) => {}
+            ReplicaOutput::Save(save) => self.save(place, save),
+            ReplicaOutput::Truncate(through) => self.truncate(place, through),
+            ReplicaOutput::Execute { .. }
+            | ReplicaOutput::Snapshot(_)
+            | ReplicaOutput::Restore { .. } => self.service_works(place, output),
+            ReplicaOutput::Describe(request) => {
+                let wsdl =
+                    Ok(b"<definitions xmlns=\"http://schemas.xmlsoap.org/wsdl/\"/>".to_vec());
+                let input = ReplicaInput::Described { request, wsdl };
+                self.done(place, Micros(100), input);
+            }
+            ReplicaOutput::Event(event) => {
+                self.noted(place, &event, origin);
+                if let Some(moment) = Moment::of(&event) {
+                    self.moment(place, moment);
+                }
+            }
+        }
+    }
+
+    /// A replica wants something of its service.
+    fn service_works(&mut self, place: Place, output: ReplicaOutput) {
+        match output {
             ReplicaOutput::Execute { ticket, invocation } => {
                 let seqno = self.members[place].seen.next();
                 self.say(
@@ -115,30 +145,26 @@ impl World {
                     return;
                 };
                 let (after, completion) = service.execute(&invocation, &mut self.service_chance);
-                let done = Happening::Executed(place, ticket, completion);
-                self.queue.put(self.now + after, done);
+                let input = ReplicaInput::Executed { ticket, completion };
+                self.done(place, after, input);
+                self.moment(place, Moment::Executing);
             }
             ReplicaOutput::Snapshot(ticket) => {
                 let Some(service) = &mut self.members[place].service else {
                     return;
                 };
                 let (after, tree) = service.snapshot(&mut self.service_chance);
-                let done = Happening::Snapshotted(place, ticket, tree);
-                self.queue.put(self.now + after, done);
+                self.done(place, after, ReplicaInput::Snapshotted { ticket, tree });
             }
             ReplicaOutput::Restore { ticket, parts } => {
                 let Some(service) = &mut self.members[place].service else {
                     return;
                 };
                 let (after, result) = service.restore(&parts, &mut self.service_chance);
-                let done = Happening::Restored(place, ticket, result);
-                self.queue.put(self.now + after, done);
+                self.done(place, after, ReplicaInput::Restored { ticket, result });
+                self.moment(place, Moment::Restoring);
             }
-            ReplicaOutput::Describe(request) => {
-                let at = self.now + Micros(100);
-                self.queue.put(at, Happening::Described(place, request));
-            }
-            ReplicaOutput::Event(event) => self.noted(place, &event, origin),
+            _ => unreachable!("nothing else is the service's"),
         }
     }
 
@@ -310,7 +336,7 @@ impl World {
             Event::Diverged { why, .. } => {
                 self.members[place].halted = true;
                 self.counts.rare("diverged");
-                if self.scenario.truthful(place) {
+                if self.scenario.truthful(place) && !self.members[place].lost {
                     let what = format!("r{place}, which has no fault: {why}");
                     self.fail("diverged", what);
                 }

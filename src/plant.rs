@@ -50,10 +50,17 @@ pub enum Plant {
     VotesKept,
     /// A bundle is acknowledged when it comes, not when it is executed (R5).
     AcknowledgedEarly,
+    /// A replica that forgot a former life votes all the same (R18).
+    LearnerVotes,
 }
 
 /// Each with its name on the command line, and what it does.
 const TABLE: &[(Plant, &str, &str)] = &[
+    (
+        Plant::LearnerVotes,
+        "learner-votes",
+        "a replica that forgot a former life votes all the same",
+    ),
     (
         Plant::ReplyVoteAtF,
         "reply-vote-at-f",

@@ -395,7 +395,19 @@ pub enum Event {
         /// What is missing, and what to do.
         why: String,
     },
-    /// A replica came back in another incarnation and is not taken (R18).
+    /// Whether this replica votes (R18), from now on.
+    Stands {
+        /// What it does.
+        role: crate::pbft::Role,
+        /// The checkpoint that it waits for, once that is known.
+        until: Option<Seqno>,
+    },
+    /// More than f replicas learn: the group cannot go on (R18).
+    ManyLearners {
+        /// So many.
+        learners: usize,
+    },
+    /// A replica came back in another life, which has forgotten this one (R18).
     Restarted {
         /// Who.
         replica: ReplicaId,

@@ -299,6 +299,8 @@ impl TotalOrderManager {
                 executed: delivered,
                 stable,
             },
+            Output::Stands { role, until } => Event::Stands { role, until },
+            Output::ManyLearners { learners } => Event::ManyLearners { learners },
             // All others are actions, matched above.
             _ => unreachable!("not an event"),
         }

@@ -6,7 +6,7 @@
 //! is full. Every length is compared with what is there before anything is allocated. Nothing is
 //! decided here; what a bad frame means depends on where it stands (`segments`).
 
-use super::record::{Placed, Record, ViewChange};
+use super::record::{Bound, Placed, Record, Standing, ViewChange};
 use crate::limits;
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
@@ -150,9 +150,11 @@ fn put_frame(frame: &Frame, to: &mut Vec<u8>) {
 
 fn put_record(record: &Record, to: &mut Vec<u8>) {
     match record {
-        Record::Genesis { .. } | Record::Incarnation(_) | Record::Body { .. } => {
-            put_beginning(record, to);
-        }
+        Record::Genesis { .. }
+        | Record::Incarnation(_)
+        | Record::Body { .. }
+        | Record::Standing(_)
+        | Record::Known { .. } => put_beginning(record, to),
         Record::PrePrepare {
             view,
             seqno,
@@ -227,6 +229,23 @@ fn put_beginning(record: &Record, to: &mut Vec<u8>) {
             to.extend(client.0.0);
             put_octets(to, signature);
             put_octets(to, octets);
+        }
+        Record::Standing(standing) => {
+            to.push(28);
+            to.push(u8::from(standing.votes));
+            let bound = standing.bound.map(|bound| (bound.seqno.0, bound.view.0));
+            put_option(to, bound.map(|(seqno, _)| seqno));
+            put_option(to, bound.map(|(_, view)| view));
+        }
+        Record::Known {
+            replica,
+            life,
+            before,
+        } => {
+            to.push(29);
+            to.extend(replica.0.to_le_bytes());
+            put(to, life.0);
+            put_option(to, before.map(|life| life.0));
         }
         _ => unreachable!("no record of a beginning"),
     }
@@ -305,6 +324,11 @@ fn put_octets(to: &mut Vec<u8>, octets: &[u8]) {
 fn put_count(to: &mut Vec<u8>, count: usize) {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     to.extend(count.to_le_bytes());
+}
+
+fn put_option(to: &mut Vec<u8>, number: Option<u64>) {
+    to.push(u8::from(number.is_some()));
+    put(to, number.unwrap_or_default());
 }
 
 fn put(to: &mut Vec<u8>, number: u64) {
@@ -406,8 +430,44 @@ impl<'a> Reader<'a> {
                 status: self.u16()?,
                 octets: self.octets()?.to_vec(),
             },
+            28 => Record::Standing(self.standing()?),
+            29 => Record::Known {
+                replica: self.replica()?,
+                life: Incarnation(self.u64()?),
+                before: self.option()?.map(Incarnation),
+            },
             _ => return Err(Broken::Unknown),
         })
+    }
+
+    fn standing(&mut self) -> Read<Standing> {
+        let votes = self.flag()?;
+        let bound = match (self.option()?, self.option()?) {
+            (Some(seqno), Some(view)) => Some(Bound {
+                seqno: Seqno(seqno),
+                view: View(view),
+            }),
+            (None, None) => None,
+            _ => return Err(Broken::Unknown),
+        };
+        Ok(Standing { votes, bound })
+    }
+
+    /// A number that may not be there; then it is written as 0.
+    fn option(&mut self) -> Read<Option<u64>> {
+        match (self.flag()?, self.u64()?) {
+            (true, number) => Ok(Some(number)),
+            (false, 0) => Ok(None),
+            (false, _) => Err(Broken::Unknown),
+        }
+    }
+
+    fn flag(&mut self) -> Read<bool> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Broken::Unknown),
+        }
     }
 
     fn view_change(&mut self) -> Read<ViewChange> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::codec::{Broken, Frame, HEAD, Needed, Segment, decode, encode};
-use super::record::{Placed, Record, ViewChange};
+use super::record::{Bound, Placed, Record, Standing, ViewChange};
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -62,6 +62,20 @@ pub fn record() -> impl Strategy<Value = Record> {
             replica: ReplicaId(replica),
         }),
         any::<u64>().prop_map(|life| Record::Incarnation(Incarnation(life))),
+        (any::<bool>(), any::<Option<(u64, u64)>>()).prop_map(|(votes, bound)| {
+            let bound = bound.map(|(seqno, view)| Bound {
+                seqno: Seqno(seqno),
+                view: View(view),
+            });
+            Record::Standing(Standing { votes, bound })
+        }),
+        (any::<u16>(), any::<u64>(), any::<Option<u64>>()).prop_map(|(replica, life, before)| {
+            Record::Known {
+                replica: ReplicaId(replica),
+                life: Incarnation(life),
+                before: before.map(Incarnation),
+            }
+        }),
         (digest(), octets(), octets()).prop_map(|(client, signature, octets)| Record::Body {
             client: ClientId(client),
             signature,

@@ -16,6 +16,18 @@ pub enum Record {
     },
     /// A life of this replica began.
     Incarnation(Incarnation),
+    /// Whether this life votes, and what may be left of the words of a former one (R18). Before
+    /// the first such record nobody has said that there was none.
+    Standing(Standing),
+    /// Another replica was heard of in this life for the first time (R18).
+    Known {
+        /// Who.
+        replica: ReplicaId,
+        /// The life.
+        life: Incarnation,
+        /// The one that was known before.
+        before: Option<Incarnation>,
+    },
     /// A bundle as its client signed it, before the first pre-prepare that names it.
     Body {
         /// The client.
@@ -125,6 +137,24 @@ impl Record {
         };
         content + 64
     }
+}
+
+/// Whether a life votes (R18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// It votes; else it learns.
+    pub votes: bool,
+    /// What a former life may have voted on, if there was one and that is known.
+    pub bound: Option<Bound>,
+}
+
+/// How far the words of a life that is forgotten may reach (R18).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// It voted on no higher number. A checkpoint's.
+    pub seqno: Seqno,
+    /// It asked for no higher view.
+    pub view: View,
 }
 
 /// A batch in its place, with the view in which it was last prepared or pre-prepared.

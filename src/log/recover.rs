@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Placed, Record, ViewChange};
+use super::record::{Placed, Record, Standing, ViewChange};
 use crate::crypto;
 use crate::types::{ClientId, Digest, Incarnation, Micros, ReplicaId, Seqno, Time, View};
 
@@ -22,6 +22,10 @@ pub struct Recovered {
     pub genesis: Option<(Digest, ReplicaId)>,
     /// The last life that was begun.
     pub incarnation: Option<Incarnation>,
+    /// Whether this life votes (R18); nothing if that was never found out.
+    pub standing: Option<Standing>,
+    /// The last life that was heard of each other replica, and the one before it.
+    pub known: BTreeMap<ReplicaId, (Incarnation, Option<Incarnation>)>,
     /// The highest view that this replica entered or asked for.
     pub view: View,
     /// Whether it entered that view; else it has left all lower ones and waits for it.
@@ -94,6 +98,8 @@ impl Default for Recovered {
         Self {
             genesis: None,
             incarnation: None,
+            standing: None,
+            known: BTreeMap::new(),
             view: View::default(),
             active: true,
             view_change: None,
@@ -115,6 +121,12 @@ impl Recovered {
         match record {
             Record::Genesis { group, replica } => self.genesis = Some((group, replica)),
             Record::Incarnation(life) => self.incarnation = Some(life),
+            Record::Standing(standing) => self.standing = Some(standing),
+            Record::Known {
+                replica,
+                life,
+                before,
+            } => self.heard(replica, life, before),
             Record::Body {
                 client,
                 signature,
@@ -187,6 +199,13 @@ impl Recovered {
             octets,
         };
         self.bodies.insert(crypto::sha256(&body.octets), body);
+    }
+
+    fn heard(&mut self, replica: ReplicaId, life: Incarnation, before: Option<Incarnation>) {
+        let known = self.known.entry(replica).or_insert((life, before));
+        if known.0 < life {
+            *known = (life, before);
+        }
     }
 
     fn slot(&mut self, seqno: Seqno) -> &mut Slot {

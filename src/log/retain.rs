@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::record::Record;
 use crate::crypto;
-use crate::types::{Digest, Seqno};
+use crate::types::{Digest, ReplicaId, Seqno};
 
 /// Follows a log as it is written.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Retention {
     bodies: BTreeMap<Digest, u64>,
     genesis: Option<Record>,
     incarnation: Option<Record>,
+    standing: Option<Record>,
+    known: BTreeMap<ReplicaId, Record>,
     view_change: Option<Record>,
     new_view: Option<Record>,
     stable: Option<Record>,
@@ -34,6 +36,10 @@ impl Retention {
         match record {
             Record::Genesis { .. } => self.genesis = Some(record.clone()),
             Record::Incarnation(_) => self.incarnation = Some(record.clone()),
+            Record::Standing(_) => self.standing = Some(record.clone()),
+            Record::Known { replica, .. } => {
+                self.known.insert(*replica, record.clone());
+            }
             Record::ViewChange(change) => {
                 self.view_change = Some(record.clone());
                 for batch in &change.prepared {
@@ -85,11 +91,12 @@ impl Retention {
         let single = [
             &self.genesis,
             &self.incarnation,
+            &self.standing,
             &self.view_change,
             &self.new_view,
             &self.stable,
         ];
-        let single = single.into_iter().flatten();
+        let single = single.into_iter().flatten().chain(self.known.values());
         single.chain(self.votes.values()).cloned().collect()
     }
 
@@ -159,6 +166,15 @@ mod tests {
             (&mut kept, &mut whole, &mut rest);
         let records = [
             Record::Incarnation(Incarnation(7)),
+            Record::Standing(crate::log::Standing {
+                votes: false,
+                bound: None,
+            }),
+            Record::Known {
+                replica: ReplicaId(2),
+                life: Incarnation(9),
+                before: Some(Incarnation(8)),
+            },
             Record::ViewChange(crate::log::ViewChange {
                 view: View(3),
                 stable: (Seqno(0), Digest::default()),

@@ -231,8 +231,9 @@ impl ReplicaWorld {
             | Event::Transferred { .. }
             | Event::NotRestorable { .. } => self.state_event(event),
             Event::Restarted { replica } => {
-                tracing::warn!(%replica, "came back in another life and is not taken");
+                tracing::warn!(%replica, "came back in another life");
             }
+            Event::Stands { .. } | Event::ManyLearners { .. } => {}
         }
     }
 }

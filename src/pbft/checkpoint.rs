@@ -36,6 +36,8 @@ pub(super) struct Checkpoints {
     /// Own votes of this life, as far down as `settled` goes: a state that was repaired must not
     /// make us contradict them.
     said: BTreeMap<Seqno, Digest>,
+    /// What a learner would have voted (R18).
+    unsaid: BTreeMap<Seqno, Digest>,
     /// When own votes without certificate have waited too long.
     stall_at: Option<Instant>,
     stalled: bool,
@@ -73,6 +75,12 @@ impl Checkpoints {
 
     pub(super) fn is_stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// The highest own vote of this life.
+    pub(super) fn last_said(&self) -> Seqno {
+        let last = self.said.last_key_value();
+        last.map_or(Seqno::default(), |(seqno, _)| *seqno)
     }
 
     pub(super) fn votes(&self) -> usize {
@@ -182,9 +190,17 @@ impl Agreement {
                 && theirs != digest
             {
                 self.diverge(seqno, digest, theirs);
-            } else if self.may_say(&vote) && self.checkpoints.add_late(&vote) {
+            } else if self.may_vote(seqno)
+                && self.may_say(&vote)
+                && self.checkpoints.add_late(&vote)
+            {
                 self.say_vote(vote);
             }
+            return;
+        }
+        if !self.may_vote(seqno) {
+            // It is compared with the others' all the same.
+            self.checkpoints.unsaid.insert(seqno, digest);
             return;
         }
         if !self.may_say(&vote) {
@@ -226,12 +242,14 @@ impl Agreement {
 
     /// 2f + 1 agree on the state after `seqno`: the low watermark moves there.
     fn make_stable(&mut self, now: Now, seqno: Seqno, digest: Digest) {
-        let mine = self.own_vote(seqno);
+        let unsaid = self.checkpoints.unsaid.remove(&seqno);
+        let mine = self.own_vote(seqno).or(unsaid);
         let table = &mut self.checkpoints;
         let above = table.counts.split_off(&seqno.next());
         let count = std::mem::replace(&mut table.counts, above).remove(&seqno);
         let mut certificate = count.map(|count| count.signed).unwrap_or_default();
         certificate.retain(|vote| vote.digest == digest);
+        table.unsaid = table.unsaid.split_off(&seqno);
         table.stable = seqno;
         table.certificate = certificate.clone();
         table.settled.insert(seqno, digest);
@@ -355,6 +373,7 @@ impl Agreement {
 
     /// Votes of a state that proved wrong or old wait for nothing.
     fn drop_own_votes(&mut self) {
+        self.checkpoints.unsaid.clear();
         let me = self.config.me;
         let own: Vec<_> = self.checkpoints.of(me).map(|vote| vote.seqno).collect();
         for seqno in own {

@@ -1,12 +1,13 @@
 //! What an [`Agreement`](super::Agreement) is configured with and what it wants done. Nothing is
 //! decided here; what each output obliges its taker to is said at the output.
 
+use super::learner::Role;
 use super::messages::{Message, NewView, SignedCheckpoint, SignedNewView};
 use super::messages::{SignedViewChange, ViewChange};
 use crate::limits;
 use crate::log::Record;
 use crate::plant::Plant;
-use crate::types::{Digest, Micros, Quorums, ReplicaId, Seqno, Time, View};
+use crate::types::{Digest, Incarnation, Micros, Quorums, ReplicaId, Seqno, Time, View};
 
 /// Numbers that agreement turns on. Those of the first block must be equal at all replicas.
 #[derive(Clone, Debug)]
@@ -41,6 +42,9 @@ pub struct Config {
     pub fetch_delay: Micros,
     /// T of R19: how long an own checkpoint vote may wait for its certificate.
     pub stall_timeout: Micros,
+    /// The life of this replica, which asks the others whether it is the first (R18). Without one
+    /// it votes at once.
+    pub life: Option<Incarnation>,
     /// A bug put in on purpose: only the simulator's self-test sets it.
     pub plant: Option<Plant>,
 }
@@ -64,6 +68,7 @@ impl Config {
             status_interval: Micros::millis(100),
             fetch_delay: Micros::millis(3),
             stall_timeout: Micros::seconds(10),
+            life: None,
             plant: None,
         }
     }
@@ -187,6 +192,18 @@ pub enum Output {
         delivered: Seqno,
         /// The stable checkpoint that passed it.
         stable: Seqno,
+    },
+    /// Whether this replica votes, from now on (R18).
+    Stands {
+        /// What it does.
+        role: Role,
+        /// The checkpoint up to which a former life may have voted, once that is known.
+        until: Option<Seqno>,
+    },
+    /// So many replicas learn, which is more than f: no certificate can form. Said once.
+    ManyLearners {
+        /// This one included.
+        learners: usize,
     },
 }
 

@@ -11,7 +11,7 @@ use crate::crypto::Sha256;
 use crate::error::{Refused, Rejected};
 use crate::limits;
 use crate::log;
-use crate::types::{ClientId, Digest, ReplicaId, Seqno, Time, View};
+use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
 pub use super::change::{
     NewView, Placed, PrePrepared, SignedNewView, SignedViewChange, ViewChange,
@@ -144,6 +144,35 @@ pub struct Status {
     pub open: Vec<Open>,
 }
 
+/// A replica asks all others whether they knew it in a former life, and how far they are (R18,
+/// TOCS 2002 §5.3.2). Its life tells the answers apart from those to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueryStable {
+    /// The life that asks.
+    pub life: Incarnation,
+    /// A former one is forgotten.
+    pub learns: bool,
+    /// The checkpoint that it waits for; 0 while it does not know.
+    pub until: Seqno,
+}
+
+/// The answer to a [`QueryStable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyStable {
+    /// The life that asked.
+    pub life: Incarnation,
+    /// Another life of the one that asked, which is known here.
+    pub before: Option<Incarnation>,
+    /// Whether who answers learns itself.
+    pub learns: bool,
+    /// Its view; if that has not begun there, the one before.
+    pub view: View,
+    /// The last checkpoint that it has reached.
+    pub checkpoint: Seqno,
+    /// The highest number that is prepared there.
+    pub prepared: Seqno,
+}
+
 /// One agreement message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -188,6 +217,10 @@ pub enum Message {
         /// What.
         batch: Batch,
     },
+    /// Whether the sender had a former life here, and how far the receiver is (R18).
+    QueryStable(QueryStable),
+    /// The answer to that.
+    ReplyStable(ReplyStable),
     /// A signed word: its replica has left all views below. Passed on like a checkpoint.
     ViewChange(SignedViewChange),
     /// A signed word of the primary of a view: how it begins. Passed on like a checkpoint.
@@ -206,6 +239,8 @@ impl Message {
             Self::Status(_) => "Status",
             Self::Fetch(_) => "Fetch",
             Self::Decided { .. } => "Decided",
+            Self::QueryStable(_) => "QueryStable",
+            Self::ReplyStable(_) => "ReplyStable",
             Self::ViewChange(_) => "ViewChange",
             Self::NewView(_) => "NewView",
         }
@@ -252,7 +287,10 @@ impl Message {
     pub fn check(&self) -> Result<(), Refused> {
         match self {
             Self::PrePrepare { batch, .. } | Self::Decided { batch, .. } => batch.check()?,
-            Self::Prepare { .. } | Self::Commit { .. } => {}
+            Self::Prepare { .. }
+            | Self::Commit { .. }
+            | Self::QueryStable(_)
+            | Self::ReplyStable(_) => {}
             Self::Checkpoint(vote) if vote.signature.len() > SIGNATURE_BYTES => {
                 return Err(Rejected::TooLarge.into());
             }

@@ -28,6 +28,7 @@ mod change;
 mod checkpoint;
 mod fetch;
 mod io;
+mod learner;
 mod normal;
 mod pool;
 mod restore;
@@ -38,9 +39,10 @@ mod view_change;
 use std::collections::VecDeque;
 
 pub use io::{Config, Delivery, Entered, Mode, Output, Sizes, Taken, To, Unsigned};
+pub use learner::Role;
 pub use messages::{Batch, BundleHead, Has, Message, Open, SignedCheckpoint, Status};
 pub use messages::{NewView, Placed, PrePrepared, SignedNewView, SignedViewChange, ViewChange};
-pub use messages::{SIGNATURE_BYTES, STATUS_OPEN};
+pub use messages::{QueryStable, ReplyStable, SIGNATURE_BYTES, STATUS_OPEN};
 pub use quorum::Certificate;
 
 use crate::crypto::{Authentic, Principal};
@@ -52,6 +54,7 @@ use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, Time, View};
 
 use checkpoint::Checkpoints;
 use fetch::Fetches;
+use learner::Lives;
 use pool::Pool;
 use slots::Slots;
 use status::Peers;
@@ -86,6 +89,7 @@ pub struct Agreement {
     fetches: Fetches,
     peers: Peers,
     changes: Changes,
+    lives: Lives,
     out: VecDeque<Output>,
 }
 
@@ -117,6 +121,7 @@ impl Agreement {
             fetches: Fetches::new(config.quorums),
             peers: Peers::new(config.quorums),
             changes: Changes::default(),
+            lives: Lives::new(config.life),
             out: VecDeque::new(),
             config,
         }
@@ -199,6 +204,8 @@ impl Agreement {
             Message::Status(status) => self.take_status(now, from, &status),
             Message::Fetch(digests) => self.take_fetch(now, from, &digests),
             Message::Decided { seqno, batch } => self.take_decided(now, from, seqno, batch),
+            Message::QueryStable(query) => self.take_query_stable(now, from, &query),
+            Message::ReplyStable(reply) => self.take_reply_stable(from, &reply),
             Message::ViewChange(change) => self.take_view_change(now, from, change),
             Message::NewView(begin) => self.take_new_view(now, from, begin),
         }
@@ -233,6 +240,7 @@ impl Agreement {
         self.tick_stall(now);
         self.tick_lag(now);
         self.tick_view(now);
+        self.tick_lives(now);
         self.settle(now);
         self.tick_status(now);
     }
@@ -247,6 +255,7 @@ impl Agreement {
             self.checkpoints.deadline(),
             self.peers.status_at(),
             self.changes.deadline(),
+            self.lives.deadline(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -258,6 +267,7 @@ impl Agreement {
 
     /// What every entry point ends with: propose what can be proposed, arm what must be armed.
     fn settle(&mut self, now: Now) {
+        self.judge(now);
         self.propose(now);
         if let Some(late) = self.pool.disarm_ordered() {
             self.fruitful(now.instant, late);

@@ -72,7 +72,8 @@ impl Agreement {
     /// The primary proposes what waits: at once while the pipeline has room, else when a batch is
     /// full or its oldest bundle waited long enough; never above the high watermark.
     pub(super) fn propose(&mut self, now: Now) {
-        if !self.active || !self.is_primary() || self.is_lonely(now.instant) {
+        let leads = self.active && self.is_primary() && self.votes();
+        if !leads || self.is_lonely(now.instant) {
             return;
         }
         while self.may_propose() && self.batch_is_due(now.instant) {
@@ -81,18 +82,24 @@ impl Agreement {
                 time: self.next_time(now.wall, seqno),
                 bundles: (self.pool).draw(self.config.batch_count, self.config.batch_bytes),
             };
-            self.proposed = seqno;
-            let view = self.view;
-            self.accept(now, seqno, batch.clone(), batch.digest());
-            self.promise(seqno);
-            let message = Message::PrePrepare { view, seqno, batch };
-            self.send(To::All, message);
-            self.step(seqno);
+            self.propose_batch(now, seqno, batch);
         }
+        self.propose_null(now);
     }
 
-    fn next_proposal(&self) -> Seqno {
-        self.proposed.max(self.delivered).next()
+    pub(super) fn propose_batch(&mut self, now: Now, seqno: Seqno, batch: Batch) {
+        self.proposed = seqno;
+        let view = self.view;
+        self.accept(now, seqno, batch.clone(), batch.digest());
+        self.promise(seqno);
+        let message = Message::PrePrepare { view, seqno, batch };
+        self.send(To::All, message);
+        self.step(seqno);
+    }
+
+    pub(super) fn next_proposal(&self) -> Seqno {
+        let before = self.proposed.max(self.delivered);
+        before.max(self.lives.forgotten()).next()
     }
 
     fn may_propose(&self) -> bool {
@@ -113,7 +120,8 @@ impl Agreement {
     }
 
     pub(super) fn batch_deadline(&self) -> Option<Instant> {
-        let waits = self.active && self.is_primary() && self.may_propose() && !self.lonely;
+        let leads = self.active && self.is_primary() && self.votes();
+        let waits = leads && self.may_propose() && !self.lonely;
         let since = if waits { self.pool.waits_since() } else { None };
         since.map(|at| at + self.config.batch_delay)
     }
@@ -214,6 +222,13 @@ impl Agreement {
         if checked || self.has(Plant::TimeUnchecked) {
             return Ok(());
         }
+        if batch.is_null() {
+            // R18: it carries no time, and is proposed where somebody learns in an idle group.
+            return match self.lives.takes_nulls(now.instant, self.primary()) {
+                true => Ok(()),
+                false => Err(Ignored::Early.into()),
+            };
+        }
         let window = self.config.clock_window;
         let came = |bundle| self.pool.arrived(bundle).unwrap_or(now.wall);
         let youngest = batch.bundles.iter().map(came).max().unwrap_or(now.wall);
@@ -311,8 +326,9 @@ impl Agreement {
         let Some((view, digest)) = self.votable(seqno) else {
             return;
         };
+        let silent = !self.may_vote(seqno);
         let slot = self.slots.open(seqno);
-        if slot.said_prepare.is_some() {
+        if silent || slot.said_prepare.is_some() {
             return;
         }
         slot.said_prepare = Some(digest);
@@ -334,8 +350,9 @@ impl Agreement {
         let Some((view, digest)) = self.votable(seqno) else {
             return;
         };
+        let silent = !self.may_vote(seqno);
         let slot = self.slots.open(seqno);
-        if slot.said_commit.is_none() {
+        if slot.said_commit.is_none() && !silent {
             let prepared = slot.prepares.certificate(&digest, thresholds).is_some();
             if !prepared && !thresholds.has(Plant::CommitUnprepared) {
                 return;
@@ -362,6 +379,11 @@ impl Agreement {
         }
         let slot = self.slots.open(seqno);
         slot.committed |= slot.commits.certificate(&digest, thresholds).is_some();
+    }
+
+    /// R18: a former life may have voted otherwise.
+    pub(super) fn may_vote(&self, seqno: Seqno) -> bool {
+        self.votes() && (seqno > self.lives.forgotten() || self.has(Plant::LearnerVotes))
     }
 
     /// The view and digest to vote for in a slot, if there is anything to vote for. What is

@@ -24,6 +24,7 @@ impl Agreement {
     #[must_use]
     pub fn restore(config: Config, recovered: &Recovered, now: Now) -> Self {
         let mut this = Self::new(config);
+        this.lives.restore(recovered);
         this.view = recovered.view;
         this.active = recovered.active;
         this.executed = recovered.executed;

@@ -43,7 +43,7 @@ impl Selection {
 /// What the view begins with; `None` while these view-changes do not decide it, which more of them
 /// will: those of all correct replicas always do.
 #[must_use]
-pub fn select(changes: &[&ViewChange], thresholds: Thresholds) -> Option<Selection> {
+pub fn select(changes: &[&ViewChange], thresholds: Thresholds, window: u64) -> Option<Selection> {
     if !thresholds.is_certificate(changes.len()) {
         return None;
     }
@@ -52,7 +52,7 @@ pub fn select(changes: &[&ViewChange], thresholds: Thresholds) -> Option<Selecti
     let highest = prepared.map(|placed| placed.seqno).max().unwrap_or(base);
     let mut batches = Vec::new();
     for seqno in (base.0.saturating_add(1)..=highest.0).map(Seqno) {
-        let batch = choose(changes, thresholds, seqno)?;
+        let batch = choose(changes, thresholds, (seqno, window))?;
         if batch.is_null() && thresholds.has(Plant::NullBatchMissing) {
             break;
         }
@@ -65,19 +65,26 @@ pub fn select(changes: &[&ViewChange], thresholds: Thresholds) -> Option<Selecti
 }
 
 /// The batch for one number.
-fn choose(changes: &[&ViewChange], thresholds: Thresholds, seqno: Seqno) -> Option<Batch> {
+fn choose(
+    changes: &[&ViewChange],
+    thresholds: Thresholds,
+    (seqno, window): (Seqno, u64),
+) -> Option<Batch> {
     let mut candidates: Vec<(&Placed, Digest)> = changes
         .iter()
         .filter_map(|change| change.prepared(seqno))
         .map(|placed| (placed, placed.batch.digest()))
         .collect();
-    if thresholds.is_certificate(changes.len() - candidates.len()) {
+    let empty = |change: &&&ViewChange| {
+        change.prepared(seqno).is_none() && speaks_of(change, seqno, window)
+    };
+    if thresholds.is_certificate(changes.iter().filter(empty).count()) {
         return Some(Batch::null());
     }
     // The set decides, not its order.
     candidates.sort_by_key(|(placed, digest)| (Reverse(placed.view), *digest));
     let fits = |(placed, digest): &&(&Placed, Digest)| {
-        does_not_contradict(changes, thresholds, placed, digest)
+        does_not_contradict(changes, thresholds, window, placed, digest)
             && was_proposed(changes, thresholds, placed, digest)
     };
     candidates
@@ -86,18 +93,27 @@ fn choose(changes: &[&ViewChange], thresholds: Thresholds, seqno: Seqno) -> Opti
         .map(|(placed, _)| placed.batch.clone())
 }
 
+/// Whether a view-change that has no word on a number says that nothing was prepared there. Above
+/// its window it says nothing: it may be of a life that is forgotten, and its replica may have voted
+/// there in a later one (R18).
+fn speaks_of(change: &ViewChange, seqno: Seqno, window: u64) -> bool {
+    seqno.0 <= change.stable.0.saturating_add(window)
+}
+
 /// A1: 2f + 1 prepared nothing under this number, or in an earlier view, or the same.
 fn does_not_contradict(
     changes: &[&ViewChange],
     thresholds: Thresholds,
+    window: u64,
     placed: &Placed,
     digest: &Digest,
 ) -> bool {
-    let agrees = |change: &&&ViewChange| {
-        change.prepared(placed.seqno).is_none_or(|other| {
+    let agrees = |change: &&&ViewChange| match change.prepared(placed.seqno) {
+        None => speaks_of(change, placed.seqno, window),
+        Some(other) => {
             other.view < placed.view
                 || (other.view == placed.view && other.batch.digest() == *digest)
-        })
+        }
     };
     thresholds.is_certificate(changes.iter().filter(agrees).count())
 }
@@ -158,7 +174,7 @@ mod tests {
     fn selected(changes: &[ViewChange]) -> Option<Vec<Batch>> {
         let all: Vec<_> = changes.iter().collect();
         let thresholds = Thresholds::of(Quorums::of(4).unwrap(), None);
-        select(&all, thresholds).map(|selection| selection.batches)
+        select(&all, thresholds, 16).map(|selection| selection.batches)
     }
 
     #[test]
@@ -237,7 +253,7 @@ mod tests {
         changes[2].stable = Seqno(8);
         let all: Vec<_> = changes.iter().collect();
         let thresholds = Thresholds::of(Quorums::of(4).unwrap(), None);
-        let selection = select(&all, thresholds).unwrap();
+        let selection = select(&all, thresholds, 16).unwrap();
         assert_eq!((selection.base, selection.last()), (Seqno(8), Seqno(8)));
     }
 }

@@ -246,6 +246,13 @@ impl Slots {
         last.map_or(Seqno::default(), |(seqno, _)| *seqno)
     }
 
+    /// The highest slot that is prepared or decided here.
+    pub(super) fn last_prepared(&self) -> Seqno {
+        let prepared = |slot: &Slot| slot.prepared.is_some() || slot.committed;
+        let last = self.slots.iter().rev().find(|(_, slot)| prepared(slot));
+        last.map_or(Seqno::default(), |(seqno, _)| *seqno)
+    }
+
     /// The highest slot of which anything is known.
     pub(super) fn last(&self) -> Seqno {
         let last = self.slots.last_key_value();

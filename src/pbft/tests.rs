@@ -3,6 +3,7 @@
 mod cluster;
 mod explore;
 mod fuzz;
+mod learner;
 mod single;
 mod view_change;
 

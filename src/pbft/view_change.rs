@@ -122,10 +122,12 @@ impl Agreement {
     /// this replica leaves the view for that: not while too few others are heard for any view to
     /// begin, for then it may be this replica that is cut off.
     pub fn suspect(&mut self, now: Now) -> bool {
-        let leaves =
-            self.active && !self.is_primary() && self.is_in_touch(now.instant, self.patience());
+        let leaves = self.active
+            && !self.is_primary()
+            && self.votes()
+            && self.is_in_touch(now.instant, self.patience());
         if leaves {
-            self.start_view_change(now, self.view.next());
+            self.start_view_change(now, self.next_view());
         }
         self.settle(now);
         leaves
@@ -307,13 +309,16 @@ impl Agreement {
     /// TOCS 2002 §4.5.2: f + 1 left for higher views, a correct one among them: so does this one,
     /// for the lowest of these.
     fn join(&mut self, now: Now) {
-        loop {
+        let forgotten = self.lives.forgotten_view();
+        while self.votes() {
             let higher: Vec<View> = (self.changes.held.values())
                 .filter_map(|said| said.first())
                 .map(|change| change.content.view)
                 .filter(|view| *view > self.view)
                 .collect();
             match higher.iter().min() {
+                // R18: it follows into a view that a former life may have asked for.
+                Some(lowest) if Some(*lowest) <= forgotten => return,
                 Some(lowest) if self.thresholds.is_weak(higher.len()) => {
                     self.start_view_change(now, *lowest);
                 }
@@ -382,7 +387,9 @@ impl Agreement {
             .collect();
         let own = all.iter().any(|c| c.content.replica == self.config.me);
         let contents: Vec<_> = all.iter().map(|change| &change.content).collect();
-        let Some(selection) = select(&contents, self.thresholds).filter(|_| own) else {
+        let Some(selection) =
+            select(&contents, self.thresholds, self.config.window).filter(|_| own)
+        else {
             return;
         };
         let named = contents.iter().map(|c| (c.replica, c.digest())).collect();
@@ -421,14 +428,16 @@ impl Agreement {
         };
         let contents: Vec<_> = basis.iter().map(|change| &change.content).collect();
         let fits = contents.iter().all(|content| content.view == view);
-        let selection = select(&contents, self.thresholds);
+        let selection = select(&contents, self.thresholds, self.config.window);
         let Some(begin) = self.changes.pending.remove(&primary).filter(|_| fits) else {
             // It names words on other views: nobody asked for this one.
             return Err(Rejected::BadNewView.into());
         };
         let Some(selection) = selection else {
             // 2f + 1 want this view, and its primary is faulty.
-            self.start_view_change(now, view.next());
+            if self.votes() {
+                self.start_view_change(now, view.next().max(self.next_view()));
+            }
             return Err(Rejected::BadNewView.into());
         };
         self.changes.begun = Some((begin, basis));

@@ -8,11 +8,11 @@ use std::io::Write;
 
 use crate::error::{Refused, Rejected};
 use crate::limits;
-use crate::pbft::{Batch, Has, Message, Open, STATUS_OPEN, Status};
+use crate::pbft::{Batch, Has, Message, Open, QueryStable, ReplyStable, STATUS_OPEN, Status};
 use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::security::{Part, ids};
 use crate::soap::xml::Element;
-use crate::types::{Digest, Seqno, Time, View};
+use crate::types::{Digest, Incarnation, Seqno, Time, View};
 
 use super::transfer::{self, Transfer};
 use super::{attribute, base64_of, bytes, digest, empty, expect, holder, is, number, positive};
@@ -82,6 +82,16 @@ fn encode_message(out: &mut Vec<u8>, message: &Message) {
             signed::write(out, "", message);
         }
         Message::Status(status) => encode_status(out, status),
+        Message::QueryStable(query) => {
+            let (learns, life, until) = (query.learns, query.life, query.until);
+            put(
+                out,
+                format_args!(
+                    "<b:QueryStable learns=\"{learns}\" life=\"{life}\" until=\"{until}\"></b:QueryStable>"
+                ),
+            );
+        }
+        Message::ReplyStable(reply) => encode_reply_stable(out, reply),
         Message::Fetch(wanted) => {
             out.extend_from_slice(b"<b:Fetch>");
             digests(out, wanted);
@@ -133,6 +143,47 @@ fn encode_status(out: &mut Vec<u8>, status: &Status) {
         );
     }
     out.extend_from_slice(b"</b:Status>");
+}
+
+fn encode_reply_stable(out: &mut Vec<u8>, reply: &ReplyStable) {
+    out.extend_from_slice(b"<b:ReplyStable");
+    if let Some(before) = reply.before {
+        put(out, format_args!(" before=\"{before}\""));
+    }
+    let (learns, life, view) = (reply.learns, reply.life, reply.view);
+    let (checkpoint, prepared) = (reply.checkpoint, reply.prepared);
+    put(
+        out,
+        format_args!(
+            " checkpoint=\"{checkpoint}\" learns=\"{learns}\" life=\"{life}\" prepared=\"{prepared}\" view=\"{view}\"></b:ReplyStable>"
+        ),
+    );
+}
+
+fn read_query_stable(element: Element<'_, '_>) -> Result<QueryStable, Refused> {
+    empty(element, &["learns", "life", "until"])?;
+    Ok(QueryStable {
+        life: Incarnation(number(element, "life")?),
+        learns: schema(attribute(element, "learns")?.parse().ok())?,
+        until: Seqno(number(element, "until")?),
+    })
+}
+
+fn read_reply_stable(element: Element<'_, '_>) -> Result<ReplyStable, Refused> {
+    let all = ["before", "checkpoint", "learns", "life", "prepared", "view"];
+    empty(element, &all)?;
+    let before = match element.attribute("", "before") {
+        Some(_) => Some(Incarnation(number(element, "before")?)),
+        None => None,
+    };
+    Ok(ReplyStable {
+        life: Incarnation(number(element, "life")?),
+        before,
+        learns: schema(attribute(element, "learns")?.parse().ok())?,
+        view: View(number(element, "view")?),
+        checkpoint: Seqno(number(element, "checkpoint")?),
+        prepared: Seqno(number(element, "prepared")?),
+    })
 }
 
 fn read_status(element: Element<'_, '_>) -> Result<Status, Refused> {
@@ -230,6 +281,8 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
         }
         "Prepare" | "Commit" => read_vote(element)?,
         "Status" => Message::Status(read_status(element)?),
+        "QueryStable" => Message::QueryStable(read_query_stable(element)?),
+        "ReplyStable" => Message::ReplyStable(read_reply_stable(element)?),
         "Fetch" => {
             holder(element, &[])?;
             let wanted = read_digests(element, limits::FETCH_DIGESTS)?;

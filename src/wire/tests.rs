@@ -15,6 +15,7 @@ use super::{description, signed, urn};
 use crate::error::{Refused, Rejected};
 use crate::limits;
 use crate::pbft::{Batch, Has, Message, NewView, Open, Placed, PrePrepared, SignedCheckpoint};
+use crate::pbft::{QueryStable, ReplyStable};
 use crate::pbft::{SignedNewView, SignedViewChange, Status, ViewChange};
 use crate::soap::c14n;
 use crate::soap::envelope::Version;
@@ -391,6 +392,13 @@ fn items() -> Vec<agreement::Item> {
             open,
         }),
         Message::Fetch(vec![D]),
+        Message::QueryStable(QueryStable {
+            life: Incarnation(7),
+            learns: true,
+            until: seqno,
+        }),
+        reply_stable(None),
+        reply_stable(Some(Incarnation(6))),
         Message::Decided {
             seqno,
             batch: batch(Vec::new()),
@@ -411,6 +419,17 @@ fn items() -> Vec<agreement::Item> {
     });
     let messages = messages.into_iter().map(agreement::Item::Message);
     messages.chain([body]).collect()
+}
+
+fn reply_stable(before: Option<Incarnation>) -> Message {
+    Message::ReplyStable(ReplyStable {
+        life: Incarnation(7),
+        before,
+        learns: false,
+        view: View(1),
+        checkpoint: Seqno(128),
+        prepared: Seqno(130),
+    })
 }
 
 fn view_change() -> Message {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::crypto::{Authentic, Principal, Sha256, sha256};
 use crate::error::Refused;
-use crate::log::Record;
 use crate::log::recover::{Recovered, SignedBody};
+use crate::log::{Record, Standing};
 use crate::pbft::*;
 use crate::types::*;
 
@@ -59,6 +59,10 @@ pub(super) struct Node {
     pub(super) censors: Option<Digest>,
     executed: BTreeSet<Digest>,
     executed_up_to: Seqno,
+    /// At each checkpoint: the state, what was executed, and the time.
+    states: BTreeMap<Seqno, (Digest, BTreeSet<Digest>, Time)>,
+    /// Where a state was put in place.
+    moved: Option<(Seqno, Time)>,
     said: BTreeMap<(&'static str, View, Seqno), Digest>,
     queue: VecDeque<Delivery>,
     chain: Digest,
@@ -94,25 +98,7 @@ impl Cluster {
             config.checkpoint_interval = 8;
             config.window = 16;
             tune(&mut config);
-            Node {
-                agreement: Agreement::new(config.clone()),
-                log: Vec::new(),
-                events: Vec::new(),
-                bodies: BTreeMap::new(),
-                refused: BTreeMap::new(),
-                down: false,
-                slow: false,
-                wrong: false,
-                censors: None,
-                executed: BTreeSet::new(),
-                executed_up_to: Seqno::default(),
-                said: BTreeMap::new(),
-                queue: VecDeque::new(),
-                chain: Digest::default(),
-                persisted: Vec::new(),
-                synced: 0,
-                config,
-            }
+            Node::new(config)
         };
         Self {
             nodes: quorums.replicas().map(node).collect(),
@@ -263,6 +249,42 @@ impl Cluster {
             .collect();
         let delivered = node.agreement.delivered();
         node.log.retain(|delivery| delivery.seqno <= delivered);
+        self.drain(at);
+    }
+
+    /// A node loses its memory and its disk; its next life begins with a record that says so, or
+    /// with nothing.
+    pub(super) fn wipe(&mut self, at: usize, told: bool) {
+        let mut config = self.nodes[at].config.clone();
+        let now = self.now;
+        config.life = config.life.map(Incarnation::next);
+        let mut recovered = Recovered::default();
+        let mut node = Node::new(config);
+        if told {
+            let (votes, bound) = (false, None);
+            let standing = Record::Standing(Standing { votes, bound });
+            node.persisted.push(standing.clone());
+            node.synced = 1;
+            recovered.take(standing);
+            node.agreement = Agreement::restore(node.config.clone(), &recovered, now);
+        }
+        let old = std::mem::replace(&mut self.nodes[at], node);
+        self.nodes[at].said = old.said;
+        self.drain(at);
+    }
+
+    /// A node that is behind gets the state of another one, at the last certified checkpoint.
+    pub(super) fn transfer(&mut self, at: usize, source: usize) {
+        let (seqno, digest) = self.nodes[at].agreement.certified().unwrap();
+        let source = &self.nodes[source];
+        let (chain, executed, time) = source.states[&seqno].clone();
+        assert_eq!(chain, digest);
+        let now = self.now;
+        let node = &mut self.nodes[at];
+        (node.chain, node.executed) = (chain, executed);
+        node.executed_up_to = seqno;
+        node.moved = Some((seqno, time));
+        node.agreement.transferred(now, seqno, time);
         self.drain(at);
     }
 
@@ -432,6 +454,30 @@ impl Cluster {
 }
 
 impl Node {
+    fn new(config: Config) -> Self {
+        Self {
+            agreement: Agreement::new(config.clone()),
+            log: Vec::new(),
+            events: Vec::new(),
+            bodies: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            down: false,
+            slow: false,
+            wrong: false,
+            censors: None,
+            executed: BTreeSet::new(),
+            executed_up_to: Seqno::default(),
+            states: BTreeMap::new(),
+            moved: None,
+            said: BTreeMap::new(),
+            queue: VecDeque::new(),
+            chain: Digest::default(),
+            persisted: Vec::new(),
+            synced: 0,
+            config,
+        }
+    }
+
     fn body(&mut self, now: Now, head: BundleHead) {
         if self.censors == Some(head.digest) {
             return;
@@ -462,10 +508,8 @@ impl Node {
         match output {
             Output::Persist(record) => self.persisted.push(record),
             Output::Deliver(delivery) => {
-                let last = self
-                    .log
-                    .last()
-                    .map_or((0, Time(0)), |d| (d.seqno.0, d.time));
+                let last = self.log.last().map(|d| (d.seqno, d.time));
+                let last = last.max(self.moved).map_or((0, Time(0)), |(s, t)| (s.0, t));
                 assert_eq!(delivery.seqno.0, last.0 + 1);
                 assert!(delivery.time > last.1);
                 let held = |digest| self.bodies.contains_key(digest);
@@ -518,6 +562,8 @@ impl Node {
         self.executed_up_to = seqno;
         self.agreement.executed(now, seqno);
         if self.agreement.is_checkpoint(seqno) {
+            let state = (self.chain, self.executed.clone(), delivery.time);
+            self.states.insert(seqno, state);
             let vote = SignedCheckpoint {
                 seqno,
                 digest: self.chain,

@@ -250,7 +250,7 @@ fn tocs_4_5_explored_two_seqnos_and_one_view_change() {
                 })
                 .collect();
             let honest: Vec<_> = changes.iter().collect();
-            let stuck = select(&honest, thresholds()).is_none();
+            let stuck = select(&honest, thresholds(), 16).is_none();
             assert!(!stuck, "stuck: {first:?} {second:?}");
             let lies = said[0]
                 .iter()
@@ -262,7 +262,7 @@ fn tocs_4_5_explored_two_seqnos_and_one_view_change() {
                 liar.pre_prepared.extend(a.1.iter().chain(&b.1).cloned());
                 states += 1;
                 for set in sets(&changes, &liar).iter().chain([&honest]) {
-                    let Some(selection) = select(set, thresholds()) else {
+                    let Some(selection) = select(set, thresholds(), 16) else {
                         continue;
                     };
                     begun += 1;
@@ -319,7 +319,7 @@ fn beginnings(first: &[Place; 3]) -> Vec<Option<usize>> {
         liar.pre_prepared.extend(q);
         let honest: Vec<_> = changes.iter().collect();
         for set in sets(&changes, &liar).iter().chain([&honest]) {
-            if let Some(selection) = select(set, thresholds()) {
+            if let Some(selection) = select(set, thresholds(), 16) {
                 let stands = stands(&selection, 1);
                 let which = (0..2).find(|which| batch(1, *which) == stands);
                 if !found.contains(&which) {
@@ -351,7 +351,7 @@ fn tocs_4_5_explored_one_seqno_and_two_view_changes() {
                     .map(|at| words(at + 1, first[usize::from(at)], second[usize::from(at)]))
                     .collect();
                 let honest: Vec<_> = changes.iter().collect();
-                let stuck = select(&honest, thresholds()).is_none();
+                let stuck = select(&honest, thresholds(), 16).is_none();
                 assert!(!stuck, "stuck: {first:?} {second:?}");
                 let decided = committed(first).or(committed(second));
                 let skip = usize::try_from(states).unwrap() % stride();
@@ -361,7 +361,7 @@ fn tocs_4_5_explored_one_seqno_and_two_view_changes() {
                     liar.pre_prepared.extend(q.clone());
                     states += 1;
                     for set in sets(&changes, &liar).iter().chain([&honest]) {
-                        let Some(selection) = select(set, thresholds()) else {
+                        let Some(selection) = select(set, thresholds(), 16) else {
                             continue;
                         };
                         begun += 1;

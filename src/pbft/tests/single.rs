@@ -242,7 +242,7 @@ fn messages_that_no_correct_replica_sends_are_rejected_by_name() {
     let cases: [(u16, Message, Refused); 12] = [
         (2, pre_prepare(1, one.clone()), Rejected::NotPrimary.into()),
         (0, prepare(1, &one), Rejected::NotPrimary.into()),
-        (0, pre_prepare(1, Batch::null()), Ignored::Old.into()),
+        (0, pre_prepare(1, Batch::null()), Ignored::Early.into()),
         (0, pre_prepare(1, batch(&[])), Rejected::BadBatch.into()),
         (0, pre_prepare(1, batch(&[4, 4])), Rejected::BadBatch.into()),
         (0, pre_prepare(17, one.clone()), Ignored::Early.into()),

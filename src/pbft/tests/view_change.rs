@@ -197,11 +197,12 @@ fn tocs_4_5_one_alone_changes_no_view() {
     submit_all(&mut cluster, 5..30);
     cluster.run_until_executed(30, MINUTE);
     assert_eq!(views(&cluster), [0, 0, 0, 1]);
-    // The next change takes it back in.
+    // The next change takes it back in: not the first one, for its word on that is so old that it
+    // says nothing of what the others do now (R18).
     cluster.nodes[0].down = true;
     submit_all(&mut cluster, 30..40);
     cluster.run_until_executed(40, MINUTE);
-    assert_eq!(views(&cluster), [1; 3]);
+    assert_eq!(views(&cluster), [2; 3]);
     cluster.none_rejected();
 }
 

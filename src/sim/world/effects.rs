@@ -362,6 +362,12 @@ impl World {
                     self.fail("caught-up", format!("r{place}: {why}"));
                 }
             }
+            Event::Stands { role, .. } => {
+                if *role == crate::pbft::Role::Learner {
+                    self.counts.rare("learner");
+                }
+            }
+            Event::ManyLearners { .. } => self.counts.rare("many_learners"),
             Event::Restarted { replica } if !self.scenario.honest(replica.index()) => {}
             Event::Restarted { replica } => {
                 let what = format!("r{place} thinks that r{replica} has restarted");

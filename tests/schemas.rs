@@ -118,8 +118,12 @@ fn r6_and_r9_agreement() {
          <b:Fetch><b:Digest>$D</b:Digest></b:Fetch><b:Decided seqno='1' time='1'/>\
          <b:Body><b:Signature>AA==</b:Signature><b:Octets>AA==</b:Octets></b:Body>\
          <b:Want snapshot='0'><b:Digest>$D</b:Digest></b:Want><b:Piece>AA==</b:Piece>\
-         <b:Lack><b:Digest>$D</b:Digest></b:Lack>",
+         <b:Lack><b:Digest>$D</b:Digest></b:Lack>\
+         <b:QueryStable life='7' learns='true' until='0'/>\
+         <b:ReplyStable life='7' learns='false' view='0' checkpoint='0' prepared='3'/>\
+         <b:ReplyStable life='7' before='6' learns='false' view='0' checkpoint='0' prepared='3'/>",
     ));
+    refuses(&agreement("<b:QueryStable life='7' learns='true'/>"));
     accepts(&agreement(&format!(
         "<b:Checkpoint xmlns:wsu='{wsu}' wsu:Id='cp-128-0' seqno='128' replica='0'>$D\
          </b:Checkpoint>"

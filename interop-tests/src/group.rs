@@ -39,9 +39,9 @@ struct Members {
 }
 
 impl Members {
-    fn start(&self, role: &str, name: &str) -> Result<Process> {
+    fn start(&self, role: &str, name: &str, more: &[&str]) -> Result<Process> {
         let mut command = program("bftws")?;
-        command.arg(role).arg("--config");
+        command.arg(role).args(more).arg("--config");
         command.arg(self.file(&format!("{name}.toml")));
         // A second life goes on in the log of the first.
         let log = self.folder.path().join(format!("{name}.log"));
@@ -112,9 +112,13 @@ impl Group {
         };
         let mut replicas = Vec::new();
         for id in 0..plan.services.len() {
-            replicas.push(Some(members.start("replica", &format!("replica-{id}"))?));
+            replicas.push(Some(members.start(
+                "replica",
+                &format!("replica-{id}"),
+                &[],
+            )?));
         }
-        let gateway = members.start("gateway", "gateway")?;
+        let gateway = members.start("gateway", "gateway", &[])?;
         let group = Self {
             replicas,
             gateway,
@@ -190,9 +194,38 @@ impl Group {
     /// # Errors
     /// If it does not come up.
     pub fn restart(&mut self, id: usize) -> Result<()> {
-        let replica = self.members.start("replica", &format!("replica-{id}"))?;
-        self.replicas[id] = Some(replica);
+        self.start_again(id, &[])
+    }
+
+    /// The same for one whose disk was wiped: it is told to learn.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn restart_learning(&mut self, id: usize) -> Result<()> {
+        self.start_again(id, &["--learn"])
+    }
+
+    fn start_again(&mut self, id: usize, more: &[&str]) -> Result<()> {
+        let name = format!("replica-{id}");
+        self.replicas[id] = Some(self.members.start("replica", &name, more)?);
         Ok(())
+    }
+
+    /// Removes everything that a replica has on its disk.
+    ///
+    /// # Errors
+    /// If there is nothing.
+    pub fn wipe(&self, id: usize) -> Result<()> {
+        let folder = self.file(&format!("replica-{id}.data"));
+        Ok(std::fs::remove_dir_all(folder)?)
+    }
+
+    /// What a replica's log says of its vote.
+    #[must_use]
+    pub fn learning(&self, id: usize) -> Vec<String> {
+        let log = self.log(&format!("replica-{id}"));
+        let of = |line: &&str| line.contains("LEARNER") || line.contains("votes");
+        log.lines().filter(of).map(str::to_owned).collect()
     }
 
     /// What `bftws status` prints.

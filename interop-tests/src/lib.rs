@@ -7,3 +7,4 @@ pub mod chaos;
 pub mod group;
 pub mod process;
 pub mod proxy;
+pub mod wipe;

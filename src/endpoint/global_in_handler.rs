@@ -2,8 +2,8 @@
 //! them (Zhao 2007; R4-R6).
 //!
 //! A sequence belongs to the authenticated peer that created it; another peer's messages never
-//! touch it. A replica that comes back in another incarnation lost what it had voted: in memory
-//! mode its sequences are refused (R18).
+//! touch it. A replica that comes back in a later life lost what it knew: its sequences begin anew,
+//! and those of a life before are refused (R18).
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -119,15 +119,16 @@ const RIDES_BEFORE: Micros = Micros::millis(50);
 /// Why a sequence is not created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A replica in another life than the first that was seen.
-    Restarted(ReplicaId),
+    /// A replica in a life before another that is known.
+    Superseded,
     /// It says it is somebody else, of another group, or carries what its sender cannot.
     Misdirected,
 }
 
 impl GlobalInHandler {
     /// Creates a sequence for the authenticated peer; repeating it changes nothing. Beyond the
-    /// bound, its oldest one is forgotten.
+    /// bound, its oldest one is forgotten. `known` is the last life that is known of a replica; one
+    /// that comes in a later life is given back.
     ///
     /// # Errors
     /// Why not.
@@ -135,18 +136,24 @@ impl GlobalInHandler {
         &mut self,
         from: Principal,
         identifier: &str,
-        leg: &Leg,
+        (leg, known): (&Leg, Option<Incarnation>),
         offer: Option<String>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<ReplicaId>, Refusal> {
+        let mut risen = None;
         if let Principal::Replica(replica) = from {
-            let known = *self.incarnations.entry(replica).or_insert(leg.incarnation);
-            if known != leg.incarnation {
-                return Err(Refusal::Restarted(replica));
+            let seen = self.incarnations.get(&replica).copied();
+            if seen.max(known) > Some(leg.incarnation) {
+                return Err(Refusal::Superseded);
+            }
+            self.incarnations.insert(replica, leg.incarnation);
+            if seen.is_some_and(|seen| seen < leg.incarnation) {
+                self.peers.remove(&from);
+                risen = Some(replica);
             }
         }
         let sequences = self.peers.entry(from).or_default();
         if sequences.contains_key(identifier) {
-            return Ok(());
+            return Ok(risen);
         }
         let inbound = match (from, leg.carries) {
             (Principal::Client(_), Some(carries)) if carries.first.0 > 0 => {
@@ -178,7 +185,7 @@ impl GlobalInHandler {
                 inbound,
             },
         );
-        Ok(())
+        Ok(risen)
     }
 
     /// A peer's sequence.

@@ -407,7 +407,7 @@ pub enum Event {
         /// So many.
         learners: usize,
     },
-    /// A replica came back in another life, which has forgotten this one (R18).
+    /// A replica came back in a later life, which has forgotten the one before (R18).
     Restarted {
         /// Who.
         replica: ReplicaId,

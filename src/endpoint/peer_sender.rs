@@ -72,9 +72,7 @@ struct Peer {
     source: Source<Rc<Message>>,
     queue: VecDeque<Element>,
     posts: BTreeMap<PostId, Exchange>,
-    /// Whether it ever took a sequence of this incarnation.
-    accepted: bool,
-    /// Whether it refuses us because it knew another incarnation (R18).
+    /// Whether it refuses us because it knows a later life (R18).
     refused: bool,
     /// How often its sequence was replaced without an acknowledgement in between, and when the
     /// next may begin: a peer that refuses every sequence must not keep us busy.
@@ -132,13 +130,7 @@ impl PeerSender {
         self.dropped
     }
 
-    /// How many peers took a sequence of this incarnation.
-    #[must_use]
-    pub fn accepted(&self) -> usize {
-        self.peers.values().filter(|peer| peer.accepted).count()
-    }
-
-    /// How many peers refuse this incarnation (R18).
+    /// How many peers know a later life than this one (R18).
     #[must_use]
     pub fn refused(&self) -> usize {
         self.peers.values().filter(|peer| peer.refused).count()
@@ -196,7 +188,6 @@ impl PeerSender {
             return Err(Rejected::Misdirected.into());
         }
         peer.source.created_as(identifier.to_owned())?;
-        peer.accepted = true;
         peer.refused = false;
         Ok(())
     }
@@ -261,7 +252,6 @@ impl Peer {
             source: Source::new(ids.urn(), Settings::REPLICA_LEG),
             queue: VecDeque::new(),
             posts: BTreeMap::new(),
-            accepted: false,
             refused: false,
             replaced: 0,
             not_before: Instant::default(),

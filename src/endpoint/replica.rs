@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::crypto::{KeyError, Principal};
 use crate::error::{Refused, Tally};
 use crate::limits;
-use crate::pbft::Mode;
+use crate::pbft::{Mode, Role};
 use crate::rm::MessageNumber;
 use crate::rm::source::Ending;
 use crate::soap::xml::Document;
@@ -73,6 +73,10 @@ pub struct Status {
     pub state_digest: Digest,
     /// Whether it executes nothing, because its state is not the group's.
     pub diverged: bool,
+    /// Whether it votes.
+    pub role: Role,
+    /// The checkpoint that it waits for until it votes, once that is known.
+    pub learns_until: Option<Seqno>,
     /// The snapshot that it fetches, objects of it here, and those known to be missing.
     pub transfer: Option<(Seqno, usize, usize)>,
     /// Bundles executed.
@@ -144,8 +148,7 @@ impl Replica {
         let mut ids = Ids::new(config.rng_seed);
         let quorums = config.group.quorums;
         let peers = quorums.replicas().filter(|id| *id != config.me);
-        let agreement =
-            TotalOrderManager::config(&config.group.agreement, quorums, config.me, config.plant);
+        let agreement = Self::agreement_config(&config);
         calls.plant(config.plant);
         Ok(Self {
             keys,
@@ -170,6 +173,12 @@ impl Replica {
             ids,
             config,
         })
+    }
+
+    fn agreement_config(config: &ReplicaConfig) -> crate::pbft::Config {
+        let group = &config.group;
+        let life = (config.incarnation, config.plant);
+        TotalOrderManager::config(&group.agreement, group.quorums, config.me, life)
     }
 
     /// Takes one input. Drain [`Replica::poll`] afterwards.
@@ -234,6 +243,8 @@ impl Replica {
             stable: agreement.stable(),
             state_digest: self.invoker.calls().digest(),
             diverged: self.invoker.halted() || agreement.mode() != Mode::Whole,
+            role: agreement.role(),
+            learns_until: agreement.learns_until(),
             transfer: self.keeper.progress(),
             bundles: self.counts.bundles,
             calls: self.counts.calls,
@@ -441,14 +452,17 @@ impl Replica {
         }
     }
 
-    /// More than f peers know another incarnation of this replica: it lost its votes (R18).
+    /// More than f peers know a later life of this replica: its log is not all that it said, or its
+    /// clock is behind (R18).
     fn look_for_restart(&mut self) {
         let weak = self.config.group.quorums.weak();
         if self.peers.refused() >= weak && !self.told_restarted {
-            // It must not vote again, whatever state it has.
             self.told_restarted = true;
+            self.order.superseded();
             self.invoker.halt();
-            let why = "the others knew it before it lost its memory; restart the whole group";
+            let why = "the others know a later life of this replica: this is an old disk, or the \
+                       clock of this machine is behind; put that right and start it again, then it \
+                       learns";
             self.event(Event::Diverged {
                 seqno: Seqno(0),
                 why: why.to_owned(),

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod harness;
+mod learner;
 mod legs;
 mod replies;
 mod restart;

@@ -16,7 +16,7 @@ use crate::log::{Held, Position, Record};
 use crate::pbft::{self, Agreement, BundleHead, Delivery, Message, Output, SignedCheckpoint, To};
 use crate::plant::Plant;
 use crate::soap::security::{self, DetachedSignature};
-use crate::types::{Digest, Instant, Now, ReplicaId, Seqno, Time, View};
+use crate::types::{Digest, Incarnation, Instant, Now, ReplicaId, Seqno, Time, View};
 use crate::wire::agreement::{self, Item};
 use crate::wire::signed;
 
@@ -87,9 +87,10 @@ impl TotalOrderManager {
         group: &AgreementConfig,
         quorums: crate::types::Quorums,
         me: ReplicaId,
-        plant: Option<Plant>,
+        (life, plant): (Incarnation, Option<Plant>),
     ) -> pbft::Config {
         pbft::Config {
+            life: Some(life),
             checkpoint_interval: group.checkpoint_interval,
             window: group.window,
             batch_count: group.batch_count,
@@ -145,6 +146,11 @@ impl TotalOrderManager {
     /// This replica cannot know its state any more (R21): it orders only.
     pub fn abandon(&mut self, now: Now) {
         self.agreement.abandon(now);
+    }
+
+    /// The others know a later life of this replica: what it remembers is not all (R18).
+    pub fn superseded(&mut self) {
+        self.agreement.superseded();
     }
 
     /// State is being moved, to here or to a peer: keep what was delivered after it.

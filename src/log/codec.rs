@@ -6,7 +6,7 @@
 //! is full. Every length is compared with what is there before anything is allocated. Nothing is
 //! decided here; what a bad frame means depends on where it stands (`segments`).
 
-use super::record::{Bound, Placed, Record, Standing, ViewChange};
+use super::record::{Bound, Known, Placed, Record, Standing, ViewChange};
 use crate::limits;
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
@@ -154,7 +154,7 @@ fn put_record(record: &Record, to: &mut Vec<u8>) {
         | Record::Incarnation(_)
         | Record::Body { .. }
         | Record::Standing(_)
-        | Record::Known { .. } => put_beginning(record, to),
+        | Record::Known(_) => put_beginning(record, to),
         Record::PrePrepare {
             view,
             seqno,
@@ -237,15 +237,11 @@ fn put_beginning(record: &Record, to: &mut Vec<u8>) {
             put_option(to, bound.map(|(seqno, _)| seqno));
             put_option(to, bound.map(|(_, view)| view));
         }
-        Record::Known {
-            replica,
-            life,
-            before,
-        } => {
+        Record::Known(known) => {
             to.push(29);
-            to.extend(replica.0.to_le_bytes());
-            put(to, life.0);
-            put_option(to, before.map(|life| life.0));
+            to.extend(known.replica.0.to_le_bytes());
+            put(to, known.life.0);
+            put_option(to, known.before.map(|life| life.0));
         }
         _ => unreachable!("no record of a beginning"),
     }
@@ -431,11 +427,11 @@ impl<'a> Reader<'a> {
                 octets: self.octets()?.to_vec(),
             },
             28 => Record::Standing(self.standing()?),
-            29 => Record::Known {
+            29 => Record::Known(Known {
                 replica: self.replica()?,
                 life: Incarnation(self.u64()?),
                 before: self.option()?.map(Incarnation),
-            },
+            }),
             _ => return Err(Broken::Unknown),
         })
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::codec::{Broken, Frame, HEAD, Needed, Segment, decode, encode};
-use super::record::{Bound, Placed, Record, Standing, ViewChange};
+use super::record::{Bound, Known, Placed, Record, Standing, ViewChange};
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -54,14 +54,8 @@ fn voters() -> impl Strategy<Value = Vec<(ReplicaId, Vec<u8>)>> {
     proptest::collection::vec((any::<u16>().prop_map(ReplicaId), octets()), 0..4)
 }
 
-/// Any record.
-pub fn record() -> impl Strategy<Value = Record> {
+fn lives() -> impl Strategy<Value = Record> {
     prop_oneof![
-        (digest(), any::<u16>()).prop_map(|(group, replica)| Record::Genesis {
-            group,
-            replica: ReplicaId(replica),
-        }),
-        any::<u64>().prop_map(|life| Record::Incarnation(Incarnation(life))),
         (any::<bool>(), any::<Option<(u64, u64)>>()).prop_map(|(votes, bound)| {
             let bound = bound.map(|(seqno, view)| Bound {
                 seqno: Seqno(seqno),
@@ -70,12 +64,24 @@ pub fn record() -> impl Strategy<Value = Record> {
             Record::Standing(Standing { votes, bound })
         }),
         (any::<u16>(), any::<u64>(), any::<Option<u64>>()).prop_map(|(replica, life, before)| {
-            Record::Known {
+            Record::Known(Known {
                 replica: ReplicaId(replica),
                 life: Incarnation(life),
                 before: before.map(Incarnation),
-            }
+            })
         }),
+    ]
+}
+
+/// Any record.
+pub fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        (digest(), any::<u16>()).prop_map(|(group, replica)| Record::Genesis {
+            group,
+            replica: ReplicaId(replica),
+        }),
+        any::<u64>().prop_map(|life| Record::Incarnation(Incarnation(life))),
+        lives(),
         (digest(), octets(), octets()).prop_map(|(client, signature, octets)| Record::Body {
             client: ClientId(client),
             signature,

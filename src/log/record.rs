@@ -20,14 +20,7 @@ pub enum Record {
     /// the first such record nobody has said that there was none.
     Standing(Standing),
     /// Another replica was heard of in this life for the first time (R18).
-    Known {
-        /// Who.
-        replica: ReplicaId,
-        /// The life.
-        life: Incarnation,
-        /// The one that was known before.
-        before: Option<Incarnation>,
-    },
+    Known(Known),
     /// A bundle as its client signed it, before the first pre-prepare that names it.
     Body {
         /// The client.
@@ -146,6 +139,17 @@ pub struct Standing {
     pub votes: bool,
     /// What a former life may have voted on, if there was one and that is known.
     pub bound: Option<Bound>,
+}
+
+/// A life of another replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Who.
+    pub replica: ReplicaId,
+    /// The life.
+    pub life: Incarnation,
+    /// The one that was known before.
+    pub before: Option<Incarnation>,
 }
 
 /// How far the words of a life that is forgotten may reach (R18).

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Placed, Record, Standing, ViewChange};
+use super::record::{Known, Placed, Record, Standing, ViewChange};
 use crate::crypto;
 use crate::types::{ClientId, Digest, Incarnation, Micros, ReplicaId, Seqno, Time, View};
 
@@ -24,8 +24,8 @@ pub struct Recovered {
     pub incarnation: Option<Incarnation>,
     /// Whether this life votes (R18); nothing if that was never found out.
     pub standing: Option<Standing>,
-    /// The last life that was heard of each other replica, and the one before it.
-    pub known: BTreeMap<ReplicaId, (Incarnation, Option<Incarnation>)>,
+    /// The last life that was heard of, of each other replica.
+    pub known: BTreeMap<ReplicaId, Known>,
     /// The highest view that this replica entered or asked for.
     pub view: View,
     /// Whether it entered that view; else it has left all lower ones and waits for it.
@@ -122,11 +122,7 @@ impl Recovered {
             Record::Genesis { group, replica } => self.genesis = Some((group, replica)),
             Record::Incarnation(life) => self.incarnation = Some(life),
             Record::Standing(standing) => self.standing = Some(standing),
-            Record::Known {
-                replica,
-                life,
-                before,
-            } => self.heard(replica, life, before),
+            Record::Known(known) => self.heard(known),
             Record::Body {
                 client,
                 signature,
@@ -201,10 +197,10 @@ impl Recovered {
         self.bodies.insert(crypto::sha256(&body.octets), body);
     }
 
-    fn heard(&mut self, replica: ReplicaId, life: Incarnation, before: Option<Incarnation>) {
-        let known = self.known.entry(replica).or_insert((life, before));
-        if known.0 < life {
-            *known = (life, before);
+    fn heard(&mut self, heard: Known) {
+        let known = self.known.entry(heard.replica).or_insert(heard);
+        if known.life < heard.life {
+            *known = heard;
         }
     }
 

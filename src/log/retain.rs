@@ -37,8 +37,8 @@ impl Retention {
             Record::Genesis { .. } => self.genesis = Some(record.clone()),
             Record::Incarnation(_) => self.incarnation = Some(record.clone()),
             Record::Standing(_) => self.standing = Some(record.clone()),
-            Record::Known { replica, .. } => {
-                self.known.insert(*replica, record.clone());
+            Record::Known(known) => {
+                self.known.insert(known.replica, record.clone());
             }
             Record::ViewChange(change) => {
                 self.view_change = Some(record.clone());
@@ -170,11 +170,11 @@ mod tests {
                 votes: false,
                 bound: None,
             }),
-            Record::Known {
+            Record::Known(crate::log::Known {
                 replica: ReplicaId(2),
                 life: Incarnation(9),
                 before: Some(Incarnation(8)),
-            },
+            }),
             Record::ViewChange(crate::log::ViewChange {
                 view: View(3),
                 stable: (Seqno(0), Digest::default()),

@@ -21,16 +21,16 @@ pub use writer::{Disk, News};
 
 use crate::endpoint::io::Save;
 use crate::limits;
-use crate::log::Record;
 use crate::log::codec::{Frame, Needed, Segment, encode};
 use crate::log::recover::Recovered;
 use crate::log::retain::Retention;
 use crate::log::segments::{Damage, Scan, scan, write_group};
-use crate::types::{Digest, ReplicaId, Seqno};
+use crate::log::{Record, Standing};
+use crate::types::{Digest, ReplicaId, Seqno, Time};
 
 /// What to do when a log cannot be gone on from.
-const WIPE: &str = "leave this replica out, the others go on without it; one that lost its memory \
-                    comes back only with the whole group, made anew by `bftws init`";
+const WIPE: &str = "start this replica with --learn: what is left is set aside, and it learns \
+                    from the others, without a vote until nothing that it forgot can matter";
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,17 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     move |error| DiskError::Io(path, error)
 }
 
+impl DiskError {
+    /// Whether what is missing was this replica's, and can only be learned anew (R18).
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Empty(_) | Self::Missing(_) | Self::Damaged(..) | Self::NoSnapshot(..) => true,
+            Self::Io(..) | Self::Locked(_) | Self::Foreign(..) => false,
+        }
+    }
+}
+
 /// A data directory that was read, and may be written.
 #[derive(Debug)]
 pub struct Opened {
@@ -115,6 +126,60 @@ struct Tail {
 /// # Errors
 /// When it cannot be written, or a log is there already.
 pub fn create(folder: &Path, group: Digest, replica: ReplicaId) -> Result<(), DiskError> {
+    begin(folder, group, replica, Vec::new())
+}
+
+/// Begins a data directory anew, for a replica that lost what stood in it and learns (R18). Files
+/// that are left are moved into a folder in it, whose name is given back; none is removed.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn forget(
+    folder: &Path,
+    (group, replica): (Digest, ReplicaId),
+    now: Time,
+) -> Result<Option<PathBuf>, DiskError> {
+    let aside = folder.join(format!("aside-{}", now.0));
+    let moved = match folder.is_dir() {
+        true => {
+            let _lock = lock(folder)?;
+            set_aside(folder, &aside).map_err(at(folder))?
+        }
+        false => false,
+    };
+    let standing = Standing {
+        votes: false,
+        bound: None,
+    };
+    begin(folder, group, replica, vec![Record::Standing(standing)])?;
+    Ok(moved.then_some(aside))
+}
+
+/// Moves segments and snapshots away, the oldest last: a crash in between leaves a log that is
+/// still seen to be damaged, or none.
+fn set_aside(folder: &Path, aside: &Path) -> io::Result<bool> {
+    let of = |prefix| numbered(folder, prefix).map(BTreeMap::into_values);
+    let files: Vec<PathBuf> = of(SEGMENT)?.chain(of(snapshot::PREFIX)?).collect();
+    if files.is_empty() {
+        return Ok(false);
+    }
+    fs::DirBuilder::new().mode(0o700).create(aside)?;
+    for path in files.iter().rev() {
+        if let Some(name) = path.file_name() {
+            fs::rename(path, aside.join(name))?;
+        }
+    }
+    sync_folder(aside)?;
+    sync_folder(folder)?;
+    Ok(true)
+}
+
+fn begin(
+    folder: &Path,
+    group: Digest,
+    replica: ReplicaId,
+    mut records: Vec<Record>,
+) -> Result<(), DiskError> {
     let mut made = fs::DirBuilder::new();
     // Bodies of calls stand in there: they are nobody else's to read.
     made.recursive(true).mode(0o700);
@@ -132,8 +197,9 @@ pub fn create(folder: &Path, group: Digest, replica: ReplicaId) -> Result<(), Di
         let there = io::Error::from(io::ErrorKind::AlreadyExists);
         return Err(DiskError::Io(path, there));
     }
-    let genesis = Frame::Record(Record::Genesis { group, replica });
-    new_segment(&Plain, folder, segment, &[genesis]).map_err(at(&path))?;
+    records.insert(0, Record::Genesis { group, replica });
+    let frames: Vec<Frame> = records.into_iter().map(Frame::Record).collect();
+    new_segment(&Plain, folder, segment, &frames).map_err(at(&path))?;
     let above = folder
         .parent()
         .filter(|above| !above.as_os_str().is_empty());

@@ -316,7 +316,10 @@ fn replica_text(plan: &Plan, place: usize, service: &str) -> String {
     let data = data_name(&format!("replica-{id}"));
     let data = match plan.durable {
         true => format!("data = \"{data}\"   # its log and snapshots: never lose or copy it\n"),
-        false => "# data = \"...\"   # MEMORY MODE: without a log a restart is a loss\n".to_owned(),
+        false => {
+            "# data = \"...\"   # MEMORY MODE: without a log a restarted replica learns anew\n"
+                .to_owned()
+        }
     };
     let mut text = format!(
         "# Replica {id} of the group: `bftws replica --config replica-{id}.toml`.

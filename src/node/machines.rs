@@ -14,32 +14,41 @@ use crate::endpoint::config::{ClientConfig, GroupConfig, Member, ReplicaConfig, 
 use crate::endpoint::io::{ClientInput, ClientOutput, ReplicaInput, ReplicaOutput};
 use crate::endpoint::replica::{Replica, Restart, Status};
 use crate::limits;
-use crate::types::{Instant, Now};
+use crate::log::Standing;
+use crate::log::recover::Recovered;
+use crate::types::{Incarnation, Instant, Now};
 
-/// A replica's machine: one that goes on from its log, or one in memory mode.
+/// A replica's machine, which goes on from its log; in memory mode from an empty one.
 ///
 /// # Errors
 /// When a key of the group file cannot be used, there is no entropy, or the log makes no sense.
-pub fn replica(config: ReplicaProcess, restart: Option<Restart>) -> Result<Replica, RunError> {
-    // A log remembers what was promised: the life goes on, and the others with it (R18).
-    let before = restart.as_ref().and_then(|r| r.recovered.incarnation);
+pub fn replica(config: ReplicaProcess, restart: Restart) -> Result<Replica, RunError> {
+    let incarnation = life(&restart.recovered);
     let config = ReplicaConfig {
         group: Rc::new(group(config.group)),
         me: config.id,
         identity: config.identity,
         group_secret: config.group_secret,
-        incarnation: before.unwrap_or_else(clock::incarnation),
+        incarnation,
         rng_seed: keys::entropy()?,
         hold: config.hold,
         stopwatch: stopwatch(config.timing),
         plant: None,
     };
-    match restart {
-        Some(restart) => Replica::restore(config, clock::now(), restart)
-            .map_err(|error| RunError::Unsound(error.to_string())),
-        None => {
-            Replica::new(config, clock::now()).map_err(|error| RunError::Unsound(error.to_string()))
-        }
+    Replica::restore(config, clock::now(), restart)
+        .map_err(|error| RunError::Unsound(error.to_string()))
+}
+
+/// A log remembers what was promised: the life goes on, and the others with it. A new one begins
+/// where nothing is remembered, and where a learner has not found out yet what it forgot: its clock
+/// may have been put right since (R18).
+fn life(recovered: &Recovered) -> Incarnation {
+    let learns_anew = |standing: &Standing| !standing.votes && standing.bound.is_none();
+    let anew = recovered.standing.as_ref().is_some_and(learns_anew);
+    match recovered.incarnation {
+        Some(life) if anew => clock::incarnation().max(life.next()),
+        Some(life) => life,
+        None => clock::incarnation(),
     }
 }
 

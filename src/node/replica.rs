@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::admin::{self, Measure, Shown, measure};
+use super::clock;
 use super::config::{ReplicaProcess, Service};
 use super::disk::{self, Opened};
 use super::driver::{Driver, Machine, World};
@@ -29,8 +30,11 @@ use super::supervise::Child;
 use crate::endpoint::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
 use crate::endpoint::replica::{Application, Restart, Status};
 use crate::limits;
+use crate::log::Log;
+use crate::log::recover::Recovered;
+use crate::pbft::Role;
 use crate::state::pieces::Tree;
-use crate::types::ReplicaId;
+use crate::types::{ReplicaId, Seqno};
 use keeping::Keeping;
 
 /// For a POST between replicas, which is answered at once (R6).
@@ -54,7 +58,17 @@ pub struct ReplicaWorld {
     report: Rc<Report>,
     recorder: Option<Rc<Recorder>>,
     diverged: RefCell<Option<String>>,
+    learning: RefCell<Learning>,
     stalled: Cell<bool>,
+}
+
+/// How long this replica has had no vote (R18), as it began to be told.
+#[derive(Debug, Default)]
+struct Learning {
+    /// In seconds since 1970.
+    since: Option<u64>,
+    /// More than f learn.
+    many: bool,
 }
 
 impl ReplicaWorld {
@@ -79,6 +93,7 @@ impl ReplicaWorld {
             report: Rc::default(),
             recorder: recorder.map(Rc::new),
             diverged: RefCell::default(),
+            learning: RefCell::default(),
             stalled: Cell::new(false),
         })
     }
@@ -145,6 +160,31 @@ impl ReplicaWorld {
             }
         }
         let _ = waiting.send(Reply::new(status, SOAP12, octets));
+    }
+
+    /// R18: whether it votes.
+    fn stands(&self, role: Role, until: Option<Seqno>) {
+        let mut learning = self.learning.borrow_mut();
+        match (role, until) {
+            (Role::Voter, _) if learning.since.is_some() => {
+                tracing::warn!("this replica has learned: it votes again");
+                *learning = Learning::default();
+            }
+            (Role::Voter, _) => tracing::info!("this replica votes"),
+            (_, None) => tracing::warn!(
+                "LEARNER: a former life of this replica is forgotten; it follows and executes, \
+                 and asks all others how far that may have come: until then it has no vote"
+            ),
+            (_, Some(until)) => tracing::warn!(
+                %until,
+                "LEARNER: it votes once the checkpoint after that batch, or a later one, is stable"
+            ),
+        }
+        if role == Role::Learner {
+            learning
+                .since
+                .get_or_insert_with(|| clock::wall().0 / 1_000_000);
+        }
     }
 
     /// What is wrong with this replica's state, and how it gets the group's.
@@ -233,7 +273,15 @@ impl ReplicaWorld {
             Event::Restarted { replica } => {
                 tracing::warn!(%replica, "came back in another life");
             }
-            Event::Stands { .. } | Event::ManyLearners { .. } => {}
+            Event::Stands { role, until } => self.stands(role, until),
+            Event::ManyLearners { learners } => {
+                tracing::error!(
+                    learners,
+                    "TOO MANY LEARN: more than f have lost what they said; the group cannot go on \
+                     by itself: put back the disks that are whole, or begin it anew"
+                );
+                self.learning.borrow_mut().many = true;
+            }
         }
     }
 }
@@ -348,6 +396,27 @@ struct Page<M: ReplicaMachine> {
     front: Rc<Counters>,
 }
 
+impl<M: ReplicaMachine> Page<M> {
+    /// Since when it has no vote, and what it waits for (R18).
+    fn learns(&self, status: &Status) -> Option<(Option<u64>, String)> {
+        let learning = self.driver.world().learning.borrow();
+        let waits_for = match (status.role, status.learns_until) {
+            (Role::Voter, _) => return None,
+            (Role::Unsure, _) => "2f others to say whether they knew it before",
+            (Role::Learner, _) if learning.many => {
+                "nothing that comes by itself: more than f replicas learn"
+            }
+            (Role::Learner, None) => "all others to say how far they are",
+            (Role::Learner, Some(until)) => {
+                let stable = status.stable;
+                let what = format!("the checkpoint after batch {until}; the last is {stable}");
+                return Some((learning.since, what));
+            }
+        };
+        Some((learning.since, waits_for.to_owned()))
+    }
+}
+
 impl<M: ReplicaMachine> Shown for Page<M> {
     fn unready(&self) -> Option<String> {
         let world = self.driver.world();
@@ -359,6 +428,9 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         }
         if world.stalled.get() {
             return Some("stalled: no stable checkpoint".to_owned());
+        }
+        if let Some(learns) = self.learns(&self.driver.machine().status()) {
+            return Some(format!("learner: it waits for {}", learns.1));
         }
         (!world.service.up()).then(|| "the wrapped service cannot be reached".to_owned())
     }
@@ -392,6 +464,12 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             },
             "service_up": world.service.up(),
             "diverged": diverged,
+            "learner": self.learns(&status).map(|(since, waits_for)| {
+                let until = status.learns_until.map(|until| until.0);
+                let now = clock::wall().0 / 1_000_000;
+                let for_s = since.map(|since| now.saturating_sub(since));
+                json!({"since": since, "for_s": for_s, "until": until, "waits_for": waits_for})
+            }),
             "transfer": status.transfer.map(|(snapshot, held, missing)| {
                 json!({ "snapshot": snapshot.0, "held": held, "missing": missing })
             }),
@@ -433,6 +511,12 @@ impl<M: ReplicaMachine> Shown for Page<M> {
                 "nothing is admitted",
                 false,
                 world.stalled.get().into(),
+            ),
+            measure(
+                "learner",
+                "this replica has no vote",
+                false,
+                u64::from(status.role != Role::Voter),
             ),
             measure("fsyncs", "syncs of the disk", true, world.keeping.syncs()),
             measure(
@@ -498,29 +582,46 @@ async fn service(
     Ok((Some(Child::start(command)?), application))
 }
 
-/// Reads the data directory, if there is one.
-fn recover(config: &ReplicaProcess) -> Result<Option<Opened>, RunError> {
+/// Reads the data directory, if there is one. With `learn` one that cannot be gone on from is begun
+/// anew (R18).
+fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Opened>, RunError> {
     let Some(data) = &config.data else {
         tracing::warn!(
-            "MEMORY MODE: nothing is on disk; if this replica ends it stays out until the whole \
-             group is begun anew, and if more than f end at once calls that were answered are lost"
+            "MEMORY MODE: nothing is on disk; if this replica ends it learns anew from the others, \
+             and if more than f end at once the whole group must be begun anew, and calls that \
+             were answered are lost"
         );
         return Ok(None);
     };
-    let opened = disk::open(data, config.group.id, config.id);
-    opened
-        .map(Some)
-        .map_err(|error| RunError::Unsound(error.to_string()))
+    let owner = (config.group.id, config.id);
+    let opened = match disk::open(data, owner.0, owner.1) {
+        Err(error) if error.is_loss() && learn => {
+            tracing::error!(%error, "this replica has lost its log, and learns anew");
+            if let Some(aside) = disk::forget(data, owner, clock::wall()).map_err(unsound)? {
+                tracing::warn!(path = %aside.display(), "what was left is set aside there");
+            }
+            disk::open(data, owner.0, owner.1)
+        }
+        opened => opened,
+    };
+    if learn && matches!(&opened, Ok(opened) if opened.recovered.standing.is_none_or(|s| s.votes)) {
+        tracing::warn!("--learn: its log is whole, and it goes on from it");
+    }
+    opened.map(Some).map_err(unsound)
 }
 
-/// Runs a replica until a signal ends it.
+fn unsound(error: impl std::fmt::Display) -> RunError {
+    RunError::Unsound(error.to_string())
+}
+
+/// Runs a replica until a signal ends it. With `learn` it begins an empty log if its own is lost.
 ///
 /// # Errors
 /// When it cannot start.
 pub async fn run<M: ReplicaMachine>(
     config: ReplicaProcess,
-    recorder: Option<Recorder>,
-    machine: impl FnOnce(ReplicaProcess, Option<Restart>) -> Result<M, RunError>,
+    (recorder, learn): (Option<Recorder>, bool),
+    machine: impl FnOnce(ReplicaProcess, Restart) -> Result<M, RunError>,
 ) -> Result<(), RunError> {
     let stop = stop_on_signal()?;
     let (listener, page) = (listen(config.listen).await?, listen(config.admin).await?);
@@ -533,24 +634,25 @@ pub async fn run<M: ReplicaMachine>(
         )));
     }
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
-    let opened = recover(&config)?;
+    let opened = recover(&config, learn)?;
     let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
     let (_child, application) = service(&world, &config.service, lived).await?;
-    let restart = match opened {
-        Some(mut opened) => {
-            let recovered = std::mem::take(&mut opened.recovered);
-            let snapshot = opened.snapshot.take();
-            let log;
-            (world.keeping, log) = Keeping::durable(opened, (config.group.id, config.id))?;
-            Some(Restart {
-                log,
-                recovered,
-                snapshot,
-                application,
-            })
-        }
-        None => None,
+    // It may hold more than this replica remembers, unless it began with it.
+    let inside = built_in(&config.service.url).is_some();
+    let begun = config.service.command.is_some() && !config.service.keeps_state;
+    let mut restart = Restart {
+        log: Log::new(),
+        recovered: Recovered::default(),
+        snapshot: None,
+        application,
+        used: !inside && !begun,
     };
+    if let Some(mut opened) = opened {
+        restart.recovered = std::mem::take(&mut opened.recovered);
+        restart.snapshot = opened.snapshot.take();
+        let owner = (config.group.id, config.id);
+        (world.keeping, restart.log) = Keeping::durable(opened, owner)?;
+    }
     let (id, url) = (json!(config.id.0), format!("http://{}/", config.listen));
     let admin = format!("http://{}", config.admin);
     let driver = Driver::start(machine(config, restart)?, world);

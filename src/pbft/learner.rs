@@ -4,8 +4,8 @@
 //! Decided here: whether this life votes, how far the words of a former one may reach, who else
 //! learns, and when an idle primary orders null batches for them. The estimate is that of TOCS 2002
 //! §5.3.2, over answers that were made for this life: at least 2f + 1 say that they are no further,
-//! so that liars cannot make it too low, and f + 1 that they are as far, so that they cannot make it
-//! too high. A learner counts as one of the f that may be faulty.
+//! so that liars cannot make it too low, and f + 1 that they are as far, so that they cannot make
+//! it too high. A learner counts as one of the f that may be faulty.
 //!
 //! Why that is enough. The former life was within one window above a checkpoint that 2f + 1 had
 //! reached, f + 1 correct others among them, who say so or more. It asked for no view above the one
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use super::messages::{Message, QueryStable, ReplyStable};
 use super::{Agreement, Batch, Output, To};
 use crate::error::{Ignored, Refused};
+use crate::log;
 use crate::log::recover::Recovered;
 use crate::log::{Bound, Record, Standing};
 use crate::plant::Plant;
@@ -121,10 +122,10 @@ impl Lives {
                 false => Role::Learner,
             };
         }
-        for (replica, (life, before)) in &recovered.known {
+        for (replica, known) in &recovered.known {
             let known = Known {
-                life: *life,
-                before: *before,
+                life: known.life,
+                before: known.before,
                 since: None,
                 answered: None,
             };
@@ -191,6 +192,15 @@ impl Agreement {
     /// Whether votes may leave.
     pub(super) fn votes(&self) -> bool {
         self.lives.is_voter() || self.has(Plant::LearnerVotes)
+    }
+
+    /// The others know a later life: this one said less than was said, and is silent from now on.
+    pub fn superseded(&mut self) {
+        if self.lives.role != Role::Learner {
+            (self.lives.role, self.lives.bound) = (Role::Learner, None);
+            self.lives.replies.clear();
+            self.stand();
+        }
     }
 
     // Asking.
@@ -381,11 +391,11 @@ impl Agreement {
             answered: None,
         };
         self.lives.known.insert(from, known);
-        self.persist(Record::Known {
+        self.persist(Record::Known(log::Known {
             replica: from,
             life,
             before,
-        });
+        }));
         Ok(before)
     }
 

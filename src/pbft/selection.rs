@@ -94,8 +94,8 @@ fn choose(
 }
 
 /// Whether a view-change that has no word on a number says that nothing was prepared there. Above
-/// its window it says nothing: it may be of a life that is forgotten, and its replica may have voted
-/// there in a later one (R18).
+/// its window it says nothing: it may be of a life that is forgotten, and its replica may have
+/// voted there in a later one (R18).
 fn speaks_of(change: &ViewChange, seqno: Seqno, window: u64) -> bool {
     seqno.0 <= change.stable.0.saturating_add(window)
 }

@@ -46,7 +46,7 @@ enum Command {
     /// Make the keys of a group and the files of all its members
     Init(members::Init),
     /// Run one replica until SIGTERM
-    Replica(members::Run),
+    Replica(members::RunReplica),
     /// Run the gateway, which unmodified SOAP users call, until SIGTERM
     Gateway(members::Run),
     /// Make one call as a native client, and show who answered what

@@ -50,8 +50,8 @@ pub struct Init {
     #[arg(long, value_name = "K", default_value_t = limits::CHECKPOINT_INTERVAL,
         value_parser = clap::value_parser!(u64).range(1..=limits::CHECKPOINT_INTERVAL))]
     checkpoint_interval: u64,
-    /// Keep no log on disk. A replica that ends then stays out until the whole group is begun anew;
-    /// when more than f end at once, calls that were answered are lost
+    /// Keep no log on disk. A replica that ends then learns anew from the others; when more than f
+    /// end at once, calls that were answered are lost, and the whole group must be begun anew
     #[arg(long)]
     memory: bool,
     /// Print one JSON object
@@ -74,6 +74,18 @@ pub struct Run {
     /// Write every message to this folder, with SECRET KEYS beside them: for debugging only
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+}
+
+/// Options of `bftws replica`.
+#[derive(Args)]
+pub struct RunReplica {
+    #[command(flatten)]
+    run: Run,
+    /// If its log is lost or damaged, begin an empty one and learn from the others, with no vote
+    /// until nothing that it forgot can matter. What is left of the old one is set aside. A log
+    /// that is whole is gone on from as always
+    #[arg(long)]
+    learn: bool,
 }
 
 /// Options of `bftws status`.
@@ -133,10 +145,11 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
 }
 
 /// Runs a replica.
-pub fn replica(options: &Run) -> Result<Exit, RunError> {
-    let config = config::load_replica(&options.config)?;
-    let recorder = recorder(options, &config.group, &config.identity)?;
-    process::run(replica::run(config, recorder, machines::replica))?;
+pub fn replica(options: &RunReplica) -> Result<Exit, RunError> {
+    let config = config::load_replica(&options.run.config)?;
+    let recorder = recorder(&options.run, &config.group, &config.identity)?;
+    let how = (recorder, options.learn);
+    process::run(replica::run(config, how, machines::replica))?;
     Ok(Exit::Right)
 }
 

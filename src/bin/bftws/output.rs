@@ -89,6 +89,11 @@ fn remarks(member: &Value) -> String {
     if let Some(why) = member["diverged"].as_str() {
         remarks.push(format!("DIVERGED: {why}"));
     }
+    if let Some(waits_for) = member["learner"]["waits_for"].as_str() {
+        let since = member["learner"]["for_s"].as_u64();
+        let since = since.map_or(String::new(), |s| format!(" for {s} s"));
+        remarks.push(format!("LEARNER{since}: waits for {waits_for}"));
+    }
     if member["stalled"] == true {
         remarks.push("STALLED".to_owned());
     }

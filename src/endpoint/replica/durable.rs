@@ -40,6 +40,8 @@ pub struct Restart {
     pub snapshot: Option<Save>,
     /// Where the application's state is now.
     pub application: Application,
+    /// It may hold what a life did that this one has forgotten.
+    pub used: bool,
 }
 
 /// What a crash of its replica does to the application's state.
@@ -101,6 +103,8 @@ pub(super) struct Durable {
     states: VecDeque<Save>,
     /// Own votes of the life before: no other state is ever voted for.
     votes: BTreeMap<Seqno, Digest>,
+    /// The application may hold what a forgotten life did.
+    used: bool,
     /// Why the service's state is not the group's any more.
     lost: Option<(Seqno, String)>,
 }
@@ -172,12 +176,8 @@ impl Replica {
         new.queue(&recovered, time)?;
         let (reached, voted) = new.replay();
         recovered.executed = reached.max(seqno);
-        let agreement = TotalOrderManager::config(
-            &new.config.group.agreement,
-            new.config.group.quorums,
-            new.config.me,
-            new.config.plant,
-        );
+        new.durable.used = restart.used;
+        let agreement = Self::agreement_config(&new.config);
         new.order = TotalOrderManager::restore(agreement, &recovered, now);
         if recovered.incarnation != Some(new.config.incarnation) {
             let life = Record::Incarnation(new.config.incarnation);
@@ -186,6 +186,10 @@ impl Replica {
         if let Some((seqno, mine, theirs)) = recovered.contradicted_by(&new.durable.votes) {
             let why = format!("its checkpoint was {mine:?}, that of 2f + 1 others {theirs:?}");
             new.lose(seqno, why);
+        }
+        let standing = recovered.standing;
+        if standing.is_some_and(|standing| !standing.votes || standing.bound.is_some()) {
+            new.forgot(recovered.executed);
         }
         if restart.application == Application::Lost && recovered.executed > Seqno(0) {
             let why = "its service was started anew and has lost what was executed; see README, \
@@ -197,6 +201,15 @@ impl Replica {
         }
         new.look_for_loss(now);
         Ok(new)
+    }
+
+    /// R18: a former life of this replica is forgotten. What its application executed then nobody
+    /// knows, if that outlived it.
+    pub(super) fn forgot(&mut self, seqno: Seqno) {
+        if self.durable.used {
+            let why = "it forgot what it did in a former life, and its service may hold that";
+            self.lose(seqno, why.to_owned());
+        }
     }
 
     /// Queues what was delivered and is not in the snapshot.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::crypto::Principal;
 use crate::error::{Ignored, Refused, Rejected};
-use crate::pbft::To;
+use crate::pbft::{Role, To};
 use crate::state::calls::{Admission, Verdict};
 use crate::types::{Digest, Now, ReplicaId, Seqno, Time};
 use crate::wire;
@@ -88,6 +88,13 @@ impl Replica {
             Event::Stable(seqno) => self.stable(now, seqno),
             Event::Stalled(_) => self.stalled = true,
             Event::Resumed(_) => self.stalled = false,
+            Event::Stands {
+                role: Role::Learner,
+                until: None,
+            } if !self.told_restarted => {
+                self.forgot(Seqno(0));
+                self.look_for_loss(now);
+            }
             _ => {}
         }
     }
@@ -117,10 +124,8 @@ impl Replica {
 
     /// One step of execution; `false` when there is nothing to do.
     fn execute(&mut self, now: Now) -> bool {
-        // R18: before f + 1 others took our sequences we may be a replica that lost its memory.
-        // With a log we know that we are not.
-        let known =
-            self.journal.is_durable() || self.peers.accepted() >= self.config.group.quorums.weak();
+        // R18: before the others say so nobody knows whether the application is at its beginning.
+        let known = self.order.agreement().role() != Role::Unsure;
         let ends_bundle = self.invoker.is_at_the_end(&self.storage);
         if !known || !self.let_call_go() || !self.durable.may_step(&self.journal, ends_bundle) {
             return false;

@@ -276,13 +276,18 @@ impl Replica {
             });
         let accept = create.offer.is_some();
         let offer = create.offer.map(|offer| offer.identifier);
-        match self.inbound.create(incoming.from, &identifier, &leg, offer) {
-            Ok(()) => {}
+        let known = match incoming.from {
+            Principal::Replica(replica) => self.order.agreement().life_of(replica),
+            Principal::Client(_) => None,
+        };
+        let made = (self.inbound).create(incoming.from, &identifier, (&leg, known), offer);
+        match made {
+            Ok(None) => {}
+            Ok(Some(replica)) => self.event(Event::Restarted { replica }),
             Err(global_in_handler::Refusal::Misdirected) => {
                 return Err(Rejected::Misdirected.into());
             }
-            Err(global_in_handler::Refusal::Restarted(replica)) => {
-                self.event(Event::Restarted { replica });
+            Err(global_in_handler::Refusal::Superseded) => {
                 return Err(RmFault::about(Code::CreateSequenceRefused, &identifier).into());
             }
         }

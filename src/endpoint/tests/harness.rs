@@ -15,7 +15,7 @@ use crate::endpoint::io::{
 };
 use crate::endpoint::replica::{Application, Replica, Restart};
 use crate::log::recover::Recovered;
-use crate::log::{Log, Position, Record, Syncer};
+use crate::log::{Log, Position, Record, Standing, Syncer};
 use crate::state::pieces::Tree;
 use crate::types::{
     CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Time,
@@ -52,6 +52,8 @@ pub struct TestDisk {
     pub unsynced: Vec<(Position, Record)>,
     syncer: Option<Syncer>,
     pub lives: u8,
+    /// How often everything was lost.
+    pub losses: u64,
 }
 
 pub struct Group {
@@ -114,7 +116,7 @@ pub fn group_config(agreement: AgreementConfig) -> GroupConfig {
     }
 }
 
-fn replica_config(group: &Rc<GroupConfig>, n: u16, life: u8) -> ReplicaConfig {
+fn replica_config(group: &Rc<GroupConfig>, n: u16, (life, losses): (u8, u64)) -> ReplicaConfig {
     let mut rng_seed = [u8::try_from(n).unwrap(); 32];
     rng_seed[1] = life;
     ReplicaConfig {
@@ -122,7 +124,7 @@ fn replica_config(group: &Rc<GroupConfig>, n: u16, life: u8) -> ReplicaConfig {
         me: ReplicaId(n),
         identity: identity(&format!("replica-{n}")),
         group_secret: [3; 32],
-        incarnation: Incarnation(START),
+        incarnation: Incarnation(START + losses),
         rng_seed,
         hold: Micros::seconds(5),
         stopwatch: None,
@@ -154,7 +156,7 @@ impl Group {
             instant: Instant(1_000_000),
             wall: Time(START),
         };
-        let replica = |n: u16| Replica::new(replica_config(&config, n, 0), now).unwrap();
+        let replica = |n: u16| Replica::new(replica_config(&config, n, (0, 0)), now).unwrap();
         let mut group = Self {
             client: Client::new(client_config(&config, "gateway", 100), now).unwrap(),
             replicas: (0..N).map(replica).collect(),
@@ -224,9 +226,14 @@ impl Group {
             recovered,
             snapshot: disk.snapshot.clone(),
             application: Application::Outside,
+            used: true,
         };
-        let config = replica_config(&self.config, at.0, disk.lives);
-        self.replicas[at.index()] = Replica::restore(config, self.now, restart).unwrap();
+        let config = replica_config(&self.config, at.0, (disk.lives, disk.losses));
+        let durable = self.durable;
+        self.replicas[at.index()] = match durable {
+            true => Replica::restore(config, self.now, restart).unwrap(),
+            false => Replica::new(config, self.now).unwrap(),
+        };
         for (_, _, from) in lost {
             match from {
                 Origin::Client(post) => self.give(ClientInput::Failed(post)),
@@ -235,6 +242,17 @@ impl Group {
             }
         }
         self.replica(at, ReplicaInput::Tick);
+    }
+
+    /// Its process ends here, and nothing is left of its disk. The next one is told so, unless
+    /// there never was a disk; the service lives on.
+    pub fn wipe(&mut self, at: ReplicaId) {
+        let (votes, bound) = (false, None);
+        let disk = &mut self.disks[at.index()];
+        disk.records = vec![Record::Standing(Standing { votes, bound })];
+        disk.snapshot = None;
+        disk.losses += 1;
+        self.restart(at);
     }
 
     /// Everything that a replica wrote is on its disk.

@@ -11,7 +11,7 @@ use super::{DiskError, Plain, at, numbered, whole};
 use crate::endpoint::io::Save;
 use crate::types::{Digest, ReplicaId, Seqno, Time};
 
-const PREFIX: &str = "snapshot-";
+pub(super) const PREFIX: &str = "snapshot-";
 /// Of this file format.
 const MAGIC: &[u8; 8] = b"bftwsS01";
 /// Magic, checksum, group, replica, Seqno, time.

@@ -164,7 +164,9 @@ fn r17_a_flipped_bit_anywhere_is_a_refusal_that_says_what_to_do() {
         fs::write(&path, &flipped).unwrap();
         let refused = reopen(folder.path()).unwrap_err();
         assert!(
-            refused.to_string().contains("leave this replica out"),
+            refused
+                .to_string()
+                .contains("start this replica with --learn"),
             "{refused}"
         );
     }
@@ -352,4 +354,49 @@ fn r17_what_nobody_waits_for_is_written_all_the_same() {
     };
     disk.append(vec![(Position(1), decided)]);
     await_sync(&news, 1);
+}
+
+#[test]
+fn r18_a_lost_log_is_set_aside_and_begun_anew_as_a_learners() {
+    let folder = fresh();
+    write(folder.path(), (1..30).flat_map(large));
+    let path = last(folder.path());
+    let mut octets = std::fs::read(&path).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    octets.extend([7; 3_000]);
+    std::fs::write(&path, &octets).unwrap();
+    // Damaged in the midst, not torn at its end.
+    std::fs::remove_file(folder.path().join(segment_name(0))).unwrap();
+    let refused = reopen(folder.path()).unwrap_err();
+    assert!(refused.is_loss(), "{refused}");
+    assert!(refused.to_string().contains("--learn"), "{refused}");
+    let aside = forget(folder.path(), (GROUP, ME), Time(77)).unwrap();
+    let aside = aside.expect("something was there");
+    assert_eq!(
+        std::fs::read(aside.join(path.file_name().unwrap())).unwrap(),
+        octets
+    );
+    let opened = reopen(folder.path()).unwrap();
+    assert_eq!(opened.recovered.genesis, Some((GROUP, ME)));
+    let standing = opened.recovered.standing.unwrap();
+    assert_eq!((standing.votes, standing.bound), (false, None));
+    assert_eq!(opened.recovered.incarnation, None);
+}
+
+#[test]
+fn r18_an_empty_or_missing_folder_is_begun_anew() {
+    let above = tempfile::tempdir().unwrap();
+    for folder in [above.path().join("not-there"), above.path().to_owned()] {
+        assert!(reopen(&folder).unwrap_err().is_loss());
+        assert_eq!(forget(&folder, (GROUP, ME), Time(1)).unwrap(), None);
+        assert!(reopen(&folder).unwrap().recovered.standing.is_some());
+    }
+}
+
+#[test]
+fn r18_another_replicas_folder_is_never_set_aside() {
+    let folder = fresh();
+    let foreign = open(folder.path(), GROUP, ReplicaId(1)).unwrap_err();
+    assert!(!foreign.is_loss());
 }

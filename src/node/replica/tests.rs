@@ -121,6 +121,8 @@ impl ReplicaMachine for Script {
             stable: Seqno(2),
             state_digest: Digest([1; 32]),
             diverged: false,
+            role: Role::Voter,
+            learns_until: None,
             transfer: None,
             bundles: 3,
             calls: 4,

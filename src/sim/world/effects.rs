@@ -7,6 +7,7 @@ use crate::endpoint::io::{
     ReplicaOutput,
 };
 use crate::error::{Refused, Rejected};
+use crate::pbft::Role;
 use crate::types::Micros;
 
 use super::super::model::CallId;
@@ -362,17 +363,19 @@ impl World {
                     self.fail("caught-up", format!("r{place}: {why}"));
                 }
             }
-            Event::Stands { role, .. } => {
-                if *role == crate::pbft::Role::Learner {
-                    self.counts.rare("learner");
-                }
-            }
+            Event::Stands { role, .. } => self.stands(*role),
             Event::ManyLearners { .. } => self.counts.rare("many_learners"),
             Event::Restarted { replica } if !self.scenario.honest(replica.index()) => {}
             Event::Restarted { replica } => {
                 let what = format!("r{place} thinks that r{replica} has restarted");
                 self.fail("rejected", what);
             }
+        }
+    }
+
+    fn stands(&mut self, role: Role) {
+        if role == Role::Learner {
+            self.counts.rare("learner");
         }
     }
 

@@ -90,6 +90,7 @@ pub(super) fn begin(
             true => Application::Inside,
             false => Application::Outside,
         },
+        used: !inside,
     };
     Replica::restore(config, now, restart).map_err(|error| error.to_string())
 }

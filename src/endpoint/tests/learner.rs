@@ -1,0 +1,149 @@
+//! Replicas that come back without what they said in a former life (R18).
+
+use super::harness::{Group, has};
+use crate::endpoint::config::AgreementConfig;
+use crate::endpoint::io::Event;
+use crate::endpoint::replica::Replica;
+use crate::pbft::Role;
+use crate::types::{Micros, ReplicaId};
+
+const CALL: &str = "<increment xmlns='urn:c'/>";
+const LOST: ReplicaId = ReplicaId(3);
+
+fn small(snapshot_interval: u64) -> AgreementConfig {
+    AgreementConfig {
+        checkpoint_interval: 2,
+        window: 4,
+        snapshot_interval,
+        ..AgreementConfig::default()
+    }
+}
+
+fn counts(group: &mut Group, calls: u64) {
+    for _ in 0..calls {
+        let next = group.counters[0] + 1;
+        assert_eq!(group.call(CALL), next.to_string());
+    }
+}
+
+fn role(group: &Group, at: ReplicaId) -> Role {
+    group.replicas[at.index()].status().role
+}
+
+fn level(group: &Group) {
+    let status: Vec<_> = group.replicas.iter().map(Replica::status).collect();
+    for other in &status {
+        assert_eq!(other.executed, status[0].executed);
+        assert_eq!(other.state_digest, status[0].state_digest);
+        assert!(!other.diverged);
+    }
+    assert!(group.counters.iter().all(|c| *c == group.counters[0]));
+}
+
+/// One other replica is cut off: the group needs the one that came back.
+fn is_needed(group: &mut Group) {
+    let cut = ReplicaId(1);
+    group.tap = Box::new(move |posted| {
+        let from = matches!(posted.from, super::harness::Origin::Replica(id, _) if id == cut);
+        !from && posted.to != cut
+    });
+    let token = group.start(CALL);
+    group.pass(Micros::seconds(3));
+    let answer = group.answer(token).expect("answered");
+    let expected = group.counters[0].to_string();
+    assert_eq!(super::harness::text(answer), expected);
+}
+
+#[test]
+fn r18_a_wiped_replica_fetches_the_state_and_votes_by_itself() {
+    let mut group = Group::durable(small(4));
+    counts(&mut group, 30);
+    group.wipe(LOST);
+    group.run();
+    assert_eq!(role(&group, LOST), Role::Learner);
+    // It answers calls long before it votes.
+    group.pass(Micros::seconds(5));
+    counts(&mut group, 3);
+    group.pass(Micros::seconds(5));
+    assert_eq!(role(&group, LOST), Role::Voter);
+    level(&group);
+    is_needed(&mut group);
+}
+
+#[test]
+fn r18_one_whose_service_gives_no_snapshots_orders_and_executes_no_more() {
+    let mut group = Group::durable(small(0));
+    counts(&mut group, 5);
+    group.wipe(LOST);
+    group.pass(Micros::seconds(8));
+    assert_eq!(role(&group, LOST), Role::Voter);
+    let before = group.counters[3];
+    counts(&mut group, 5);
+    assert_eq!(group.counters[3], before, "what it did nobody knows");
+    let missing = |(who, event): &(_, Event)| {
+        *who == Some(LOST) && matches!(event, Event::NotRestorable { .. })
+    };
+    assert!(group.events.iter().any(missing));
+}
+
+#[test]
+fn r18_restarted_while_it_learns_it_learns_on() {
+    let mut group = Group::durable(small(4));
+    counts(&mut group, 9);
+    group.wipe(LOST);
+    group.run();
+    group.restart(LOST);
+    assert_eq!(role(&group, LOST), Role::Learner);
+    group.pass(Micros::seconds(8));
+    assert_eq!(role(&group, LOST), Role::Voter);
+    group.restart(LOST);
+    assert_eq!(role(&group, LOST), Role::Voter);
+    group.pass(Micros::seconds(8));
+    counts(&mut group, 3);
+    group.pass(Micros::seconds(3));
+    level(&group);
+}
+
+#[test]
+fn r18_in_memory_mode_every_restart_learns() {
+    let mut group = Group::with(small(4));
+    counts(&mut group, 9);
+    for _ in 0..2 {
+        group.pass(Micros::seconds(2));
+        group.wipe(LOST);
+        group.pass(Micros::seconds(1));
+        let learns = |(who, event): &(_, Event)| {
+            let role = Role::Learner;
+            let stands = matches!(event, Event::Stands { role: said, .. } if *said == role);
+            *who == Some(LOST) && stands
+        };
+        assert!(group.events.iter().any(learns));
+        group.pass(Micros::seconds(10));
+        assert_eq!(role(&group, LOST), Role::Voter);
+        group.events.clear();
+        counts(&mut group, 9);
+    }
+    group.pass(Micros::seconds(3));
+    level(&group);
+    is_needed(&mut group);
+}
+
+/// Votes that were sent to or by a former life do nothing: its sequences are gone.
+#[test]
+fn r18_sequences_of_a_former_life_are_refused() {
+    let mut group = Group::durable(small(4));
+    counts(&mut group, 3);
+    let create = |group: &Group| {
+        let by = |p: &&super::harness::Posted| {
+            matches!(p.from, super::harness::Origin::Replica(LOST, _))
+                && has(&p.octets, "CreateSequence>")
+                && p.to == ReplicaId(0)
+        };
+        group.posts.iter().rfind(by).unwrap().octets.clone()
+    };
+    let old = create(&group);
+    group.wipe(LOST);
+    group.pass(Micros::seconds(1));
+    let (_, fault) = group.inject(0, old).expect("an answer");
+    assert!(has(&fault, "CreateSequenceRefused"));
+}

@@ -261,7 +261,8 @@ pub enum Outcome {
         /// One line.
         reason: String,
     },
-    /// No f + 1 equal replies by the deadline: it may or may not have been executed (R14).
+    /// No f + 1 equal replies by the deadline, or none at all from the service: the call may or
+    /// may not have been executed (R14).
     Unknown {
         /// A whole envelope in the SOAP version of the call.
         envelope: Vec<u8>,
@@ -269,6 +270,8 @@ pub enum Outcome {
         reason: String,
         /// Whether any replica was reached at all.
         reached: bool,
+        /// The group itself has closed the call (R14): whoever repeats it is told the same.
+        closed: bool,
     },
 }
 
@@ -356,6 +359,18 @@ pub enum Event {
         seqno: Seqno,
         /// In what.
         why: String,
+    },
+    /// This replica's service gave no answer to a call: the others are asked for theirs (R14).
+    CallOpen {
+        /// Of which batch.
+        seqno: Seqno,
+        /// What became of it here.
+        why: String,
+    },
+    /// No answer came at 2f + 1 replicas: the call's outcome is unknown for good (R14).
+    CallClosed {
+        /// Of which batch.
+        seqno: Seqno,
     },
     /// No 2f + 1 equal checkpoint formed in time: nothing is admitted (R19).
     Stalled(Seqno),

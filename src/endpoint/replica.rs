@@ -10,6 +10,7 @@ mod durable;
 mod execution;
 mod requests;
 mod state;
+mod verdict;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -107,6 +108,7 @@ pub struct Replica {
     keeper: state::Keeper,
     journal: Journal,
     durable: Durable,
+    judge: verdict::Judge,
     peers: PeerSender,
     waiters: BTreeMap<Digest, Vec<Waiter>>,
     /// Where the time of bundles goes, while their POSTs are open.
@@ -159,6 +161,7 @@ impl Replica {
             keeper: state::Keeper::new(config.group.agreement.snapshot_interval),
             journal: Journal::default(),
             durable: Durable::default(),
+            judge: verdict::Judge::default(),
             peers: PeerSender::new(peers, &mut ids),
             waiters: BTreeMap::new(),
             timings: BTreeMap::new(),
@@ -200,6 +203,7 @@ impl Replica {
         }
         self.order.tick(now);
         self.tick_state(now);
+        self.tick_verdict(now);
         self.carry_out(now);
         self.expire(now.instant);
         self.transmit(now.instant);
@@ -223,6 +227,7 @@ impl Replica {
         [
             self.order.deadline(),
             self.keeper.deadline(),
+            self.judge.deadline(),
             self.peers.deadline(),
             self.inbound.deadline(),
             waiting,

@@ -9,3 +9,4 @@ mod replies;
 mod restart;
 mod rogue;
 mod transfer;
+mod verdict;

@@ -3,8 +3,9 @@
 //!
 //! It walks batches, bundles and items, asks the table of calls what each item needs, hands one
 //! call at a time to the application and gives every reply its canonical form. The application's
-//! work is an effect: while it lasts, nothing here waits. When the application's answer is lost
-//! this replica cannot know its state: it executes no more (R21).
+//! work is an effect: while it lasts, nothing here waits. When the application's answer is lost,
+//! the call stays open until it is decided elsewhere that the group closes it (R14), or that this
+//! replica's state is lost with it (R21).
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use crate::soap::xml::{Bounds, Document};
 use crate::state::calls::{Calls, Done, Step, Stored, Verdict, Wanted};
 use crate::types::{Digest, Env, Seqno, Time};
 use crate::wire::bundle::{Call, Item};
+use crate::wire::ended::Place;
 use crate::wire::reply::{Composed, Replies};
 
 use super::io::{Completion, Invocation, Ticket};
@@ -263,42 +265,71 @@ impl TotalOrderInvoker {
     /// Takes the application's answer.
     ///
     /// # Errors
-    /// The answer is lost, and this replica has halted: why.
+    /// The answer is lost, and the call stays open: why.
     pub fn executed(
         &mut self,
         ticket: Ticket,
         completion: Completion,
         storage: &StorageManager,
-    ) -> Result<(), (Seqno, String)> {
+    ) -> Result<(), String> {
         self.busy = self.busy.filter(|busy| *busy != ticket);
-        let Some(running) = &mut self.running else {
-            return Ok(());
-        };
-        if running.ticket != Some(ticket) {
+        if !self.awaits(ticket) {
             return Ok(());
         }
-        let seqno = running.delivery.seqno;
-        let digest = running.delivery.bundles.get(running.bundle);
-        let Some(body) = digest.and_then(|digest| storage.get(digest)) else {
-            unreachable!("a running bundle's body is held");
+        let (status, octets) = match completion {
+            Completion::Reply { status, octets } => (status, octets),
+            Completion::Lost(why) => return Err(why),
         };
-        let index = running.items.len();
+        self.end(storage, |call| Some(stored(call.version, status, &octets)));
+        Ok(())
+    }
+
+    /// The open call ends without an answer (R14).
+    pub fn close(&mut self, storage: &StorageManager) {
+        self.end(storage, |_| None);
+    }
+
+    fn end(&mut self, storage: &StorageManager, reply: impl FnOnce(&Call) -> Option<Stored>) {
+        let Some((body, index)) = self.called(storage) else {
+            return;
+        };
         let (Some(wanted), Some(Item::Call(call))) =
             (body.wanted.get(index), body.bundle.items.get(index))
         else {
             unreachable!("only a call is executed");
         };
-        let reply = match completion {
-            Completion::Reply { status, octets } => stored(call.version, status, &octets),
-            Completion::Lost(why) => {
-                self.halt();
-                return Err((seqno, why));
-            }
+        let client = body.bundle.head.client;
+        let done = self.calls.executed(client, wanted, reply(call));
+        if let Some(running) = &mut self.running {
+            running.ticket = None;
+            running.push(done);
+        }
+    }
+
+    /// The call that the application was given and that has not ended: its bundle, its place there.
+    fn called(&self, storage: &StorageManager) -> Option<(Rc<Body>, usize)> {
+        let running = self.running.as_ref().filter(|r| r.ticket.is_some())?;
+        let Some(body) = self.current().and_then(|digest| storage.get(&digest)) else {
+            unreachable!("a running bundle's body is held");
         };
-        running.ticket = None;
-        let done = self.calls.executed(body.bundle.head.client, wanted, reply);
-        running.push(done);
-        Ok(())
+        Some((body.clone(), running.items.len()))
+    }
+
+    /// The name of that call.
+    #[must_use]
+    pub fn open_call(&self, storage: &StorageManager) -> Option<Place> {
+        let seqno = self.seqno()?;
+        let (body, index) = self.called(storage)?;
+        match *body.wanted.get(index)? {
+            Wanted::Call(sequence, number, digest) => Some(Place {
+                seqno,
+                client: body.bundle.head.client,
+                sequence,
+                number,
+                digest,
+            }),
+            Wanted::Begin(..) | Wanted::End(_) => None,
+        }
     }
 
     /// The batch that is being executed.
@@ -339,7 +370,12 @@ pub fn gravest(items: &[Done]) -> Verdict {
         Done::Call(_, _, verdict, _) => Some(*verdict),
         _ => None,
     });
-    let grave = |verdict: &Verdict| !matches!(verdict, Verdict::Executed | Verdict::Released);
+    let grave = |verdict: &Verdict| {
+        !matches!(
+            verdict,
+            Verdict::Executed | Verdict::Released | Verdict::Unknown
+        )
+    };
     verdicts.filter(grave).min().unwrap_or(Verdict::Executed)
 }
 

@@ -206,6 +206,11 @@ fn put_record(record: &Record, to: &mut Vec<u8>) {
             to.extend(status.to_le_bytes());
             put_octets(to, octets);
         }
+        Record::Closed { seqno, index } => {
+            to.push(30);
+            put(to, seqno.0);
+            to.extend(index.to_le_bytes());
+        }
     }
 }
 
@@ -432,6 +437,10 @@ impl<'a> Reader<'a> {
                 life: Incarnation(self.u64()?),
                 before: self.option()?.map(Incarnation),
             }),
+            30 => Record::Closed {
+                seqno: Seqno(self.u64()?),
+                index: self.u32()?,
+            },
             _ => return Err(Broken::Unknown),
         })
     }

@@ -129,6 +129,10 @@ pub fn record() -> impl Strategy<Value = Record> {
             seqno: Seqno(seqno),
             index,
         }),
+        (any::<u64>(), any::<u32>()).prop_map(|(seqno, index)| Record::Closed {
+            seqno: Seqno(seqno),
+            index,
+        }),
         (any::<u64>(), any::<u32>(), any::<u16>(), octets()).prop_map(
             |(seqno, index, status, octets)| Record::Replied {
                 seqno: Seqno(seqno),

@@ -106,6 +106,14 @@ pub enum Record {
         /// The envelope as the service gave it.
         octets: Vec<u8>,
     },
+    /// The service did not answer that call, nor did those of 2f others: its outcome is unknown
+    /// for good (R14).
+    Closed {
+        /// The call's batch.
+        seqno: Seqno,
+        /// The call's place in the batch, from 0.
+        index: u32,
+    },
 }
 
 impl Record {

@@ -42,8 +42,8 @@ pub struct Recovered {
     pub bodies: BTreeMap<Digest, SignedBody>,
     /// Own votes on checkpoints.
     pub votes: BTreeMap<Seqno, Digest>,
-    /// Calls that left for the service, by batch and place in it; and what it answered, if it did.
-    pub calls: BTreeMap<(Seqno, u32), Option<Reply>>,
+    /// Calls that left for the service, by batch and place in it, and how they ended.
+    pub calls: BTreeMap<(Seqno, u32), Ended>,
     /// Every batch up to here is in the restored state: that of the snapshot, or replayed since.
     pub executed: Seqno,
     /// The virtual time of the last batch up to [`Recovered::delivered`] (R16).
@@ -81,6 +81,18 @@ pub struct SignedBody {
     pub signature: Vec<u8>,
     /// The canonical Body.
     pub octets: Vec<u8>,
+}
+
+/// How a call ended that left for the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Ended {
+    /// Nobody knows: no more is recorded.
+    #[default]
+    Open,
+    /// The service answered.
+    Replied(Reply),
+    /// Its outcome is unknown for good (R14).
+    Closed,
 }
 
 /// What the service answered to one call.
@@ -183,7 +195,10 @@ impl Recovered {
                 octets,
             } => {
                 let reply = Reply { status, octets };
-                self.calls.insert((seqno, index), Some(reply));
+                self.calls.insert((seqno, index), Ended::Replied(reply));
+            }
+            Record::Closed { seqno, index } => {
+                self.calls.insert((seqno, index), Ended::Closed);
             }
         }
     }
@@ -302,13 +317,6 @@ impl Recovered {
         self.deliveries().last().map_or(self.executed, |p| p.seqno)
     }
 
-    /// The call that left for the service and was never answered: its outcome is lost (R17).
-    #[must_use]
-    pub fn open_call(&self) -> Option<(Seqno, u32)> {
-        let mut calls = self.calls.iter();
-        calls.find_map(|(place, reply)| reply.is_none().then_some(*place))
-    }
-
     /// That one of these own votes contradicts the stable checkpoint: the state was wrong (R19).
     #[must_use]
     pub fn contradicted_by(
@@ -406,14 +414,19 @@ mod tests {
     fn r17_a_call_without_an_answer_is_open() {
         let (seqno, index) = (Seqno(3), 0);
         let mut all = fold(&[Record::Executing { seqno, index }]);
-        assert_eq!(all.open_call(), Some((seqno, index)));
+        assert_eq!(all.calls[&(seqno, index)], Ended::Open);
+        let (status, octets) = (200, vec![1]);
         all.take(Record::Replied {
             seqno,
             index,
-            status: 200,
-            octets: vec![1],
+            status,
+            octets: octets.clone(),
         });
-        assert_eq!(all.open_call(), None);
+        let reply = Reply { status, octets };
+        assert_eq!(all.calls[&(seqno, index)], Ended::Replied(reply));
+        all.take(Record::Executing { seqno, index: 1 });
+        all.take(Record::Closed { seqno, index: 1 });
+        assert_eq!(all.calls[&(seqno, 1)], Ended::Closed);
     }
 
     #[test]

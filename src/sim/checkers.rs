@@ -75,6 +75,10 @@ pub const CHECKERS: &[(&str, &str)] = &[
         "a user's reply is the reference model's (R11)",
     ),
     (
+        "closed",
+        "a call without an answer is one that no correct replica's service answers (R14)",
+    ),
+    (
         "conflict",
         "two contents under one number: one executes (R1)",
     ),

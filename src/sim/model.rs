@@ -59,9 +59,10 @@ impl Op {
         let accounts = ["ada", "bob", "eve"];
         let amount = chance.between(1, 60).to_string();
         let (from, to) = (chance.pick(&accounts), chance.pick(&accounts));
-        let unknown = chance.percent(4);
+        let (unknown, hangs) = (chance.percent(4), chance.percent(1));
         let (name, arguments): (_, &[(&str, &str)]) = match app {
             _ if unknown => ("vanish", &[]),
+            _ if hangs => (HANGS, &[]),
             App::Counter => match chance.below(6) {
                 0..4 => ("increment", &[]),
                 4 => ("add", &[("n", &amount)]),
@@ -105,6 +106,9 @@ impl Op {
         )
     }
 }
+
+/// An operation on which every service hangs.
+pub const HANGS: &str = "hang";
 
 /// Of the header block that names a call.
 const NAMESPACE: &str = "urn:bft-ws:sim";

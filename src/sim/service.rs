@@ -15,6 +15,7 @@ use crate::state::pieces::Tree;
 use crate::types::Micros;
 
 use super::chance::Chance;
+use super::model::{HANGS, read_call};
 use super::scenario::{App, Faulty};
 
 /// One service process.
@@ -22,6 +23,7 @@ pub struct Service {
     app: Box<dyn Application>,
     /// The longest that a call takes.
     delay: Micros,
+    lies: bool,
     /// The answer to this call is lost, counted from 0.
     loses: Option<u64>,
     calls: u64,
@@ -55,6 +57,7 @@ impl Service {
                 Some(Faulty::Lie(_)) => Micros(1),
                 _ => delay,
             },
+            lies: lie != 0,
             loses: match faulty {
                 Some(Faulty::Lose(call)) => Some(*call),
                 _ => None,
@@ -91,7 +94,8 @@ impl Service {
             envelope: &call.envelope,
         };
         let answer = self.app.execute(&invocation, &call.env);
-        if self.loses == Some(number) {
+        let hangs = || read_call(&call.envelope).is_some_and(|(_, op)| op.name == HANGS);
+        if self.loses == Some(number) || (!self.lies && hangs()) {
             return (after, Completion::Lost("the connection broke".to_owned()));
         }
         let completion = Completion::Reply {

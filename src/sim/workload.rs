@@ -66,6 +66,8 @@ pub enum Meaning {
     Settled,
     /// It is over, and may or may not have been executed.
     Unknown,
+    /// It is over: the group has closed it without an answer.
+    Closed,
     /// Send it again after this time.
     Again(Micros),
     /// Its number went to its other content.
@@ -234,6 +236,7 @@ impl Workload {
         let later = Micros(self.chance.between(50_000, 600_000));
         let meaning = match outcome {
             Outcome::Reply { .. } => Meaning::Settled,
+            Outcome::Unknown { closed: true, .. } => Meaning::Closed,
             Outcome::Unknown { .. } if own => Meaning::Again(later),
             Outcome::Unknown { .. } => Meaning::Unknown,
             Outcome::Refused { envelope, .. } => match subcode(envelope).as_deref() {
@@ -245,7 +248,7 @@ impl Workload {
         };
         if matches!(
             meaning,
-            Meaning::Settled | Meaning::Unknown | Meaning::Conflict
+            Meaning::Settled | Meaning::Unknown | Meaning::Closed | Meaning::Conflict
         ) && let Some(call) = self.calls.get_mut(&id)
         {
             call.settled = true;

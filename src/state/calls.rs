@@ -70,6 +70,9 @@ pub enum Verdict {
     Released,
     /// Too many replies of this client are stored: it must release some first.
     Full,
+    /// The services of 2f + 1 replicas gave no answer to it, which closed it: it may have been
+    /// executed or not, and never is again (R14).
+    Unknown,
 }
 
 /// A reply of the application.
@@ -141,11 +144,6 @@ impl Stored {
     pub fn nodes(&self) -> usize {
         self.header.nodes + self.payload.nodes
     }
-
-    fn bytes(&self) -> usize {
-        // The constant stands for the maps' own entries.
-        self.len() + 256
-    }
 }
 
 /// How one item of a bundle ended.
@@ -205,6 +203,15 @@ struct Finished {
     replies: Digest,
 }
 
+/// What is kept of a call: its reply, or `None` of one whose outcome is unknown for good.
+type Kept = Option<Rc<Stored>>;
+
+/// Octets that it counts for.
+fn bytes(kept: &Kept) -> usize {
+    // The constant stands for the maps' own entries.
+    kept.as_ref().map_or(0, |reply| reply.len()) + 256
+}
+
 #[derive(Debug)]
 struct CallSequence {
     generation: Generation,
@@ -213,7 +220,7 @@ struct CallSequence {
     /// Invariant: not above `last`.
     released: CallNumber,
     /// Invariant: holds exactly the numbers in `released + 1 ..= last`.
-    replies: BTreeMap<CallNumber, (Digest, Rc<Stored>)>,
+    replies: BTreeMap<CallNumber, (Digest, Kept)>,
     /// For choosing which to forget.
     used: Seqno,
 }
@@ -494,21 +501,33 @@ impl Calls {
         }
     }
 
-    /// Takes the reply of a call whose step was [`Step::Execute`].
-    pub fn executed(&mut self, client: ClientId, item: &Wanted, reply: Stored) -> Done {
+    /// Takes the reply of a call whose step was [`Step::Execute`]; `None` if its outcome is
+    /// unknown for good (R14).
+    pub fn executed(&mut self, client: ClientId, item: &Wanted, reply: Option<Stored>) -> Done {
         let Wanted::Call(sequence, number, digest) = *item else {
             unreachable!("only a call's step is Execute");
         };
         let client = self.client(client);
-        let reply = Rc::new(reply);
+        let kept = reply.map(Rc::new);
         if let Some(known) = client.sequences.get_mut(&sequence) {
             known.last = known.last.max(number);
-            client.stored += reply.bytes();
-            if let Some((_, old)) = known.replies.insert(number, (digest, reply.clone())) {
-                client.stored -= old.bytes();
+            client.stored += bytes(&kept);
+            if let Some((_, old)) = known.replies.insert(number, (digest, kept.clone())) {
+                client.stored -= bytes(&old);
             }
         }
-        Done::Call(sequence, number, Verdict::Executed, Some(reply))
+        let (verdict, reply) = ended(&kept);
+        Done::Call(sequence, number, verdict, reply)
+    }
+
+    /// How a call of this content ended, if it was executed; no reply comes with it.
+    #[must_use]
+    pub fn verdict(&self, client: ClientId, item: &Wanted) -> Option<Verdict> {
+        let Wanted::Call(sequence, number, digest) = *item else {
+            return None;
+        };
+        let known = self.clients.get(&client)?.sequences.get(&sequence)?;
+        (number <= known.last).then(|| known.repeated(number, digest).0)
     }
 
     /// Ends a bundle: remembers how, and chains the digest of its replies.
@@ -545,6 +564,14 @@ impl Calls {
     }
 }
 
+/// What a call gets of which this is kept.
+fn ended(kept: &Kept) -> (Verdict, Option<Rc<Stored>>) {
+    match kept {
+        Some(reply) => (Verdict::Executed, Some(reply.clone())),
+        None => (Verdict::Unknown, None),
+    }
+}
+
 fn chained(chain: Digest, seqno: Seqno, replies: Digest) -> Digest {
     let mut octets = [0; 72];
     octets[..32].copy_from_slice(&chain.0);
@@ -559,7 +586,7 @@ impl CallSequence {
         match self.replies.get(&number) {
             None => (Verdict::Released, None),
             Some((before, _)) if *before != digest => (Verdict::Conflict, None),
-            Some((_, reply)) => (Verdict::Executed, Some(reply.clone())),
+            Some((_, kept)) => ended(kept),
         }
     }
 
@@ -572,7 +599,7 @@ impl CallSequence {
         self.released = up_to;
         let kept = self.replies.split_off(&up_to.next());
         let freed = std::mem::replace(&mut self.replies, kept);
-        freed.values().map(|(_, reply)| reply.bytes()).sum()
+        freed.values().map(|(_, kept)| bytes(kept)).sum()
     }
 }
 
@@ -596,8 +623,9 @@ impl Client {
             .get(&sequence)
             .and_then(|s| s.replies.get(&number));
         match stored {
-            Some((_, reply)) => {
-                Done::Call(sequence, number, Verdict::Executed, Some(reply.clone()))
+            Some((_, kept)) => {
+                let (verdict, reply) = ended(kept);
+                Done::Call(sequence, number, verdict, reply)
             }
             None => Done::Call(sequence, number, Verdict::Released, None),
         }
@@ -644,7 +672,7 @@ impl Client {
         self.stored -= gone
             .replies
             .values()
-            .map(|(_, reply)| reply.bytes())
+            .map(|(_, kept)| bytes(kept))
             .sum::<usize>();
     }
 

@@ -14,6 +14,7 @@ use crate::soap::security::{Part, ids};
 use crate::soap::xml::Element;
 use crate::types::{Digest, Incarnation, Seqno, Time, View};
 
+use super::ended::{self, Ended};
 use super::transfer::{self, Transfer};
 use super::{attribute, base64_of, bytes, digest, empty, expect, holder, is, number, positive};
 use super::{schema, signed, text};
@@ -27,6 +28,8 @@ pub enum Item {
     Body(Forwarded),
     /// State on its way from one replica to another.
     Transfer(Transfer),
+    /// How a call ended at the sender (R14).
+    Ended(Ended),
 }
 
 /// A bundle as a replica forwards it: nothing but what its client signed.
@@ -45,6 +48,7 @@ pub fn encode(item: &Item) -> Vec<u8> {
     match item {
         Item::Message(message) => encode_message(&mut out, message),
         Item::Transfer(transfer) => transfer::encode(&mut out, transfer),
+        Item::Ended(ended) => ended::encode(&mut out, ended),
         Item::Body(forwarded) => put(
             &mut out,
             format_args!(
@@ -297,6 +301,7 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
         }
         "Body" => return read_body(element),
         "Want" | "Piece" | "Lack" => return transfer::read(element).map(Item::Transfer),
+        "CallEnded" => return ended::read(element).map(Item::Ended),
         _ => schema(signed::read(element))??,
     };
     Ok(Item::Message(message))

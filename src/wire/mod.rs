@@ -9,6 +9,7 @@
 pub mod agreement;
 pub mod bundle;
 pub mod description;
+pub mod ended;
 pub mod leg;
 pub mod reply;
 pub mod signed;

@@ -235,13 +235,14 @@ fn read_item(element: Element<'_, '_>) -> Result<Done, Refused> {
     }
 }
 
-const VERDICTS: [(Verdict, &str); 6] = [
+const VERDICTS: [(Verdict, &str); 7] = [
     (Verdict::Executed, "executed"),
     (Verdict::Conflict, "conflict"),
     (Verdict::Gap, "gap"),
     (Verdict::UnknownSequence, "unknown-sequence"),
     (Verdict::Released, "released"),
     (Verdict::Full, "full"),
+    (Verdict::Unknown, "outcome-unknown"),
 ];
 
 /// The verdict's name on the wire and in faults.

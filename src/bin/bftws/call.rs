@@ -155,6 +155,7 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
             envelope,
             reason,
             reached,
+            ..
         } => {
             let exit = if *reached {
                 Exit::Unknown

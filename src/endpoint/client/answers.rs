@@ -168,12 +168,11 @@ impl Client {
         self.sender.decided(number);
         for call in open.calls {
             self.calls.release(call.sequence, call.number);
-            let fault = Fault::new(Code::Receiver, reason.clone()).subcode(BFT, "OutcomeUnknown");
-            let envelope = envelope::write(call.version, &[], &fault.write(call.version));
             let outcome = Outcome::Unknown {
-                envelope,
+                envelope: outcome_unknown(call.version, &reason),
                 reason: reason.clone(),
                 reached,
+                closed: false,
             };
             let answer = Answer {
                 outcome,
@@ -306,6 +305,16 @@ fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome 
                 &reply.payload().octets,
             ),
         },
+        Some((Verdict::Unknown, _)) => {
+            let reason = "outcome unknown: NoAnswer (the service crashed, hung or hung up at 2f + 1 \
+                          replicas, which have closed the call; to repeat it changes nothing)";
+            Outcome::Unknown {
+                envelope: outcome_unknown(call.version, reason),
+                reason: reason.to_owned(),
+                reached: true,
+                closed: true,
+            }
+        }
         Some((verdict, _)) => refusal(&verdict_fault(verdict), call.version),
         None => {
             let fault = Fault::new(Code::Receiver, "the replicas' replies lack this call");
@@ -323,9 +332,14 @@ pub(super) fn refusal(fault: &Fault, version: Version) -> Outcome {
     }
 }
 
+fn outcome_unknown(version: Version, reason: &str) -> Vec<u8> {
+    let fault = Fault::new(Code::Receiver, reason).subcode(BFT, "OutcomeUnknown");
+    envelope::write(version, &[], &fault.write(version))
+}
+
 fn verdict_fault(verdict: Verdict) -> Fault {
     let (code, why) = match verdict {
-        Verdict::Executed => (
+        Verdict::Executed | Verdict::Unknown => (
             Code::Receiver,
             "the call was executed, but its reply is gone",
         ),
@@ -354,7 +368,7 @@ fn verdict_fault(verdict: Verdict) -> Fault {
         Verdict::Conflict => "Conflict",
         Verdict::Gap => "Gap",
         Verdict::UnknownSequence => "UnknownCallSequence",
-        Verdict::Released | Verdict::Executed => "Released",
+        Verdict::Released | Verdict::Executed | Verdict::Unknown => "Released",
         Verdict::Full => "Full",
     };
     Fault::new(code, why).subcode(BFT, subcode)

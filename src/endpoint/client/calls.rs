@@ -251,7 +251,7 @@ impl Calls {
         match verdict {
             Verdict::UnknownSequence => true,
             Verdict::Gap | Verdict::Full => sequence == self.own,
-            Verdict::Executed | Verdict::Conflict | Verdict::Released => false,
+            Verdict::Executed | Verdict::Conflict | Verdict::Released | Verdict::Unknown => false,
         }
     }
 

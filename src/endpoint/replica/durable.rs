@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use crate::crypto::KeyError;
 use crate::limits;
-use crate::log::recover::{Recovered, Reply, SignedBody};
+use crate::log::recover::{Ended, Recovered, SignedBody};
 use crate::log::{Held, Log, Placed, Position, Record};
 use crate::pbft::{Batch, Delivery};
 use crate::soap::xml::Document;
@@ -90,7 +90,7 @@ struct Gate {
 #[derive(Debug, Default)]
 pub(super) struct Durable {
     application: Application,
-    recorded: BTreeMap<(Seqno, u32), Option<Reply>>,
+    recorded: BTreeMap<(Seqno, u32), Ended>,
     /// Invariant: of all batches that are delivered and not executed, in order.
     gates: VecDeque<Gate>,
     /// The call that leaves when its record is synced.
@@ -268,7 +268,7 @@ impl Replica {
         let seqno = self.invoker.seqno().unwrap_or_default();
         let (seqno, index) = self.durable.next_place(seqno);
         match self.durable.recorded.remove(&(seqno, index)) {
-            Some(Some(reply)) => {
+            Some(Ended::Replied(reply)) => {
                 let completion = Completion::Reply {
                     status: reply.status,
                     octets: reply.octets.into(),
@@ -276,12 +276,13 @@ impl Replica {
                 // Only a lost answer is an error.
                 let _ = self.invoker.executed(ticket, completion, &self.storage);
             }
-            Some(None) => {
+            Some(Ended::Closed) => self.invoker.close(&self.storage),
+            Some(Ended::Open) => {
                 let why = format!(
                     "it crashed while its service worked on call {index} of batch {seqno}, and \
                      cannot know what became of it"
                 );
-                self.lose(seqno, why);
+                self.unanswered(why);
             }
             None => {
                 let record = Record::Executing { seqno, index };
@@ -314,22 +315,31 @@ impl Replica {
 
     /// The service's answer is written before anybody sees it.
     pub(super) fn record_reply(&mut self, ticket: Ticket, completion: &Completion) {
-        let recorded = self.journal.is_durable() && !self.durable.application.repeats();
-        if !recorded || !self.invoker.awaits(ticket) {
+        if !self.invoker.awaits(ticket) {
             return;
         }
         if let (Completion::Reply { status, octets }, Some((seqno, index))) =
-            (completion, self.durable.place)
+            (completion, self.recorded_place())
         {
-            let record = Record::Replied {
+            self.record_end(Record::Replied {
                 seqno,
                 index,
                 status: *status,
                 octets: octets.to_vec(),
-            };
-            self.journal.append(record, &self.storage);
-            self.durable.replied = self.journal.awaited();
+            });
         }
+    }
+
+    /// The last call's batch and place in it, where calls are recorded.
+    pub(super) fn recorded_place(&self) -> Option<(Seqno, u32)> {
+        let recorded = self.journal.is_durable() && !self.durable.application.repeats();
+        self.durable.place.filter(|_| recorded)
+    }
+
+    /// How the last call ended: nothing is shown of it before this is synced.
+    pub(super) fn record_end(&mut self, record: Record) {
+        self.journal.append(record, &self.storage);
+        self.durable.replied = self.journal.awaited();
     }
 
     /// A checkpoint's batch is executed: its state is kept if it is to be saved.

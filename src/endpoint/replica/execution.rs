@@ -170,11 +170,9 @@ impl Replica {
             }
         }
         self.record_reply(ticket, &completion);
-        if let Err((seqno, why)) = self.invoker.executed(ticket, completion, &self.storage) {
-            // R21: it does not guess; its service is brought back to the group's state.
-            self.event(Event::Diverged { seqno, why });
-            self.order.abandon(now);
-            self.need_state(now, None);
+        if let Err(why) = self.invoker.executed(ticket, completion, &self.storage) {
+            self.unanswered(why);
+            self.tick_verdict(now);
         }
         self.restore_application();
         self.carry_out(now);
@@ -183,7 +181,7 @@ impl Replica {
     /// What no correct client has ordered is counted, though the vote is what answers it.
     pub(super) fn judge(&mut self, body: &Body, worst: Verdict) {
         let reason: Refused = match worst {
-            Verdict::Executed | Verdict::Released => return,
+            Verdict::Executed | Verdict::Released | Verdict::Unknown => return,
             Verdict::Conflict => Rejected::Equivocated.into(),
             // A view change can order a bundle before an earlier one, and what follows on a
             // sequence that its client has given up for that.

@@ -378,6 +378,7 @@ impl Replica {
         let message = match agreement::read(element)? {
             Item::Body(forwarded) => return self.forwarded(now, &forwarded),
             Item::Transfer(moved) => return self.moves(now, from, moved),
+            Item::Ended(ended) => return self.call_ended(now, from, ended),
             Item::Message(message) => message,
         };
         if let (Some(signer), Some(ours)) = (message.signer(), signed::part(&message)) {

@@ -37,6 +37,7 @@ impl Machine for Script {
                         envelope,
                         reason: "?".to_owned(),
                         reached: true,
+                        closed: false,
                     },
                     _ => Outcome::Reply {
                         fault: false,

@@ -10,7 +10,7 @@ use crate::error::{Refused, Rejected};
 use crate::pbft::Role;
 use crate::types::Micros;
 
-use super::super::model::CallId;
+use super::super::model::{CallId, HANGS, Op};
 use super::super::network::{Happening, Place};
 use super::super::scenario::Moment;
 use super::super::trace::describe;
@@ -285,8 +285,16 @@ impl World {
             let at = (call, self.now);
             self.checkers.replied(at, version, envelope, *fault);
         }
+        // R14: closed is what no service answers, and nothing else.
+        let hangs = |(op, _): (&Op, _)| op.name == HANGS;
+        let hangs = self.workload.op(call).is_some_and(hangs);
+        let replied = matches!(answer.outcome, Outcome::Reply { .. });
+        if (hangs && replied) || (!hangs && meaning == Meaning::Closed) {
+            self.fail("closed", format!("{call} ended with: {said}"));
+        }
         match meaning {
             Meaning::Settled => {}
+            Meaning::Closed => self.counts.rare("outcome_closed"),
             Meaning::Unknown => self.counts.rare("outcome_unknown"),
             Meaning::Again(after) => {
                 self.counts.rare("asked_again");
@@ -342,6 +350,8 @@ impl World {
                     self.fail("diverged", what);
                 }
             }
+            Event::CallOpen { .. } => self.counts.rare("call_open"),
+            Event::CallClosed { .. } => self.counts.rare("call_closed"),
             Event::Stalled(_) => self.counts.rare("stalled"),
             Event::Resumed(_) => self.counts.rare("resumed"),
             Event::Behind { .. } => {

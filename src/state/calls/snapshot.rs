@@ -12,15 +12,15 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use super::{CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Stored};
-use super::{Packed, Verdict};
+use super::{CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Kept, Stored};
+use super::{Packed, Verdict, bytes};
 use crate::crypto;
 use crate::limits;
 use crate::soap::c14n::PrefixList;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
 
 /// The first octets: what this is, and in which version.
-const HEAD: &[u8; 8] = b"bftcall1";
+const HEAD: &[u8; 8] = b"bftcall2";
 
 /// Octets that are no snapshot of a table of calls, and where they stop to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +37,14 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-const VERDICTS: [Verdict; 6] = [
+const VERDICTS: [Verdict; 7] = [
     Verdict::Executed,
     Verdict::Conflict,
     Verdict::Gap,
     Verdict::UnknownSequence,
     Verdict::Released,
     Verdict::Full,
+    Verdict::Unknown,
 ];
 
 impl Calls {
@@ -136,13 +137,20 @@ impl Writer {
             for (number, (call, reply)) in &sequence.replies {
                 self.number(number.0);
                 self.digest(call);
-                self.reply(reply);
+                self.kept(reply);
             }
         }
         self.count(client.groups.len());
         for (uuid, group) in &client.groups {
             self.uuid(uuid);
             self.group(group);
+        }
+    }
+
+    fn kept(&mut self, kept: &Kept) {
+        self.octet(u8::from(kept.is_some()));
+        if let Some(reply) = kept {
+            self.reply(reply);
         }
     }
 
@@ -296,7 +304,7 @@ impl<'a> Reader<'a> {
         let sequences = self.map(limits::CALL_SEQUENCES, Self::uuid, Self::sequence)?;
         let groups = self.map(limits::GROUP_SEQUENCES, Self::uuid, Self::group)?;
         let replies = sequences.values().flat_map(|s| s.replies.values());
-        let stored = replies.map(|(_, reply)| reply.bytes()).sum();
+        let stored = replies.map(|(_, kept)| bytes(kept)).sum();
         Some(Client {
             sequences,
             groups,
@@ -311,7 +319,7 @@ impl<'a> Reader<'a> {
         let used = Seqno(self.number()?);
         let number = |reader: &mut Self| reader.number().map(CallNumber);
         let replies = self.map(usize::MAX, number, |reader| {
-            Some((reader.digest()?, Rc::new(reader.reply()?)))
+            Some((reader.digest()?, reader.kept()?))
         })?;
         // Rising, as many as there are numbers between the ends, and within them: exactly these.
         let ends = replies.keys().next().zip(replies.keys().next_back());
@@ -323,6 +331,13 @@ impl<'a> Reader<'a> {
             released,
             replies,
             used,
+        })
+    }
+
+    fn kept(&mut self) -> Option<Kept> {
+        Some(match self.truth()? {
+            true => Some(Rc::new(self.reply()?)),
+            false => None,
         })
     }
 

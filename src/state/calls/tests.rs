@@ -91,8 +91,10 @@ impl Run {
                 Step::Done(done) => done,
                 Step::Execute => {
                     self.asked += 1;
-                    self.calls
-                        .executed(CLIENT, item, reply(&format!("reply {}", self.asked)))
+                    let answer = reply(&format!("reply {}", self.asked));
+                    // R14: each fifth call gets none.
+                    let answer = (self.asked % 5 != 0).then_some(answer);
+                    self.calls.executed(CLIENT, item, answer)
                 }
             });
         }

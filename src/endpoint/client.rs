@@ -31,7 +31,7 @@ use super::keys::KeyTable;
 use super::multicast_sender::{MulticastSender, Sending, What};
 use super::out_handler::{self, Outgoing};
 use super::timing::ClientTimes;
-use super::voter::{Ballot, Counted};
+use super::voter::{Ballot, Counted, Needed};
 
 use calls::{Calls, Waiting as WaitingCall};
 
@@ -207,11 +207,14 @@ impl Client {
         self.config.stopwatch.map_or(0, |read| read())
     }
 
-    fn needed(&self) -> usize {
+    fn needed(&self) -> Needed {
         let quorums = self.config.group.quorums;
-        match self.config.plant {
-            Some(Plant::ReplyVoteAtF) => quorums.f(),
-            _ => quorums.weak(),
+        Needed {
+            usual: match self.config.plant {
+                Some(Plant::ReplyVoteAtF) => quorums.f(),
+                _ => quorums.weak(),
+            },
+            in_doubt: quorums.certificate(),
         }
     }
 

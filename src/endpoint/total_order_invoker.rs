@@ -245,6 +245,7 @@ impl TotalOrderInvoker {
             bundle: body.digest,
             seqno,
             items,
+            doubt: self.calls.doubt(),
         };
         let composed = replies.compose();
         let worst = gravest(&replies.items);

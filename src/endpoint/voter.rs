@@ -1,4 +1,5 @@
-//! The voter at the client: f + 1 equal authentic replies from distinct replicas decide (R11).
+//! The voter at the client: f + 1 equal authentic replies from distinct replicas decide (R11), or
+//! 2f + 1 once a call was closed without an answer (R14).
 //!
 //! It counts digests; the replies themselves come in full from one replica and are taken only if
 //! their digest is the one that won (R12). It never invents an answer: without a quorum it can
@@ -21,11 +22,20 @@ struct Cast {
     seqno: Seqno,
 }
 
+/// How many equal replies decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needed {
+    /// f + 1.
+    pub usual: usize,
+    /// Of replies that themselves say that they are in doubt: 2f + 1.
+    pub in_doubt: usize,
+}
+
 /// The votes on one bundle.
 #[derive(Debug)]
 pub struct Ballot {
     bundle: Digest,
-    needed: usize,
+    needed: Needed,
     casts: BTreeMap<ReplicaId, Cast>,
     waiting: BTreeMap<ReplicaId, Reason>,
     /// Full replies by their digest, at most one for each replica.
@@ -64,9 +74,9 @@ pub struct Decision {
 }
 
 impl Ballot {
-    /// A ballot on the bundle that `needed` equal replies decide: f + 1.
+    /// A ballot on the bundle.
     #[must_use]
-    pub fn new(bundle: Digest, needed: usize) -> Self {
+    pub fn new(bundle: Digest, needed: Needed) -> Self {
         Self {
             bundle,
             needed,
@@ -135,17 +145,16 @@ impl Ballot {
         view: View,
         timing: Option<Timing>,
     ) -> Counted {
-        let equal = self
-            .casts
-            .values()
-            .filter(|cast| cast.digest == digest)
-            .count();
-        if equal < self.needed {
+        let equal = self.equal(&digest);
+        if equal < self.needed.usual {
             return Counted::Undecided;
         }
-        let Some(replies) = self.full.remove(&digest) else {
+        let Some(replies) = self.full.get(&digest).cloned() else {
             return Counted::WantFull;
         };
+        if replies.doubt && equal < self.needed.in_doubt {
+            return Counted::Undecided;
+        }
         self.won = Some(digest);
         self.full.clear();
         Counted::Decided(Decision {
@@ -154,6 +163,11 @@ impl Ballot {
             by,
             timing,
         })
+    }
+
+    fn equal(&self, digest: &Digest) -> usize {
+        let casts = self.casts.values();
+        casts.filter(|cast| cast.digest == *digest).count()
     }
 
     /// Takes a replica's word that the bundle waits.
@@ -178,14 +192,10 @@ impl Ballot {
     /// Whether enough equal digests are there, but not their replies in full.
     #[must_use]
     pub fn wants_full(&self) -> bool {
-        self.won.is_none()
-            && self.casts.values().any(|cast| {
-                self.casts
-                    .values()
-                    .filter(|c| c.digest == cast.digest)
-                    .count()
-                    >= self.needed
-            })
+        let wanted = |cast: &Cast| {
+            self.equal(&cast.digest) >= self.needed.usual && !self.full.contains_key(&cast.digest)
+        };
+        self.won.is_none() && self.casts.values().any(wanted)
     }
 
     /// Whether every one of `n` replicas has answered.
@@ -255,12 +265,24 @@ mod tests {
     use super::*;
 
     const BUNDLE: Digest = Digest([1; 32]);
+    /// A digest of replies that say that they are in doubt.
+    const DOUBTFUL: u8 = 13;
+
+    fn ballot() -> Ballot {
+        ballot_on(BUNDLE)
+    }
+
+    fn ballot_on(bundle: Digest) -> Ballot {
+        let (usual, in_doubt) = (2, 3);
+        Ballot::new(bundle, Needed { usual, in_doubt })
+    }
 
     fn reply(replica: u16, digest: u8, full: bool) -> BundleReply {
         let replies = Replies {
             bundle: BUNDLE,
             seqno: Seqno(1),
             items: Vec::new(),
+            doubt: digest == DOUBTFUL,
         };
         BundleReply {
             replica: ReplicaId(replica),
@@ -281,7 +303,7 @@ mod tests {
 
     #[test]
     fn r11_f_plus_1_equal_replies_decide_and_fewer_do_not() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         assert_eq!(count(&mut ballot, 0, 7, true), Counted::Undecided);
         assert!(matches!(
             count(&mut ballot, 1, 7, false),
@@ -291,7 +313,7 @@ mod tests {
 
     #[test]
     fn r11_a_liar_that_answers_first_is_outvoted_and_named() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         count(&mut ballot, 3, 9, true);
         count(&mut ballot, 0, 7, true);
         assert!(matches!(
@@ -303,7 +325,7 @@ mod tests {
 
     #[test]
     fn r11_an_answer_from_the_table_is_no_lie() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         count(&mut ballot, 0, 7, true);
         assert!(matches!(
             count(&mut ballot, 1, 7, false),
@@ -319,7 +341,7 @@ mod tests {
 
     #[test]
     fn r11_one_replica_cannot_vote_twice() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         count(&mut ballot, 0, 7, true);
         let again = ballot.count(ReplicaId(0), reply(0, 7, true));
         assert_eq!(again, Err(Ignored::Duplicate.into()));
@@ -332,7 +354,7 @@ mod tests {
 
     #[test]
     fn r12_digests_alone_decide_nothing_until_the_replies_come_in_full() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         count(&mut ballot, 0, 7, false);
         assert_eq!(count(&mut ballot, 1, 7, false), Counted::WantFull);
         assert!(ballot.wants_full());
@@ -345,8 +367,21 @@ mod tests {
     }
 
     #[test]
+    fn r14_replies_in_doubt_need_2f_1() {
+        let mut ballot = ballot();
+        count(&mut ballot, 0, DOUBTFUL, false);
+        assert_eq!(count(&mut ballot, 1, DOUBTFUL, false), Counted::WantFull);
+        assert_eq!(count(&mut ballot, 1, DOUBTFUL, true), Counted::Undecided);
+        assert!(!ballot.wants_full());
+        assert_eq!(count(&mut ballot, 2, 9, true), Counted::Undecided);
+        let last = count(&mut ballot, 3, DOUBTFUL, false);
+        assert!(matches!(last, Counted::Decided(_)));
+        assert_eq!(ballot.outvoted().collect::<Vec<_>>(), [ReplicaId(2)]);
+    }
+
+    #[test]
     fn r14_without_a_quorum_it_tells_who_answered_what() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         count(&mut ballot, 0, 7, true);
         ballot.wait(ReplicaId(1), Reason::NoPrimary);
         ballot.wait(ReplicaId(2), Reason::NoPrimary);
@@ -359,7 +394,7 @@ mod tests {
 
     #[test]
     fn r14_a_ballot_that_is_given_up_decides_nothing_and_keeps_no_replies() {
-        let mut ballot = Ballot::new(BUNDLE, 2);
+        let mut ballot = ballot();
         count(&mut ballot, 0, 7, true);
         ballot.give_up();
         assert_eq!(count(&mut ballot, 1, 7, true), Counted::Undecided);
@@ -369,7 +404,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_another_bundle_does_not_count() {
-        let mut ballot = Ballot::new(Digest([2; 32]), 2);
+        let mut ballot = ballot_on(Digest([2; 32]));
         let wrong = ballot.count(ReplicaId(0), reply(0, 7, true));
         assert_eq!(wrong, Err(Rejected::BadDigest.into()));
     }

@@ -215,6 +215,29 @@ impl ReplicaWorld {
         }
     }
 
+    /// What became of a call that this replica's service did not answer.
+    fn call_event(&self, event: Event) {
+        match event {
+            Event::CallOpen { seqno, why } => {
+                if let Some(kept_back) = self.report.due("call", "open") {
+                    tracing::warn!(
+                        %seqno, why, kept_back,
+                        "its service gave no answer to a call; the others are asked for theirs"
+                    );
+                }
+            }
+            Event::CallClosed { seqno } => {
+                if let Some(kept_back) = self.report.due("call", "closed") {
+                    tracing::error!(
+                        %seqno, kept_back,
+                        "CALL CLOSED: no service answered it; its outcome is unknown"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn event(&self, event: Event) {
         match event {
             Event::Refused { from, reason, what } => self.report.refused(&from, reason, what),
@@ -250,22 +273,7 @@ impl ReplicaWorld {
                 tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
                 *self.diverged.borrow_mut() = Some(format!("since batch {seqno}: {why}"));
             }
-            Event::CallOpen { seqno, why } => {
-                if let Some(kept_back) = self.report.due("call", "open") {
-                    tracing::warn!(
-                        %seqno, why, kept_back,
-                        "its service gave no answer to a call; the others are asked for theirs"
-                    );
-                }
-            }
-            Event::CallClosed { seqno } => {
-                if let Some(kept_back) = self.report.due("call", "closed") {
-                    tracing::error!(
-                        %seqno, kept_back,
-                        "CALL CLOSED: no service answered it; its outcome is unknown"
-                    );
-                }
-            }
+            Event::CallOpen { .. } | Event::CallClosed { .. } => self.call_event(event),
             Event::Stalled(seqno) => {
                 tracing::error!(%seqno, "STALLED: no stable checkpoint; nothing is admitted");
                 self.stalled.set(true);

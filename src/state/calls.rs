@@ -201,6 +201,8 @@ struct Finished {
     items: Vec<Done>,
     /// Of its replies as they were first given.
     replies: Digest,
+    /// As [`Calls::doubt`] was.
+    doubt: bool,
 }
 
 /// What is kept of a call: its reply, or `None` of one whose outcome is unknown for good.
@@ -257,6 +259,8 @@ pub struct Calls {
     chain: Digest,
     /// The floor of clients that are not in the table; set once, with the first batch.
     born: Option<Generation>,
+    /// See [`Calls::doubt`].
+    doubt: bool,
     /// A bug put in on purpose: only the simulator's self-test sets it.
     plant: Option<Plant>,
 }
@@ -335,9 +339,17 @@ impl Calls {
         }
     }
 
-    /// Where a repeated bundle was ordered, and how each of its items ended.
+    /// Whether a call was closed (R14). Nobody knows whether the services executed it, each of
+    /// them or none, so from then on they may differ without anybody being faulty: fewer than
+    /// 2f + 1 equal replies decide nothing any more.
     #[must_use]
-    pub fn finished(&self, bundle: &Bundle<'_>) -> Option<(Seqno, Vec<Done>)> {
+    pub fn doubt(&self) -> bool {
+        self.doubt
+    }
+
+    /// Where a repeated bundle was ordered, how each of its items ended, and whether in doubt.
+    #[must_use]
+    pub fn finished(&self, bundle: &Bundle<'_>) -> Option<(Seqno, Vec<Done>, bool)> {
         let client = self.clients.get(&bundle.client)?;
         let finished = client.finished(bundle)?;
         let items = finished
@@ -345,7 +357,7 @@ impl Calls {
             .iter()
             .map(|done| client.with_reply(done))
             .collect();
-        Some((finished.seqno, items))
+        Some((finished.seqno, items, finished.doubt))
     }
 
     /// Whether its group number is finished with another content (R2).
@@ -507,6 +519,7 @@ impl Calls {
         let Wanted::Call(sequence, number, digest) = *item else {
             unreachable!("only a call's step is Execute");
         };
+        self.doubt |= reply.is_none();
         let client = self.client(client);
         let kept = reply.map(Rc::new);
         if let Some(known) = client.sequences.get_mut(&sequence) {
@@ -533,6 +546,7 @@ impl Calls {
     /// Ends a bundle: remembers how, and chains the digest of its replies.
     pub fn finish(&mut self, bundle: &Bundle<'_>, seqno: Seqno, items: Vec<Done>, replies: Digest) {
         self.chain = chained(self.chain, seqno, replies);
+        let doubt = self.doubt;
         let client = self.client(bundle.client);
         let group = client.group(bundle.group_sequence, seqno);
         group.used = seqno;
@@ -542,6 +556,7 @@ impl Calls {
             seqno,
             items,
             replies,
+            doubt,
         };
         group.finished.insert(bundle.number, finished);
         while group.finished.len() > FINISHED {

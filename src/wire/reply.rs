@@ -31,6 +31,8 @@ pub struct Replies {
     pub seqno: Seqno,
     /// How each of its items ended, in its order.
     pub items: Vec<Done>,
+    /// Whether fewer than 2f + 1 equal replies decide nothing (R14).
+    pub doubt: bool,
 }
 
 /// A replica's answer.
@@ -79,6 +81,7 @@ pub struct Composed {
     pub digest: Digest,
     bundle: Digest,
     seqno: Seqno,
+    doubt: bool,
     /// The items, canonical inside the elements that carry them.
     items: Vec<u8>,
     prefixes: PrefixList,
@@ -105,6 +108,7 @@ impl Replies {
             digest,
             bundle: self.bundle,
             seqno: self.seqno,
+            doubt: self.doubt,
             items,
             prefixes,
             gone: false,
@@ -116,8 +120,9 @@ impl Replies {
     fn voted_tag(&self) -> String {
         let (b, soap, wsu) = (BFT.uri, SOAP12.uri, WSU.uri);
         let (bundle, seqno) = (base64_of(&self.bundle.0), self.seqno);
+        let doubt = if self.doubt { " doubt=\"true\"" } else { "" };
         format!(
-            "<b:Replies xmlns:b=\"{b}\" xmlns:soap=\"{soap}\" xmlns:wsu=\"{wsu}\" bundle=\"{bundle}\" seqno=\"{seqno}\">"
+            "<b:Replies xmlns:b=\"{b}\" xmlns:soap=\"{soap}\" xmlns:wsu=\"{wsu}\" bundle=\"{bundle}\"{doubt} seqno=\"{seqno}\">"
         )
     }
 
@@ -132,7 +137,9 @@ impl Replies {
 
     fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
         expect(element, "Replies")?;
-        holder(element, &["bundle", "seqno"])?;
+        holder(element, &["bundle", "doubt", "seqno"])?;
+        let doubt = element.attribute("", "doubt");
+        schema(doubt.is_none_or(|doubt| doubt == "true").then_some(()))?;
         let mut items = Vec::new();
         for child in element.children() {
             if items.len() == limits::BUNDLE_CALLS {
@@ -145,6 +152,7 @@ impl Replies {
             bundle: digest(attribute(element, "bundle")?)?,
             seqno: Seqno(number(element, "seqno")?),
             items,
+            doubt: doubt.is_some(),
         })
     }
 }
@@ -283,9 +291,12 @@ impl Composed {
             &[plain("replica", &replica), plain("view", &view)],
         );
         let (bundle, seqno) = (base64_of(&self.bundle.0), self.seqno.to_string());
-        let attributes = [plain("bundle", &bundle), plain("seqno", &seqno)];
+        let mut attributes = vec![plain("bundle", &bundle), plain("seqno", &seqno)];
         let full = full && !self.gone;
         if full {
+            if self.doubt {
+                attributes.insert(1, plain("doubt", "true"));
+            }
             out.open(BFT, "Replies", &attributes);
             out.raw(&self.items);
             out.close();

@@ -212,6 +212,7 @@ fn replies(items: Vec<Done>) -> Replies {
         bundle: D,
         seqno: Seqno(12),
         items,
+        doubt: false,
     }
 }
 
@@ -235,7 +236,15 @@ fn r11_to_r13_replies_come_back_under_the_digest_that_was_voted() {
                 Done::Call(SEQUENCE, CallNumber(2), Verdict::Gap, None),
                 Done::Ended(SEQUENCE),
             ]);
-            let composed = said.compose();
+            let doubtful = Replies {
+                doubt: true,
+                ..said.clone()
+            };
+            assert_ne!(doubtful.compose().digest, said.compose().digest);
+            let (composed, said) = match content.len() % 2 {
+                0 => (said.compose(), said),
+                _ => (doubtful.compose(), doubtful),
+            };
             for full in [true, false] {
                 let part = composed.body(ReplicaId(2), View(0), full, Some(timing));
                 let read = proven(&part, BundleReply::read).unwrap();
@@ -243,6 +252,7 @@ fn r11_to_r13_replies_come_back_under_the_digest_that_was_voted() {
                 assert_eq!((read.bundle, read.seqno), (D, Seqno(12)));
                 assert_eq!(read.timing, Some(timing));
                 assert_eq!(read.replies.is_some(), full);
+                assert!(read.replies.iter().all(|r| r.doubt == said.doubt));
                 let Some(Done::Call(.., Some(stored))) =
                     read.replies.as_ref().map(|r| r.items[2].clone())
                 else {

@@ -287,11 +287,11 @@ impl Replica {
         }
         let calls = self.invoker.calls();
         let first = calls.replies_digest(&body.seen());
-        let (seqno, items) = match calls.finished(&body.seen()) {
+        let (seqno, items, doubt) = match calls.finished(&body.seen()) {
             Some(finished) => finished,
             // Not ordered itself: there is no Seqno to name.
             None if calls.admission(&body.seen()) == Admission::Executed => {
-                (Seqno::default(), calls.lookup(&body.seen()))
+                (Seqno::default(), calls.lookup(&body.seen()), calls.doubt())
             }
             None => return,
         };
@@ -304,6 +304,7 @@ impl Replica {
             bundle: body.digest,
             seqno,
             items,
+            doubt,
         }
         .compose();
         let composed = match first {

@@ -89,6 +89,26 @@ fn r14_a_closed_call_is_not_tried_again_and_repeats_its_end() {
 }
 
 #[test]
+fn r14_after_a_closed_call_fewer_than_2f_1_equal_replies_decide_nothing() {
+    let mut group = Group::new();
+    group.works();
+    lose(&mut group, &[0, 1, 2, 3]);
+    is_closed(&mut group, CALL);
+    // Two services had executed it, the two others had not: both pairs are f + 1.
+    group.counters = vec![1, 1, 2, 2];
+    heal(&mut group);
+    let token = group.start(CALL);
+    group.run();
+    group.pass(Micros::seconds(11));
+    let answer = group.answer(token).unwrap();
+    assert!(text(answer).contains("Disagreement"), "{}", text(answer));
+    assert_eq!(answer.votes.len(), usize::from(N));
+    // Three that are alike are enough, whatever the fourth says.
+    group.counters = vec![5, 5, 5, 9];
+    assert_eq!(group.call(CALL), "6");
+}
+
+#[test]
 fn r14_one_who_says_that_it_answered_keeps_nothing_open() {
     let mut group = Group::new();
     // The fourth's service answers, or its replica lies.

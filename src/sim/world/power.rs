@@ -5,6 +5,7 @@ use crate::crypto::{Identity, KeyError};
 use crate::endpoint::config::ReplicaConfig;
 use crate::endpoint::io::{ReplicaInput, Save};
 use crate::endpoint::replica::{Application, Replica, Restart};
+use crate::log::recover::Ended;
 use crate::log::{Log, Position, Record};
 use crate::types::{Incarnation, Micros, Now, ReplicaId, Seqno};
 
@@ -219,7 +220,8 @@ impl World {
         if !disks.inside {
             let above = remains.snapshot.as_ref().map_or(Seqno(0), |s| s.seqno);
             let open = remains.recovered.calls.iter();
-            let mut open = open.filter(|((seqno, _), reply)| *seqno > above && reply.is_none());
+            let mut open =
+                open.filter(|((seqno, _), ended)| *seqno > above && **ended == Ended::Open);
             if open.next().is_some() {
                 self.members[place].lost = true;
                 self.counts.rare("lost_in_execution");

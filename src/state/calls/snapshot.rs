@@ -83,6 +83,7 @@ impl Calls {
         out.digest(&self.chain);
         out.octet(u8::from(self.born.is_some()));
         out.number(self.born.unwrap_or_default().0);
+        out.octet(u8::from(self.doubt));
         out.count(self.clients.len());
         for (id, client) in &self.clients {
             out.digest(&id.0);
@@ -175,6 +176,7 @@ impl Writer {
             self.digest(&finished.digest);
             self.number(finished.seqno.0);
             self.digest(&finished.replies);
+            self.octet(u8::from(finished.doubt));
             self.count(finished.items.len());
             finished.items.iter().for_each(|done| self.done(done));
         }
@@ -289,12 +291,14 @@ impl<'a> Reader<'a> {
         if !set && born != Generation::default() {
             return None;
         }
+        let doubt = self.truth()?;
         let id = |reader: &mut Self| reader.digest().map(ClientId);
         let clients = self.map(limits::CLIENTS, id, Self::client)?;
         self.left.is_empty().then(|| Calls {
             clients,
             chain,
             born: set.then_some(born),
+            doubt,
             plant: None,
         })
     }
@@ -380,6 +384,7 @@ impl<'a> Reader<'a> {
 
     fn finished(&mut self) -> Option<Finished> {
         let (digest, seqno, replies) = (self.digest()?, Seqno(self.number()?), self.digest()?);
+        let doubt = self.truth()?;
         let count = self.count(limits::BUNDLE_CALLS)?;
         let items = (0..count).map(|_| self.done()).collect::<Option<_>>()?;
         Some(Finished {
@@ -387,6 +392,7 @@ impl<'a> Reader<'a> {
             seqno,
             items,
             replies,
+            doubt,
         })
     }
 

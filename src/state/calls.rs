@@ -11,10 +11,9 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use crate::crypto::{self, Sha256};
+use crate::crypto;
 use crate::limits;
 use crate::plant::Plant;
-use crate::soap::payload::Packed;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno, Time};
 
 /// What one item of a bundle asks for, as far as this table is concerned.
@@ -75,77 +74,6 @@ pub enum Verdict {
     Unknown,
 }
 
-/// A reply of the application.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stored {
-    fault: bool,
-    header: Packed,
-    payload: Packed,
-    digest: Digest,
-}
-
-impl Stored {
-    /// A reply: whether it is a SOAP fault of the service; its header blocks one after the other
-    /// and the child of its Body, either of them empty where there is none. At a replica both are
-    /// packed in normal form (R13), ready to be carried; at a client they are unpacked.
-    #[must_use]
-    pub fn new(fault: bool, header: Packed, payload: Packed) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(&[u8::from(fault)]);
-        for packed in [&header, &payload] {
-            let prefixes = packed.prefixes.to_string();
-            for length in [packed.octets.len(), prefixes.len(), packed.nodes] {
-                hash.update(&(length as u64).to_be_bytes());
-            }
-            hash.update(&packed.octets);
-            hash.update(prefixes.as_bytes());
-        }
-        let digest = hash.finish();
-        Self {
-            fault,
-            header,
-            payload,
-            digest,
-        }
-    }
-
-    /// Whether it is a SOAP fault of the service.
-    #[must_use]
-    pub fn fault(&self) -> bool {
-        self.fault
-    }
-
-    /// Header blocks, one after the other.
-    #[must_use]
-    pub fn header(&self) -> &Packed {
-        &self.header
-    }
-
-    /// The child of the Body; empty for an empty Body.
-    #[must_use]
-    pub fn payload(&self) -> &Packed {
-        &self.payload
-    }
-
-    /// Octets of its content.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.header.octets.len() + self.payload.octets.len()
-    }
-
-    /// Whether it has no content.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// XML nodes of its content.
-    #[must_use]
-    pub fn nodes(&self) -> usize {
-        self.header.nodes + self.payload.nodes
-    }
-}
-
 /// How one item of a bundle ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -203,15 +131,6 @@ struct Finished {
     replies: Digest,
     /// As [`Calls::doubt`] was.
     doubt: bool,
-}
-
-/// What is kept of a call: its reply, or `None` of one whose outcome is unknown for good.
-type Kept = Option<Rc<Stored>>;
-
-/// Octets that it counts for.
-fn bytes(kept: &Kept) -> usize {
-    // The constant stands for the maps' own entries.
-    kept.as_ref().map_or(0, |reply| reply.len()) + 256
 }
 
 #[derive(Debug)]
@@ -579,14 +498,6 @@ impl Calls {
     }
 }
 
-/// What a call gets of which this is kept.
-fn ended(kept: &Kept) -> (Verdict, Option<Rc<Stored>>) {
-    match kept {
-        Some(reply) => (Verdict::Executed, Some(reply.clone())),
-        None => (Verdict::Unknown, None),
-    }
-}
-
 fn chained(chain: Digest, seqno: Seqno, replies: Digest) -> Digest {
     let mut octets = [0; 72];
     octets[..32].copy_from_slice(&chain.0);
@@ -706,8 +617,11 @@ impl Client {
 }
 
 mod snapshot;
+mod stored;
 
 pub use snapshot::Broken;
+pub use stored::Stored;
+use stored::{Kept, bytes, ended};
 
 #[cfg(test)]
 mod tests;

@@ -12,11 +12,12 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use super::{CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Kept, Stored};
-use super::{Packed, Verdict, bytes};
+use super::stored::{Kept, Stored, bytes};
+use super::{CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Verdict};
 use crate::crypto;
 use crate::limits;
 use crate::soap::c14n::PrefixList;
+use crate::soap::payload::Packed;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
 
 /// The first octets: what this is, and in which version.

@@ -1,6 +1,7 @@
 //! Each rule that the table of calls keeps, by name.
 
 use super::*;
+use crate::soap::payload::Packed;
 
 const CLIENT: ClientId = ClientId(Digest([7; 32]));
 const SEQUENCE: Uuid = Uuid::from_u128(1);

@@ -421,27 +421,28 @@ impl<'a> Reader<'a> {
                 digest: self.digest()?,
                 certificate: self.list(6, |r| Ok((r.replica()?, r.octets()?.to_vec())))?,
             },
-            26 => Record::Executing {
-                seqno: Seqno(self.u64()?),
-                index: self.u32()?,
-            },
-            27 => Record::Replied {
-                seqno: Seqno(self.u64()?),
-                index: self.u32()?,
-                status: self.u16()?,
-                octets: self.octets()?.to_vec(),
-            },
+            26 | 27 | 30 => self.call_record(kind)?,
             28 => Record::Standing(self.standing()?),
             29 => Record::Known(Known {
                 replica: self.replica()?,
                 life: Incarnation(self.u64()?),
                 before: self.option()?.map(Incarnation),
             }),
-            30 => Record::Closed {
-                seqno: Seqno(self.u64()?),
-                index: self.u32()?,
-            },
             _ => return Err(Broken::Unknown),
+        })
+    }
+
+    fn call_record(&mut self, kind: u8) -> Read<Record> {
+        let (seqno, index) = (Seqno(self.u64()?), self.u32()?);
+        Ok(match kind {
+            26 => Record::Executing { seqno, index },
+            27 => Record::Replied {
+                seqno,
+                index,
+                status: self.u16()?,
+                octets: self.octets()?.to_vec(),
+            },
+            _ => Record::Closed { seqno, index },
         })
     }
 

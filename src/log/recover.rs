@@ -194,13 +194,15 @@ impl Recovered {
                 status,
                 octets,
             } => {
-                let reply = Reply { status, octets };
-                self.calls.insert((seqno, index), Ended::Replied(reply));
+                let reply = Ended::Replied(Reply { status, octets });
+                self.calls.insert((seqno, index), reply);
             }
-            Record::Closed { seqno, index } => {
-                self.calls.insert((seqno, index), Ended::Closed);
-            }
+            Record::Closed { seqno, index } => self.closed((seqno, index)),
         }
+    }
+
+    fn closed(&mut self, call: (Seqno, u32)) {
+        self.calls.insert(call, Ended::Closed);
     }
 
     fn body(&mut self, client: ClientId, signature: Vec<u8>, octets: Vec<u8>) {

@@ -1,6 +1,7 @@
 //! The process `bftws replica`: a replica's machine between its listener, its peers, its service
 //! and its log.
 
+mod events;
 mod keeping;
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +28,7 @@ use super::report::Report;
 use super::service::Kind;
 use super::service_client::{ServiceClient, built_in};
 use super::supervise::Child;
-use crate::endpoint::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
+use crate::endpoint::io::{PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
 use crate::endpoint::replica::{Application, Restart, Status};
 use crate::limits;
 use crate::log::Log;
@@ -184,128 +185,6 @@ impl ReplicaWorld {
             learning
                 .since
                 .get_or_insert_with(|| clock::wall().0 / 1_000_000);
-        }
-    }
-
-    /// What is wrong with this replica's state, and how it gets the group's.
-    fn state_event(&self, event: Event) {
-        match event {
-            Event::Differs { seqno, what } => {
-                tracing::error!(%seqno, what, "its state was not the group's");
-                if let Some(why) = &mut *self.diverged.borrow_mut() {
-                    why.push_str(", in ");
-                    why.push_str(&what);
-                }
-            }
-            Event::Transferring { checkpoint } => {
-                tracing::warn!(%checkpoint, "fetching the group's state from the others");
-            }
-            Event::Retargeted { checkpoint } => {
-                tracing::warn!(%checkpoint, "they have it no more; fetching a newer one");
-            }
-            Event::Transferred { seqno } => {
-                tracing::warn!(%seqno, "the group's state is here; executing again");
-                *self.diverged.borrow_mut() = None;
-            }
-            Event::NotRestorable { why } => {
-                tracing::error!(why, "NOT RESTORABLE");
-                *self.diverged.borrow_mut() = Some(why);
-            }
-            _ => {}
-        }
-    }
-
-    /// What became of a call that this replica's service did not answer.
-    fn call_event(&self, event: Event) {
-        match event {
-            Event::CallOpen { seqno, why } => {
-                if let Some(kept_back) = self.report.due("call", "open") {
-                    tracing::warn!(
-                        %seqno, why, kept_back,
-                        "its service gave no answer to a call; the others are asked for theirs"
-                    );
-                }
-            }
-            Event::CallClosed { seqno } => {
-                if let Some(kept_back) = self.report.due("call", "closed") {
-                    tracing::error!(
-                        %seqno, kept_back,
-                        "CALL CLOSED: no service answered it; its outcome is unknown"
-                    );
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn event(&self, event: Event) {
-        match event {
-            Event::Refused { from, reason, what } => self.report.refused(&from, reason, what),
-            Event::Disagreed { replica } => self.report.disagreed(replica.0),
-            Event::NoPrimary { primary, view } => {
-                if let Some(kept_back) = self.report.due("agreement", "no primary") {
-                    tracing::warn!(%primary, %view, kept_back, "NoPrimary: it orders nothing");
-                }
-            }
-            Event::SlowPrimary {
-                primary,
-                view,
-                waited,
-            } => {
-                if let Some(kept_back) = self.report.due("agreement", "slow primary") {
-                    let waited = waited.0 / 1_000;
-                    tracing::warn!(
-                        %primary, %view, waited_ms = waited, kept_back,
-                        "SLOW PRIMARY: it takes most of the time-out to order a call"
-                    );
-                }
-            }
-            Event::ViewChange(view) => tracing::warn!(%view, "left its view for this one"),
-            Event::NewView(entered) => tracing::info!(
-                view = %entered.view,
-                primary = %entered.primary,
-                carried = entered.carried,
-                nulls = entered.nulls,
-                "a view begins"
-            ),
-            Event::Stable(seqno) => tracing::debug!(%seqno, "checkpoint is stable"),
-            Event::Diverged { seqno, why } => {
-                tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
-                *self.diverged.borrow_mut() = Some(format!("since batch {seqno}: {why}"));
-            }
-            Event::CallOpen { .. } | Event::CallClosed { .. } => self.call_event(event),
-            Event::Stalled(seqno) => {
-                tracing::error!(%seqno, "STALLED: no stable checkpoint; nothing is admitted");
-                self.stalled.set(true);
-            }
-            Event::Resumed(seqno) => {
-                tracing::info!(%seqno, "a checkpoint is stable again; calls are admitted");
-                self.stalled.set(false);
-            }
-            Event::Behind { executed, stable } => {
-                tracing::error!(%executed, %stable, "BEHIND: the others no longer have what it lacks");
-                let why = format!(
-                    "it has executed batch {executed} and the others have left behind {stable}"
-                );
-                *self.diverged.borrow_mut() = Some(why);
-            }
-            Event::Differs { .. }
-            | Event::Transferring { .. }
-            | Event::Retargeted { .. }
-            | Event::Transferred { .. }
-            | Event::NotRestorable { .. } => self.state_event(event),
-            Event::Restarted { replica } => {
-                tracing::warn!(%replica, "came back in another life");
-            }
-            Event::Stands { role, until } => self.stands(role, until),
-            Event::ManyLearners { learners } => {
-                tracing::error!(
-                    learners,
-                    "TOO MANY LEARN: more than f have lost what they said; the group cannot go on \
-                     by itself: put back the disks that are whole, or begin it anew"
-                );
-                self.learning.borrow_mut().many = true;
-            }
         }
     }
 }

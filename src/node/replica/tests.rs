@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::endpoint::io::{Completion, Invocation, Ticket};
+use crate::endpoint::io::{Completion, Event, Invocation, Ticket};
 use crate::log::{Position, Record};
 use crate::node::config::{Agreement, load_replica};
 use crate::node::init::{BASE_PORT, Plan, init};

@@ -131,6 +131,12 @@ impl Group {
         Ok(group)
     }
 
+    /// Leaves the group's files and logs on the disk when it is dropped. Where they are.
+    pub fn keep(&mut self) -> &Path {
+        self.members.folder.disable_cleanup(true);
+        self.members.folder.path()
+    }
+
     /// Where users find the wrapped service's WSDL.
     #[must_use]
     pub fn wsdl(&self) -> String {

@@ -14,12 +14,13 @@ const INCREMENT: &str = "<increment xmlns='urn:bft-ws:counter'/>";
 const ADD: &str = "<add xmlns='urn:bft-ws:counter'><n>5</n></add>";
 
 fn counter(port: &str) -> Process {
-    Process::start(
-        program("bftws")
-            .unwrap()
-            .args(["service", "counter", "--port", port]),
-    )
-    .unwrap()
+    counter_with(port, &[])
+}
+
+fn counter_with(port: &str, more: &[&str]) -> Process {
+    let mut command = program("bftws").unwrap();
+    command.args(["service", "counter", "--port", port]);
+    Process::start(command.args(more)).unwrap()
 }
 
 fn group(services: &[Process], plan: Plan<'_>) -> Group {
@@ -180,6 +181,39 @@ fn r14_with_more_than_f_dead_the_outcome_is_unknown() {
         (Some(3), &Value::from("unknown")),
         "{said}"
     );
+}
+
+#[test]
+fn r14_a_call_that_crashes_every_service_is_closed_and_the_next_one_runs() {
+    let services: Vec<_> = (0..4)
+        .map(|_| counter_with("0", &["--crash-after", "1"]))
+        .collect();
+    let group = group(&services, Plan::default());
+    let calls = Calls::of(&group);
+    assert_eq!(calls.call("increment", INCREMENT, &[]).0, Some(0));
+    let (code, said) = calls.call("increment", INCREMENT, &[]);
+    assert_eq!(
+        (code, &said["outcome"]),
+        (Some(4), &Value::from("unknown")),
+        "{said}"
+    );
+    // Not by its deadline: the replicas have said so.
+    let votes = said["votes"].as_array().unwrap();
+    assert!(votes.iter().filter(|v| v["agreed"] == true).count() >= 3);
+    assert!(reply(&said).contains("NoAnswer"), "{said}");
+    for id in 0..4 {
+        group
+            .wait_for_log(&format!("replica-{id}"), "CALL CLOSED")
+            .unwrap();
+    }
+    let ports = services.iter().map(|service| {
+        let port = service.authority().rsplit(':').next();
+        port.unwrap().to_owned()
+    });
+    let _services: Vec<_> = ports.map(|port| counter(&port)).collect();
+    let (code, said) = calls.call("increment", INCREMENT, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(reply(&said).contains(">1<"), "{said}");
 }
 
 #[test]

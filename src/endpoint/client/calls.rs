@@ -367,3 +367,59 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::out_handler;
+
+    const OWN: Uuid = Uuid::from_u128(1);
+    const NAMED: Uuid = Uuid::from_u128(2);
+
+    /// Takes a call and takes it out again, as its bundle does.
+    fn sent(calls: &mut Calls, token: u64, sequence: Option<(Uuid, CallNumber)>) -> Waiting {
+        let version = Version::V11;
+        let ns = version.ns().uri;
+        let envelope = format!("<e:Envelope xmlns:e='{ns}'><e:Body><a/></e:Body></e:Envelope>");
+        let content = out_handler::freeze(envelope.as_bytes(), version).unwrap();
+        let call = UserCall {
+            version,
+            action: String::new(),
+            envelope: envelope.into(),
+            sequence,
+            received_ns: 0,
+        };
+        let token = CallToken(token);
+        calls.push(Instant(1), token, &call, content).unwrap();
+        let waiting = calls.queue.pop_back().unwrap();
+        calls.bytes -= waiting.bytes();
+        waiting
+    }
+
+    #[test]
+    fn r1_a_plain_call_that_was_not_executed_goes_on_under_a_new_number_a_few_times() {
+        let mut calls = Calls::new(OWN, Incarnation(1));
+        let mut call = sent(&mut calls, 1, None);
+        let new = Uuid::from_u128(3);
+        calls.lost(OWN, new);
+        for number in 1..=u64::from(RETRIES) {
+            calls.retry(call).unwrap();
+            call = calls.queue.pop_back().unwrap();
+            calls.bytes -= call.bytes();
+            assert_eq!((call.sequence, call.token), (new, CallToken(1)));
+            assert_eq!(call.number, CallNumber(number));
+        }
+        let call = calls.retry(call).unwrap_err();
+        assert_eq!(call.token, CallToken(1));
+        assert!(calls.is_empty() && calls.bytes == 0);
+    }
+
+    #[test]
+    fn r2_a_call_whose_caller_counts_himself_is_his_to_repeat() {
+        let mut calls = Calls::new(OWN, Incarnation(1));
+        let call = sent(&mut calls, 1, Some((NAMED, CallNumber(7))));
+        let call = calls.retry(call).unwrap_err();
+        assert_eq!((call.sequence, call.number), (NAMED, CallNumber(7)));
+        assert!(calls.is_empty());
+    }
+}

@@ -123,7 +123,8 @@ fn is_torn(octets: &[u8], start: usize, number: u64) -> bool {
             let mut head = Vec::new();
             encode(&Frame::Group { number, bytes: 0 }, &mut head);
             let short = rest.len() < head.len();
-            short || (has_hole(octets, start) && !followed(rest, number))
+            let blank = rest.iter().all(|octet| *octet == 0);
+            short || blank || (has_hole(octets, start) && !followed(rest, number))
         }
     }
 }
@@ -239,6 +240,16 @@ mod tests {
             let (mut octets, _) = written(&[vec![Record::Incarnation(Incarnation(1))]]);
             octets.extend(tail);
             let _ = scan(&octets, last);
+        }
+    }
+
+    #[test]
+    fn r17_a_short_tail_that_was_never_written_is_a_torn_write() {
+        let (whole, ends) = written(&[vec![Record::Incarnation(Incarnation(1))]]);
+        for blank in 1..HOLE {
+            let mut octets = whole.clone();
+            octets.extend(vec![0; blank]);
+            assert_eq!(scan(&octets, true).unwrap().good, ends[1], "{blank}");
         }
     }
 

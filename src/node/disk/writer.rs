@@ -208,7 +208,9 @@ impl<M: Medium, T: FnMut(News)> Writer<M, T> {
 
     /// One group: a write and a sync. Up to where the log is synced then.
     fn write(&mut self) -> io::Result<Option<Position>> {
-        let needed = self.passed.map(|through| Needed {
+        // What has queued may name bodies of older segments: it is noted before those are judged.
+        let passed = self.passed.filter(|_| self.queue.is_empty());
+        let needed = passed.map(|through| Needed {
             segment: self.tail.retention.passed(through),
             snapshot: through,
         });

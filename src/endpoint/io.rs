@@ -94,8 +94,10 @@ pub struct Save {
     pub seqno: Seqno,
     /// That batch's virtual time.
     pub time: Time,
-    /// The table of calls.
-    pub state: Vec<u8>,
+    /// The table of calls, in parts.
+    pub calls: Vec<Bytes>,
+    /// The application's snapshot, in parts, where a restart begins it anew.
+    pub application: Option<Vec<Bytes>>,
 }
 
 /// What the replica wants done.

@@ -135,6 +135,12 @@ impl Journal {
         Held::new(value, self.awaited)
     }
 
+    /// Holds a value until all is synced that was written, awaited or not.
+    #[must_use]
+    pub fn hold_behind_all<T>(&self, value: T) -> Held<T> {
+        Held::new(value, self.log.end())
+    }
+
     /// Whether everything up to a position is synced.
     #[must_use]
     pub fn covers(&self, position: Position) -> bool {

@@ -197,7 +197,10 @@ impl Replica {
             ReplicaInput::Snapshotted { ticket, tree } => self.snapshotted(now, ticket, tree),
             ReplicaInput::Restored { ticket, result } => self.restored(now, ticket, result),
             ReplicaInput::Described { request, wsdl } => self.described(request, wsdl),
-            ReplicaInput::Synced(synced) => self.journal.synced(synced),
+            ReplicaInput::Synced(synced) => {
+                self.journal.synced(synced);
+                self.let_saves_go();
+            }
             ReplicaInput::Saved(seqno) => self.saved(seqno),
             ReplicaInput::Tick => {}
         }

@@ -553,6 +553,15 @@ pub async fn run<M: ReplicaMachine>(
     if let Some(mut opened) = opened {
         restart.recovered = std::mem::take(&mut opened.recovered);
         restart.snapshot = opened.snapshot.take();
+        let inside = restart.snapshot.as_ref();
+        let inside = inside.and_then(|saved| saved.application.as_ref());
+        if let Some(parts) = inside.filter(|_| application == Application::Inside) {
+            let restored = world.service.restore(parts);
+            restored.map_err(|why| {
+                let folder = opened.folder().display();
+                RunError::Unsound(format!("{folder}: its snapshot cannot be restored: {why}"))
+            })?;
+        }
         let owner = (config.group.id, config.id);
         (world.keeping, restart.log) = Keeping::durable(opened, owner)?;
     }

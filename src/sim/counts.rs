@@ -52,6 +52,7 @@ const FAULTS: &[&str] = &[
     "cut_while_leaving_view",
     "cut_while_restoring",
     "cut_while_saving",
+    "cut_while_writing",
     "delayed",
     "disk_full",
     "doubled",

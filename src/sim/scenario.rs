@@ -228,9 +228,8 @@ impl Scenario {
         let steps = draw::steps(&mut chance, places, heal, rough);
         let mut apart = Chance::new(seed, "disks");
         let disks = disks::draw(&mut apart, (quorums, &faulty), heal);
-        if disks.as_ref().is_some_and(|disks| !disks.inside) {
-            // What is outside its replica gives none, as in production.
-            agreement.snapshot_interval = 0;
+        if let Some(disks) = &disks {
+            disks::narrow(&mut apart, disks, &mut agreement);
         }
         Self {
             quorums,

@@ -60,6 +60,8 @@ pub struct Disk {
     writing: Option<Write>,
     snapshot: Option<Save>,
     saving: Option<Save>,
+    /// To be written after that.
+    next: Option<Save>,
     syncer: Option<Syncer>,
 }
 
@@ -85,6 +87,7 @@ impl Disk {
             writing: None,
             snapshot: None,
             saving: None,
+            next: None,
             syncer: None,
         };
         disk.segment(last, vec![Record::Genesis { group, replica }]);
@@ -183,13 +186,20 @@ impl Disk {
         Some((synced, write.records))
     }
 
-    /// Begins to write a snapshot; `false` if one is being written.
+    /// Begins to write a snapshot; `false` if one is being written, after which it comes.
     pub fn save(&mut self, save: Save) -> bool {
         let free = self.saving.is_none();
         if free {
             self.saving = Some(save);
+        } else {
+            self.next = Some(save);
         }
         free
+    }
+
+    /// The snapshot that is to be written next.
+    pub fn next_save(&mut self) -> Option<Save> {
+        self.next.take()
     }
 
     /// There was no room for the snapshot.
@@ -213,6 +223,7 @@ impl Disk {
         self.waiting.clear();
         self.passed = None;
         self.syncer = None;
+        self.next = None;
         if self.saving.take().is_some() {
             counts.fault("snapshot_lost");
         }

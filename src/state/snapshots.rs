@@ -127,6 +127,13 @@ impl Snapshots {
         self.kept.contains_key(&seqno)
     }
 
+    /// The pieces of the snapshot at `seqno`: of the table of calls, and of the application.
+    #[must_use]
+    pub fn parts(&self, seqno: Seqno) -> Option<(&[Bytes], &[Bytes])> {
+        let kept = self.kept.get(&seqno)?;
+        Some((kept.calls.leaves(), kept.application.leaves()))
+    }
+
     /// How many are kept, and the octets of their pieces; pieces that they share count each time.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {

@@ -36,7 +36,7 @@ pub struct Restart {
     pub log: Log,
     /// What it says.
     pub recovered: Recovered,
-    /// The last snapshot, if there is one.
+    /// The last snapshot, if there is one. What it holds of the application was put in place.
     pub snapshot: Option<Save>,
     /// Where the application's state is now.
     pub application: Application,
@@ -52,7 +52,8 @@ pub enum Application {
     Outside,
     /// There is none.
     Stateless,
-    /// It begins anew with the replica: the whole log is kept and executed again.
+    /// It begins anew with the replica, from the last snapshot; what came since is executed again.
+    /// Where no snapshots are taken the whole log is kept.
     Inside,
     /// It outlived no crash, and cannot be brought back.
     Lost,
@@ -71,13 +72,16 @@ pub enum RestartError {
     /// A key of the group file cannot be used.
     #[error("{0}")]
     Key(#[from] KeyError),
-    /// The snapshot is none.
-    #[error("the snapshot holds no table of calls")]
+    /// The snapshot is none, or lacks the application's state.
+    #[error("the snapshot holds no table of calls, or nothing of the application")]
     Snapshot,
     /// What the log names as ordered is not in it.
     #[error("the log lacks a body that batch {0} names")]
     Body(Seqno),
 }
+
+/// States that wait to be saved.
+const STATES: usize = 4;
 
 /// Where the log must be before a batch is executed.
 #[derive(Debug)]
@@ -99,8 +103,10 @@ pub(super) struct Durable {
     place: Option<(Seqno, u32)>,
     /// The last reply's record.
     replied: Position,
-    /// States that are saved once their checkpoint is stable.
+    /// States that are saved once their checkpoint is stable, rising.
     states: VecDeque<Save>,
+    /// States that are saved once the log says that they are stable.
+    saving: VecDeque<Held<Save>>,
     /// Own votes of the life before: no other state is ever voted for.
     votes: BTreeMap<Seqno, Digest>,
     /// The application may hold what a forgotten life did.
@@ -154,9 +160,10 @@ impl Replica {
         restart: Restart,
     ) -> Result<Self, RestartError> {
         let mut recovered = restart.recovered;
-        let (calls, seqno, time) = match restart.snapshot {
+        let (calls, seqno, time) = match &restart.snapshot {
             Some(saved) => {
-                let calls = Calls::restore(&saved.state).map_err(|_| RestartError::Snapshot)?;
+                let octets = saved.calls.concat();
+                let calls = Calls::restore(&octets).map_err(|_| RestartError::Snapshot)?;
                 (calls, saved.seqno, saved.time)
             }
             None => (Calls::new(), Seqno::default(), Time::default()),
@@ -166,6 +173,12 @@ impl Replica {
         let bodies = named(&recovered);
         new.journal = Journal::new(restart.log, bodies);
         new.durable.application = restart.application;
+        if let Some(saved) = restart.snapshot
+            && restart.application.repeats()
+        {
+            let known = new.keeper.restored(saved);
+            known.ok_or(RestartError::Snapshot)?;
+        }
         new.durable.recorded = std::mem::take(&mut recovered.calls);
         new.durable.votes = std::mem::take(&mut recovered.votes);
         for (digest, body) in &recovered.bodies {
@@ -342,30 +355,66 @@ impl Replica {
         self.durable.replied = self.journal.awaited();
     }
 
-    /// A checkpoint's batch is executed: its state is kept if it is to be saved.
-    pub(super) fn keep_state(&mut self, seqno: Seqno, time: Time) {
+    /// Whether the table of calls alone is saved after a batch: what it cannot bring back of the
+    /// application, the application keeps.
+    pub(super) fn saves_table(&self, seqno: Seqno) -> bool {
         let kept = self.journal.is_durable() && !self.durable.application.repeats();
-        if kept && seqno.0.is_multiple_of(self.save_interval()) {
-            let state = self.invoker.calls().snapshot();
-            self.durable.states.push_back(Save { seqno, time, state });
+        let checkpoints = limits::SNAPSHOT_INTERVAL / limits::CHECKPOINT_INTERVAL;
+        let interval = checkpoints * self.config.group.agreement.checkpoint_interval;
+        kept && seqno.0.is_multiple_of(interval)
+    }
+
+    /// Whether snapshots of table and application are saved.
+    pub(super) fn saves_snapshots(&self) -> bool {
+        self.journal.is_durable() && self.durable.application.repeats()
+    }
+
+    /// A state is kept until its checkpoint is stable.
+    pub(super) fn keep_state(&mut self, save: Save) {
+        self.durable.states.push_back(save);
+        if self.durable.states.len() > STATES {
+            self.durable.states.pop_front();
         }
     }
 
-    fn save_interval(&self) -> u64 {
-        let checkpoints = limits::SNAPSHOT_INTERVAL / limits::CHECKPOINT_INTERVAL;
-        checkpoints * self.config.group.agreement.checkpoint_interval
+    /// The states that are kept are not the group's.
+    pub(super) fn drop_states(&mut self) {
+        self.durable.states.clear();
     }
 
-    /// A checkpoint is stable: the state behind it may be saved.
+    /// A checkpoint is stable: the last state on the way to it may be saved, if this replica's own
+    /// there is the same. A token covers all that was answered before it.
     pub(super) fn save(&mut self, stable: Seqno, digest: Digest) {
-        while let Some(save) = self.durable.states.pop_front() {
-            if save.seqno > stable {
-                self.durable.states.push_front(save);
-                return;
-            }
-            // An older one is passed; another one is not the group's.
-            if save.seqno == stable && self.token_of(stable) == Some(digest) {
-                self.out.push_back(ReplicaOutput::Save(save));
+        if self.token_of(stable) != Some(digest) {
+            return;
+        }
+        let past = |save: &Save| save.seqno <= stable;
+        let mut newest = None;
+        while self.durable.states.front().is_some_and(past) {
+            newest = self.durable.states.pop_front();
+        }
+        if let Some(save) = newest {
+            self.save_now(save);
+        }
+    }
+
+    /// Saves a state that the group has certified, once the log on disk says so: a restart must
+    /// not find a snapshot above what it knows to be stable, for it promises nothing below one.
+    pub(super) fn save_now(&mut self, save: Save) {
+        let held = self.journal.hold_behind_all(save);
+        self.durable.saving.push_back(held);
+        if self.durable.saving.len() > STATES {
+            self.durable.saving.pop_front();
+        }
+        self.let_saves_go();
+    }
+
+    /// Lets the states go that the log covers.
+    pub(super) fn let_saves_go(&mut self) {
+        while let Some(held) = self.durable.saving.pop_front() {
+            match held.release(self.journal.proof()) {
+                Ok(save) => self.out.push_back(ReplicaOutput::Save(save)),
+                Err(held) => return self.durable.saving.push_front(held),
             }
         }
     }

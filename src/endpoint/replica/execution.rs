@@ -293,7 +293,6 @@ impl Replica {
         self.counts.batches += 1;
         self.order.executed(now, seqno);
         if self.order.agreement().is_checkpoint(seqno) {
-            self.keep_state(seqno, time);
             self.checkpoint(now, seqno, time);
         }
         self.durable.executed(seqno);

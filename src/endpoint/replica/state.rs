@@ -21,7 +21,7 @@ use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time};
 use crate::wire::agreement::{self, Item};
 use crate::wire::transfer as wire;
 
-use super::super::io::{Event, ReplicaOutput, Ticket};
+use super::super::io::{Event, ReplicaOutput, Save, Ticket};
 use super::super::peer_sender::Element;
 use super::Replica;
 
@@ -117,6 +117,33 @@ impl Keeper {
         Some((transfer.target(), held, missing))
     }
 
+    /// A restart goes on from a snapshot: the token that it had is known again, and peers can be
+    /// given it. `None` if it lacks the application.
+    pub(super) fn restored(&mut self, saved: Save) -> Option<()> {
+        let (seqno, time) = (saved.seqno, saved.time);
+        let (calls, application) = (Tree::of(saved.calls)?, Tree::of(saved.application?)?);
+        let state = State::Snapshot {
+            calls: calls.root(),
+            application: application.root(),
+        };
+        let token = Token { seqno, time, state };
+        self.snapshots.note(&token);
+        self.snapshots.keep(seqno, calls, application);
+        self.last = Some((seqno, token.digest()));
+        Some(())
+    }
+
+    /// What a restart begins from that has the snapshot of this token.
+    fn save(&self, token: &Token) -> Option<Save> {
+        let (calls, application) = self.snapshots.parts(token.seqno)?;
+        Some(Save {
+            seqno: token.seqno,
+            time: token.time,
+            calls: calls.to_vec(),
+            application: Some(application.to_vec()),
+        })
+    }
+
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
@@ -178,13 +205,21 @@ impl Replica {
     pub(super) fn checkpoint(&mut self, now: Now, seqno: Seqno, time: Time) {
         let (calls, interval) = (self.invoker.calls(), self.keeper.interval);
         let snapshot = interval > 0 && seqno.0.is_multiple_of(interval);
-        let tree = if snapshot {
-            Tree::of([calls.snapshot().into()])
-        } else {
-            None
-        };
+        let saved = self.saves_table(seqno);
+        let table = (snapshot || saved).then(|| Bytes::from(calls.snapshot()));
+        if let Some(table) = table.clone().filter(|_| saved) {
+            self.keep_state(Save {
+                seqno,
+                time,
+                calls: vec![table],
+                application: None,
+            });
+        }
+        let tree = table
+            .filter(|_| snapshot)
+            .and_then(|table| Tree::of([table]));
         let state = match tree {
-            None => Taken::Digest(calls.digest()),
+            None => Taken::Digest(self.invoker.calls().digest()),
             Some(calls) => {
                 let ticket = self.keeper.ticket();
                 self.out.push_back(ReplicaOutput::Snapshot(ticket));
@@ -225,7 +260,17 @@ impl Replica {
     fn vote(&mut self, now: Now) {
         while let Some(token) = self.keeper.token() {
             let (seqno, digest) = (token.seqno, token.digest());
+            if let State::Snapshot { .. } = token.state
+                && self.saves_snapshots()
+                && let Some(save) = self.keeper.save(&token)
+            {
+                self.keep_state(save);
+            }
             self.say_checkpoint(now, seqno, digest);
+        }
+        // Others may have been faster.
+        if let Some((seqno, digest)) = self.order.agreement().certified() {
+            self.save(seqno, digest);
         }
     }
 
@@ -235,6 +280,7 @@ impl Replica {
     /// group's is here.
     pub(super) fn need_state(&mut self, now: Now, wrong_from: Option<Seqno>) {
         self.invoker.halt();
+        self.drop_states();
         let keeper = &mut self.keeper;
         keeper.open.clear();
         keeper.needed = !self.told_restarted;
@@ -485,6 +531,12 @@ impl Replica {
             calls, application, ..
         } = fetched;
         keeper.snapshots.keep(token.seqno, calls, application);
+        // Else a restart would find a hole where the batches before it were.
+        if self.saves_snapshots()
+            && let Some(save) = self.keeper.save(&token)
+        {
+            self.save_now(save);
+        }
         self.order.transferred(now, token.seqno, token.time);
         self.event(Event::Transferred { seqno: token.seqno });
         let calls = self.invoker.calls();

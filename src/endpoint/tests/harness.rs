@@ -76,6 +76,8 @@ pub struct Group {
     /// What each replica wrote, in a durable group.
     pub disks: Vec<TestDisk>,
     durable: bool,
+    /// Whether a service begins anew with its replica.
+    inside: bool,
     /// Replicas whose disks take nothing.
     pub full: Vec<ReplicaId>,
     /// Inputs that replicas got.
@@ -172,6 +174,7 @@ impl Group {
             kept: Vec::new(),
             disks: (0..N).map(|_| TestDisk::default()).collect(),
             durable: false,
+            inside: false,
             full: Vec::new(),
             inputs: vec![0; usize::from(N)],
             crash_at: None,
@@ -200,6 +203,16 @@ impl Group {
         group
     }
 
+    /// The same, whose services begin anew with their replicas.
+    pub fn inside(agreement: AgreementConfig) -> Self {
+        let mut group = Self::durable(agreement);
+        group.inside = true;
+        for n in 0..N {
+            group.restart(ReplicaId(n));
+        }
+        group
+    }
+
     /// Its process ends here and another goes on from its disk. What it sent is on its way; nobody
     /// gets an answer to it.
     pub fn restart(&mut self, at: ReplicaId) {
@@ -225,9 +238,17 @@ impl Group {
             log,
             recovered,
             snapshot: disk.snapshot.clone(),
-            application: Application::Outside,
-            used: true,
+            application: match self.inside {
+                true => Application::Inside,
+                false => Application::Outside,
+            },
+            used: !self.inside,
         };
+        if self.inside {
+            let saved = disk.snapshot.as_ref().and_then(|s| s.application.as_ref());
+            let count = saved.map_or([0; 8], |parts| parts.concat().try_into().unwrap());
+            self.counters[at.index()] = u64::from_be_bytes(count);
+        }
         let config = replica_config(&self.config, at.0, (disk.lives, disk.losses));
         let durable = self.durable;
         self.replicas[at.index()] = match durable {

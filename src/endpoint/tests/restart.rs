@@ -209,6 +209,75 @@ fn r17_nothing_is_said_or_answered_before_it_is_synced() {
     assert_eq!(group.counters[who.index()], 2, "nothing is lost");
 }
 
+/// What a log still holds whose segments up to a batch are gone.
+fn cut_off(group: &mut Group, who: ReplicaId, through: Seqno) {
+    let records = &mut group.disks[who.index()].records;
+    records.retain(|record| match record {
+        Record::PrePrepare { seqno, .. }
+        | Record::Prepared { seqno, .. }
+        | Record::Decided { seqno, .. }
+        | Record::Executing { seqno, .. }
+        | Record::Replied { seqno, .. } => *seqno > through,
+        _ => true,
+    });
+}
+
+#[test]
+fn r17_a_built_in_service_goes_on_from_its_snapshot_and_votes_like_the_others() {
+    let mut group = Group::inside(AgreementConfig {
+        snapshot_interval: 4,
+        ..small()
+    });
+    for number in 1..=6 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    let who = ReplicaId(3);
+    let saved = group.disks[who.index()].snapshot.clone().expect("saved");
+    assert_eq!(saved.seqno, Seqno(4));
+    cut_off(&mut group, who, saved.seqno);
+    group.restart(who);
+    group.pass(Micros::seconds(5));
+    assert_eq!(
+        group.counters[who.index()],
+        6,
+        "from 4 on it was called again"
+    );
+    // Its token names the same last snapshot: its votes are needed here.
+    group.full.push(ReplicaId(1));
+    for number in 7..=9 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    group.pass(Micros::seconds(5));
+    assert_eq!(diverged(&group, who), None);
+    assert!(group.replicas[who.index()].status().stable >= Seqno(8));
+}
+
+#[test]
+fn r17_all_built_in_services_go_on_from_their_snapshots() {
+    let mut group = Group::inside(AgreementConfig {
+        snapshot_interval: 2,
+        ..small()
+    });
+    for number in 1..=7 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    for n in 0..N {
+        let saved = group.disks[usize::from(n)].snapshot.clone();
+        let reached = saved.expect("saved").seqno;
+        cut_off(&mut group, ReplicaId(n), reached);
+    }
+    for n in 0..N {
+        group.restart(ReplicaId(n));
+    }
+    group.pass(Micros::seconds(5));
+    for number in 8..=12 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    for n in 0..N {
+        assert_eq!(diverged(&group, ReplicaId(n)), None);
+    }
+}
+
 #[test]
 fn r17_a_snapshot_lets_the_log_go_and_a_restart_goes_on_from_it() {
     let mut group = Group::durable(small());

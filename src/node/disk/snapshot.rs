@@ -7,13 +7,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::{DiskError, Plain, at, numbered, whole};
 use crate::endpoint::io::Save;
 use crate::types::{Digest, ReplicaId, Seqno, Time};
 
 pub(super) const PREFIX: &str = "snapshot-";
 /// Of this file format.
-const MAGIC: &[u8; 8] = b"bftwsS01";
+const MAGIC: &[u8; 8] = b"bftwsS02";
 /// Magic, checksum, group, replica, Seqno, time.
 const HEAD: usize = 8 + 4 + 32 + 2 + 8 + 8;
 
@@ -26,20 +28,50 @@ fn name(seqno: Seqno) -> String {
 /// # Errors
 /// The operating system's; what stood before still stands.
 pub fn save(folder: &Path, group: Digest, replica: ReplicaId, saved: &Save) -> io::Result<()> {
-    let mut octets = Vec::with_capacity(HEAD + saved.state.len());
+    let mut octets = Vec::new();
     octets.extend(MAGIC);
     octets.extend([0; 4]);
     octets.extend(group.0);
     octets.extend(replica.0.to_le_bytes());
     octets.extend(saved.seqno.0.to_le_bytes());
     octets.extend(saved.time.0.to_le_bytes());
-    octets.extend(&saved.state);
+    put_parts(&mut octets, &saved.calls);
+    octets.push(u8::from(saved.application.is_some()));
+    if let Some(parts) = &saved.application {
+        put_parts(&mut octets, parts);
+    }
     let sum = checksum(&octets);
     if let Some(place) = octets.get_mut(8..12) {
         place.copy_from_slice(&sum.to_le_bytes());
     }
     whole(&Plain, &folder.join(name(saved.seqno)), &octets)?;
     remove_others(folder, Some(saved.seqno))
+}
+
+/// How many, and each with its length.
+fn put_parts(to: &mut Vec<u8>, parts: &[Bytes]) {
+    to.extend((parts.len() as u64).to_le_bytes());
+    for part in parts {
+        to.extend((part.len() as u64).to_le_bytes());
+        to.extend(part);
+    }
+}
+
+fn number(left: &mut &[u8]) -> Option<usize> {
+    let (number, rest) = left.split_first_chunk::<8>()?;
+    *left = rest;
+    usize::try_from(u64::from_le_bytes(*number)).ok()
+}
+
+fn parts(left: &mut &[u8]) -> Option<Vec<Bytes>> {
+    let mut parts = Vec::new();
+    for _ in 0..number(left)? {
+        let length = number(left)?;
+        let (part, rest) = left.split_at_checked(length)?;
+        parts.push(Bytes::copy_from_slice(part));
+        *left = rest;
+    }
+    Some(parts)
 }
 
 /// Of everything but the checksum itself.
@@ -85,10 +117,22 @@ fn read(octets: &[u8], group: Digest, replica: ReplicaId) -> Option<Save> {
         && u32::from_le_bytes(*sum) == checksum(octets)
         && *of == group.0
         && u16::from_le_bytes(*who) == replica.0;
-    right.then(|| Save {
+    if !right {
+        return None;
+    }
+    let mut left = state;
+    let calls = parts(&mut left)?;
+    let (inside, rest) = left.split_first()?;
+    left = rest;
+    let application = match inside {
+        0 => None,
+        _ => Some(parts(&mut left)?),
+    };
+    left.is_empty().then(|| Save {
         seqno: Seqno(u64::from_le_bytes(*seqno)),
         time: Time(u64::from_le_bytes(*time)),
-        state: state.to_vec(),
+        calls,
+        application,
     })
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 use super::*;
 use crate::log::{Log, Position};
 use crate::types::{ClientId, Incarnation, Time, View};
@@ -187,7 +189,8 @@ fn r17_a_log_goes_on_in_segments_and_old_ones_go_with_a_snapshot() {
     let saved = Save {
         seqno: Seqno(19),
         time: Time(19),
-        state: vec![1, 2, 3],
+        calls: vec![Bytes::from_static(&[1, 2]), Bytes::from_static(&[3])],
+        application: Some(vec![Bytes::new(), Bytes::from_static(&[4])]),
     };
     save(folder.path(), GROUP, ME, &saved).unwrap();
     let (disk, _news) = start(opened, Plain);
@@ -201,12 +204,47 @@ fn r17_a_log_goes_on_in_segments_and_old_ones_go_with_a_snapshot() {
 }
 
 #[test]
+fn r17_a_segment_stays_for_a_body_that_what_waits_to_be_written_names() {
+    let folder = fresh();
+    write(folder.path(), (1..=20).flat_map(large));
+    let [body, _] = large(1);
+    let Record::Body { octets, .. } = body else {
+        unreachable!("a body comes first");
+    };
+    let again = Record::PrePrepare {
+        view: View(3),
+        seqno: Seqno(30),
+        time: Time(0),
+        bundles: vec![crate::crypto::sha256(&octets)],
+    };
+    let saved = Save {
+        seqno: Seqno(19),
+        time: Time(19),
+        calls: Vec::new(),
+        application: None,
+    };
+    save(folder.path(), GROUP, ME, &saved).unwrap();
+    let (disk, _news) = start(reopen(folder.path()).unwrap(), Plain);
+    disk.append(vec![(Position(1), again)]);
+    disk.passed(Seqno(19));
+    drop(disk);
+    let mut recovered = reopen(folder.path()).unwrap().recovered;
+    recovered.restored(Seqno(19), Time(19));
+    assert!(
+        recovered
+            .bodies
+            .contains_key(&crate::crypto::sha256(&octets))
+    );
+}
+
+#[test]
 fn r17_a_snapshot_that_the_log_begins_after_must_be_there() {
     let folder = fresh();
     let saved = Save {
         seqno: Seqno(4),
         time: Time(4),
-        state: vec![7; 100],
+        calls: vec![vec![7; 100].into()],
+        application: None,
     };
     save(folder.path(), GROUP, ME, &saved).unwrap();
     let (disk, _news) = start(reopen(folder.path()).unwrap(), Plain);

@@ -41,6 +41,8 @@ pub struct Durable {
     /// A snapshot that the log is to be told of.
     passed: Cell<Option<Seqno>>,
     saving: Cell<bool>,
+    /// To be written after that one; a newer one takes its place.
+    next: RefCell<Option<Save>>,
     /// Of snapshots and their folder.
     syncs: Cell<u64>,
     news: RefCell<Option<UnboundedReceiver<News>>>,
@@ -74,6 +76,7 @@ impl Keeping {
             records: RefCell::default(),
             passed: Cell::new(None),
             saving: Cell::new(false),
+            next: RefCell::default(),
             syncs: Cell::new(0),
             news: RefCell::new(Some(news)),
             failing: RefCell::default(),
@@ -145,10 +148,11 @@ impl Keeping {
         }
     }
 
-    /// Writes a snapshot, unless one is being written.
+    /// Writes a snapshot, after the one that is being written.
     pub(super) fn save<M: ReplicaMachine>(&self, driver: &Rc<Driver<M, ReplicaWorld>>, save: Save) {
         let Self::Durable(durable) = self else { return };
         if durable.saving.replace(true) {
+            durable.next.replace(Some(save));
             return;
         }
         durable.syncs.set(durable.syncs.get() + 2);
@@ -165,6 +169,12 @@ impl Keeping {
                 Ok(Ok(())) => driver.input(ReplicaInput::Saved(seqno)),
                 Ok(Err(error)) => tracing::error!(%seqno, %error, "a snapshot was not written"),
                 Err(error) => tracing::error!(%seqno, %error, "a snapshot was not written"),
+            }
+            let keeping = &driver.world().keeping;
+            if let Self::Durable(durable) = keeping
+                && let Some(next) = durable.next.take()
+            {
+                keeping.save(&driver, next);
             }
         });
     }

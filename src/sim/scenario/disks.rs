@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::io::Event;
 use crate::types::{Instant, Micros, Quorums, ReplicaId};
 
@@ -26,11 +27,13 @@ pub enum Moment {
     Saving,
     /// A checkpoint becomes stable.
     Stable,
+    /// It writes to its log.
+    Writing,
 }
 
 impl Moment {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Leaving,
         Self::Entering,
         Self::Executing,
@@ -38,6 +41,7 @@ impl Moment {
         Self::Restoring,
         Self::Saving,
         Self::Stable,
+        Self::Writing,
     ];
 
     /// The one that an event tells of.
@@ -63,6 +67,7 @@ impl Moment {
             Self::Restoring => "cut_while_restoring",
             Self::Saving => "cut_while_saving",
             Self::Stable => "cut_at_checkpoint",
+            Self::Writing => "cut_while_writing",
         }
     }
 }
@@ -72,7 +77,8 @@ impl Moment {
 pub struct Outage {
     /// Not before then.
     pub from: Instant,
-    /// When the first of them does this; else at that time.
+    /// When one of them does this, or whoever does it in the place of the first; else at that
+    /// time.
     pub on: Option<Moment>,
     /// Who.
     pub who: Vec<usize>,
@@ -108,7 +114,7 @@ pub struct Disks {
     pub full: Vec<Full>,
 }
 
-/// The longest that a replica is without power.
+/// How long a replica is without power.
 const DOWN: u64 = 1_500_000;
 
 /// In half of all runs replicas have disks. At most f are faulty: power fails to the others, too.
@@ -131,7 +137,7 @@ pub(super) fn draw(
         .filter(honest)
         .map(ReplicaId::index)
         .collect();
-    let count = chance.pick(&[1, 1, 2, 3, 5, 8]);
+    let count = chance.pick(&[1, 2, 3, 5, 8, 12]);
     let outages = (0..count).map(|_| outage(chance, &places, quorums.f(), heal));
     let outages = outages.collect();
     let count = chance.pick(&[0, 0, 0, 1, 2]);
@@ -147,11 +153,25 @@ pub(super) fn draw(
     Some(Disks {
         full: full.collect(),
         inside: chance.percent(65),
-        sync: Micros(chance.pick(&[20, 300, 3_000, 20_000])),
+        sync: Micros(chance.pick(&[20, 1_000, 10_000, 50_000])),
         slow: chance.pick(&[0, 0, 5, 50]),
         segment: chance.pick(&[2_000, 20_000, 200_000]),
         outages,
     })
+}
+
+/// Small checkpoints, so that much happens at them in a short run.
+pub(super) fn narrow(chance: &mut Chance, disks: &Disks, agreement: &mut AgreementConfig) {
+    if chance.percent(60) {
+        agreement.checkpoint_interval = 2;
+        agreement.window = chance.pick(&[4, 6, 16]);
+        agreement.snapshot_interval = chance.pick(&[2, 2, 4, 8]);
+        agreement.batch_count = chance.pick(&[1, 2]);
+    }
+    if !disks.inside {
+        // What is outside its replica gives none, as in production.
+        agreement.snapshot_interval = 0;
+    }
 }
 
 fn outage(chance: &mut Chance, places: &[usize], f: usize, heal: Instant) -> Outage {
@@ -168,15 +188,16 @@ fn outage(chance: &mut Chance, places: &[usize], f: usize, heal: Instant) -> Out
         who.push(left.swap_remove(index));
     }
     let together = chance.percent(30);
-    let first = Micros(chance.between(1_000, DOWN));
+    let longest = chance.pick(&[DOWN / 10, DOWN, 2 * DOWN]);
+    let first = Micros(chance.between(1_000, longest));
     let down = who.iter().map(|_| match together {
         true => first,
-        false => Micros(chance.between(1_000, DOWN)),
+        false => Micros(chance.between(1_000, longest)),
     });
     let down = down.collect();
     let on = chance.percent(60).then(|| chance.pick(&Moment::ALL));
     let from = match on {
-        Some(_) => chance.below(heal.0 / 2),
+        Some(_) => chance.below(heal.0 / 4),
         None => chance.below(heal.0),
     };
     Outage {

@@ -111,17 +111,26 @@ impl World {
     pub(super) fn moment(&mut self, place: Place, now: Moment) {
         let due = |outage: &Option<Outage>| {
             let outage = outage.as_ref();
-            outage.is_some_and(|outage| {
-                outage.on == Some(now) && outage.who[0] == place && outage.from <= self.now
-            })
+            outage.is_some_and(|outage| outage.on == Some(now) && outage.from <= self.now)
         };
-        if self.healed {
+        if self.healed || self.members[place].disk.is_none() {
             return;
         }
-        if let Some(index) = self.power.outages.iter().position(due) {
-            self.counts.fault(now.name());
-            self.cut_power(index);
+        let Some(index) = self.power.outages.iter().position(due) else {
+            return;
+        };
+        // Of what is done all the time, not the first is meant.
+        let common = matches!(now, Moment::Writing | Moment::Executing | Moment::Stable);
+        if common && self.power.chance.percent(80) {
+            return;
         }
+        if let Some(outage) = &mut self.power.outages[index]
+            && !outage.who.contains(&place)
+        {
+            outage.who[0] = place;
+        }
+        self.counts.fault(now.name());
+        self.cut_power(index);
     }
 
     /// Some replicas lose power together.
@@ -229,9 +238,17 @@ impl World {
             return;
         }
         let fault = self.scenario.fault_at(place);
-        let service = Service::new(self.scenario.app, self.scenario.service_delay, fault);
+        let mut service = Service::new(self.scenario.app, self.scenario.service_delay, fault);
+        let saved = remains.snapshot.as_ref();
+        if let Some(parts) = saved.and_then(|saved| saved.application.as_ref()) {
+            let (_, restored) = service.restore(parts, &mut self.service_chance);
+            if let Err(why) = restored {
+                self.fail("recovered", format!("r{place}: {why}"));
+            }
+        }
         self.members[place].service = Some(service);
-        self.checkers.transferred(place, Seqno(0));
+        let reached = saved.map_or(Seqno(0), |saved| saved.seqno);
+        self.checkers.transferred(place, reached);
     }
 
     /// A replica hands a record over.
@@ -259,6 +276,7 @@ impl World {
             let life = self.members[place].life;
             self.queue
                 .put(self.now + after, Happening::Written(place, life));
+            self.moment(place, Moment::Writing);
         }
     }
 
@@ -268,7 +286,7 @@ impl World {
         };
         let (sync, slow) = (disks.sync.0, disks.slow);
         let usual = self.power.chance.between(sync / 4, sync).max(1);
-        if self.power.chance.permille(slow) {
+        if !self.healed && self.power.chance.permille(slow) {
             self.counts.fault("sync_slow");
             return Micros(usual * 100);
         }
@@ -328,13 +346,17 @@ impl World {
         let Some(disk) = disk else {
             return;
         };
-        if full {
-            self.counts.fault("snapshot_refused");
-            return disk.unsaved();
+        let seqno = if full { None } else { disk.saved() };
+        disk.unsaved();
+        if let Some(next) = disk.next_save() {
+            self.save(place, next);
         }
-        if let Some(seqno) = disk.saved() {
-            self.counts.rare("snapshot_saved");
-            self.replica(place, ReplicaInput::Saved(seqno), Origin::default());
+        match seqno {
+            Some(seqno) => {
+                self.counts.rare("snapshot_saved");
+                self.replica(place, ReplicaInput::Saved(seqno), Origin::default());
+            }
+            None => self.counts.fault("snapshot_refused"),
         }
     }
 

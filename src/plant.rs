@@ -52,6 +52,14 @@ pub enum Plant {
     AcknowledgedEarly,
     /// A replica that forgot a former life votes all the same (R18).
     LearnerVotes,
+    /// A restart forgets what was proposed and not decided: its numbers are used again (R17).
+    SeqnoReused,
+    /// Votes leave before the log holds what binds them (R17).
+    VoteBeforeSync,
+    /// A call leaves for the service without a record that it does (R17).
+    NoExecutingRecord,
+    /// A restart forgets which snapshot was the last: its tokens name none (R17).
+    SnapshotForgotten,
 }
 
 /// Each with its name on the command line, and what it does.
@@ -165,6 +173,26 @@ const TABLE: &[(Plant, &str, &str)] = &[
         Plant::AcknowledgedEarly,
         "acknowledged-early",
         "a bundle is acknowledged when it comes, not when it is executed",
+    ),
+    (
+        Plant::SeqnoReused,
+        "seqno-reused",
+        "a restart forgets what was proposed and not decided",
+    ),
+    (
+        Plant::VoteBeforeSync,
+        "vote-before-sync",
+        "votes leave before the log holds what binds them",
+    ),
+    (
+        Plant::NoExecutingRecord,
+        "no-executing-record",
+        "a call leaves for the service without a record that it does",
+    ),
+    (
+        Plant::SnapshotForgotten,
+        "snapshot-forgotten",
+        "a restart forgets which snapshot was the last",
     ),
 ];
 

@@ -51,6 +51,7 @@ pub enum Action {
 #[derive(Debug)]
 pub struct TotalOrderManager {
     me: ReplicaId,
+    plant: Option<Plant>,
     agreement: Agreement,
     /// Invariant: in the order of their positions.
     held: VecDeque<Held<(To, Element)>>,
@@ -64,6 +65,7 @@ impl TotalOrderManager {
     pub fn new(config: pbft::Config) -> Self {
         Self {
             me: config.me,
+            plant: config.plant,
             agreement: Agreement::new(config),
             held: VecDeque::new(),
             decided: Seqno::default(),
@@ -75,6 +77,7 @@ impl TotalOrderManager {
     pub fn restore(config: pbft::Config, recovered: &Recovered, now: Now) -> Self {
         Self {
             me: config.me,
+            plant: config.plant,
             decided: recovered.delivered(),
             agreement: Agreement::restore(config, recovered, now),
             held: VecDeque::new(),
@@ -264,7 +267,11 @@ impl TotalOrderManager {
         if self.held.len() >= limits::PEER_QUEUE {
             self.held.pop_front();
         }
-        self.held.push_back(journal.hold((to, element(message))));
+        let said = (to, element(message));
+        self.held.push_back(match self.plant {
+            Some(Plant::VoteBeforeSync) => Held::new(said, Position::default()),
+            _ => journal.hold(said),
+        });
     }
 
     /// The next message that the log covers.

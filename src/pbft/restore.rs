@@ -15,6 +15,7 @@ use super::slots::Accepted;
 use super::{Agreement, Config, Output};
 use crate::log;
 use crate::log::recover::{Recovered, Slot, Stable};
+use crate::plant::Plant;
 use crate::types::{Digest, Now, Seqno, View};
 
 impl Agreement {
@@ -43,6 +44,9 @@ impl Agreement {
             this.pool.restore(now, head);
         }
         for (seqno, slot) in recovered.slots.range(this.floor().next()..) {
+            if this.has(Plant::SeqnoReused) && slot.decided.is_none() {
+                continue;
+            }
             this.restore_slot(now, *seqno, slot);
         }
         this.restore_new_view(now, recovered);

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::log::recover::{Ended, Recovered, SignedBody};
 use crate::log::{Held, Log, Placed, Position, Record};
 use crate::pbft::{Batch, Delivery};
+use crate::plant::Plant;
 use crate::soap::xml::Document;
 use crate::state::calls::Calls;
 use crate::types::{Digest, Micros, Now, Seqno, Time};
@@ -178,6 +179,9 @@ impl Replica {
         {
             let known = new.keeper.restored(saved);
             known.ok_or(RestartError::Snapshot)?;
+            if new.config.plant == Some(Plant::SnapshotForgotten) {
+                new.keeper.forget_last();
+            }
         }
         new.durable.recorded = std::mem::take(&mut recovered.calls);
         new.durable.votes = std::mem::take(&mut recovered.votes);
@@ -299,7 +303,9 @@ impl Replica {
             }
             None => {
                 let record = Record::Executing { seqno, index };
-                self.journal.append(record, &self.storage);
+                if self.config.plant != Some(Plant::NoExecutingRecord) {
+                    self.journal.append(record, &self.storage);
+                }
                 self.durable.calling = Some(self.journal.hold((ticket, invocation)));
             }
         }

@@ -133,6 +133,11 @@ impl Keeper {
         Some(())
     }
 
+    /// For the plant of that name.
+    pub(super) fn forget_last(&mut self) {
+        self.last = None;
+    }
+
     /// What a restart begins from that has the snapshot of this token.
     fn save(&self, token: &Token) -> Option<Save> {
         let (calls, application) = self.snapshots.parts(token.seqno)?;

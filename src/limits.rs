@@ -62,6 +62,26 @@ pub const CLIENTS: usize = 1_024;
 /// Replicas of a group.
 pub const REPLICAS: u16 = 31;
 
+/// Sequences of users that a gateway keeps at once; its own take the rest of `CALL_SEQUENCES`.
+pub const FRONT_SEQUENCES: usize = CALL_SEQUENCES - 8;
+/// Ended sequences of users that a gateway remembers, to answer what comes again.
+pub const FRONT_ENDED: usize = 256;
+/// Messages and octets that a gateway holds of one user's sequence until they are ordered.
+pub const FRONT_AHEAD: u64 = 256;
+/// Octets of them; a single message always fits.
+pub const FRONT_BYTES: usize = 2 * CALL_BYTES;
+/// Calls of one user's sequence that are being ordered at once.
+pub const FRONT_WINDOW: usize = 32;
+/// Calls of one user's sequence whose replies he does not acknowledge, and their octets; the
+/// oldest go.
+pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
+/// POSTs of users that wait at once for one number, or for a sequence that is being taken up.
+pub const FRONT_WAITERS: usize = 16;
+/// Octets of an address or identifier that a user gives with CreateSequence.
+pub const FRONT_URI_BYTES: usize = 512;
+/// After so long without a message a user's sequence ends.
+pub const FRONT_IDLE: Micros = Micros::seconds(600);
+
 /// Bundles that one client has waiting in a replica's pool.
 pub const POOL_BUNDLES: usize = 1_024;
 /// Octets that one client has waiting in a replica's pool.
@@ -133,6 +153,7 @@ pub const BEGIN_SKEW: Micros = Micros::seconds(60);
 const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
 const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
+const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_WINDOW / 2);
 // A forwarded body is base64: four octets for three.
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);

@@ -7,7 +7,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{AgreementKey, KeyError, SigningKey, VerifyingKey, is_name, sha1, sha256};
+use super::{AgreementKey, KeyError, PairKey, SigningKey, VerifyingKey, is_name, sha1, sha256};
 use crate::types::{ClientId, Digest};
 
 /// Octets of a certificate that is read.
@@ -129,6 +129,13 @@ impl Identity {
             agreement,
             certificate,
         })
+    }
+
+    /// A secret of this member for one use, the same in each of its lives and at its twins.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> PairKey {
+        let root = PairKey::new(String::new(), self.seed.0);
+        PairKey::new(purpose.to_owned(), root.mac(purpose.as_bytes()))
     }
 
     /// The secret in one line of text, for a file that only its owner reads.

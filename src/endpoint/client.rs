@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod orders;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -139,6 +140,8 @@ impl Client {
         let at = now.instant;
         match input {
             ClientInput::Call { token, call } => self.take_call(at, token, call),
+            ClientInput::Order { token, order } => self.take_order(at, token, order),
+            ClientInput::Release(sequence, up_to) => self.calls.release_up_to(sequence, up_to),
             ClientInput::Describe(token) => self.describe(at, token),
             ClientInput::Response { post, octets } => self.response(at, post, &octets),
             ClientInput::Failed(post) => self.failed(at, post),

@@ -12,7 +12,7 @@ use crate::error::{Refused, Rejected};
 use crate::rm::content::Content;
 use crate::rm::fault::{Code, Refusal, RmFault};
 use crate::rm::header::{Headers, Sequence};
-use crate::rm::version::{self, Operation};
+use crate::rm::version::{self, Operation, V200702};
 use crate::soap::addressing::Addressing;
 use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::ReadFault;
@@ -64,6 +64,9 @@ pub fn open<'d, 'a>(
     let verifying = stopwatch.map_or(0, |read| read()).saturating_sub(before);
     let rm = Headers::read(envelope.blocks.iter().copied())
         .map_err(|refusal: Refusal| refusal.refused())?;
+    if rm.version.is_some_and(|spoken| *spoken != V200702) {
+        return Err(Rejected::Schema.into());
+    }
     Ok(Incoming {
         from: opened.from(),
         opened,
@@ -123,12 +126,15 @@ impl<'d, 'a> Incoming<'d, 'a> {
     /// # Errors
     /// The element is not what the action announces.
     pub fn operation(&self) -> Result<Option<(Operation, Option<Content<'d, 'a>>)>, Refused> {
-        let Some((_, operation)) = version::by_action(self.action()) else {
+        let known = version::by_action(self.action());
+        let Some((_, operation)) = known.filter(|(spoken, _)| **spoken == V200702) else {
             return Ok(None);
         };
         let content = match self.body.children().next() {
-            None => None,
-            Some(child) => Content::read(child).map_err(|refusal| refusal.refused())?,
+            Some(child) if child.ns() == WSRM.uri => {
+                Content::read(child).map_err(|refusal| refusal.refused())?
+            }
+            _ => None,
         };
         Ok(Some((operation, content)))
     }

@@ -8,8 +8,11 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::Refused;
+use crate::state::calls::Done;
 use crate::state::pieces::Tree;
-use crate::types::{CallNumber, Env, ReplicaId, Seqno, Time, View};
+use crate::types::{CallNumber, Env, Generation, ReplicaId, Seqno, Time, View};
+
+use super::out_handler::Content;
 
 /// A POST that came in and waits for its response; chosen by the driver, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -161,6 +164,15 @@ pub enum ClientInput {
         /// The call.
         call: UserCall,
     },
+    /// Somebody who counts calls himself wants something ordered (R20).
+    Order {
+        /// To be named in its `Ordered`.
+        token: CallToken,
+        /// What.
+        order: Order,
+    },
+    /// He holds the replies up to a number of his call sequence (R1).
+    Release(Uuid, CallNumber),
     /// A user wants the WSDL of the wrapped service.
     Describe(CallToken),
     /// The whole response to a POST of ours came.
@@ -197,6 +209,13 @@ pub enum ClientOutput {
         /// The answer.
         answer: Answer,
     },
+    /// An order has ended.
+    Ordered {
+        /// Which.
+        token: CallToken,
+        /// How.
+        ordered: Ordered,
+    },
     /// Answer a request for the WSDL: the text that f + 1 replicas' services show, with
     /// [`ADDRESS_MARK`] wherever the service's own address stood.
     Described {
@@ -227,6 +246,45 @@ pub struct UserCall {
     pub sequence: Option<(Uuid, CallNumber)>,
     /// When the user's request was complete, on the stopwatch; 0 if not measured.
     pub received_ns: u64,
+}
+
+/// One item of a bundle for somebody who counts the calls of his sequences himself.
+#[derive(Debug)]
+pub enum Order {
+    /// Begin a call sequence under a new generation. With the one that it once had: learn where it
+    /// stands; one that was forgotten does not begin again (R4).
+    Begin(Uuid, Option<Generation>),
+    /// End it; its stored replies are freed.
+    End(Uuid),
+    /// Execute a call of it; nothing begins a sequence that is not there.
+    Call(NumberedCall),
+}
+
+/// A call under its caller's own number.
+#[derive(Debug)]
+pub struct NumberedCall {
+    /// Its call sequence.
+    pub sequence: Uuid,
+    /// Its number there.
+    pub number: CallNumber,
+    /// SOAP version of the envelope that the service gets.
+    pub version: Version,
+    /// The action that it gets; `wire::NULL` for a call that does nothing.
+    pub action: String,
+    /// What of the user's envelope it gets.
+    pub content: Content,
+}
+
+/// How an order ended.
+#[derive(Debug)]
+pub enum Ordered {
+    /// So say f + 1 replicas. `Gap` and `UnknownSequence` may be meant for another call of its
+    /// bundle: nothing was executed, and who needs to know more asks by `Begin`.
+    Done(Done),
+    /// Nothing was sent: why.
+    Refused(String),
+    /// No f + 1 equal replies by the deadline (R14): who answered what.
+    Unknown(String),
 }
 
 /// How a call ended.

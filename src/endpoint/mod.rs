@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod config;
+pub mod front;
 pub mod global_in_handler;
 pub mod ids;
 pub mod in_handler;

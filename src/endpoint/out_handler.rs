@@ -8,20 +8,22 @@
 use crate::crypto::{Identity, KeyError, PairKey};
 use crate::error::Rejected;
 use crate::limits;
-use crate::rm::content::{self, CreateSequence, CreateSequenceResponse, End, Offer};
+use crate::rm::content::{
+    self as rm_content, CreateSequence, CreateSequenceResponse, End, IncompleteSequence, Offer,
+};
 use crate::rm::fault::RmFault;
 use crate::rm::header::{self, Block, Sequence};
-use crate::rm::version::{Operation, V200702};
+use crate::rm::version::{self as rm, Operation, V200702};
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::addressing::{self, Property};
 use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::{Envelope, NotAnEnvelope, Version};
 use crate::soap::fault::{Code, Fault};
-use crate::soap::namespaces::{BFT, SOAP12, WSRM, WSU};
+use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::payload::{self, Packed};
 use crate::soap::security::{self, DetachedSignature, Part, ids};
 use crate::soap::writer::{Attribute, Writer};
-use crate::soap::xml::{Bounds, Document, XmlError};
+use crate::soap::xml::{Bounds, Document, Element, XmlError};
 use crate::types::GroupNumber;
 use crate::wire;
 use crate::wire::leg::Leg;
@@ -30,7 +32,7 @@ use super::ids::Ids;
 use super::multicast_sender::FrozenBundle;
 
 /// What of a user's envelope goes to the service (R3).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Content {
     /// Header blocks, packed one after the other.
     pub header: Packed,
@@ -119,8 +121,8 @@ impl From<NotAnEnvelope> for Unfit {
 ///
 /// # Errors
 /// Why not, and the fault to answer with: not an envelope, another version than its HTTP head
-/// says, over a bound, or a WS-RM header that must be understood: sequences of users are not
-/// served.
+/// says, over a bound, or a WS-RM header that must be understood: what is on a sequence does not
+/// come here.
 pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
     let document = Document::parse_within(octets, &Bounds::CALL)?;
     let envelope = Envelope::read(&document)?;
@@ -128,14 +130,25 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
         let why = "the envelope's SOAP version is not that of the Content-Type";
         return Err(Unfit::new(Rejected::Schema, Code::VersionMismatch, why));
     }
-    let reliable = envelope.not_understood(|block| block.ns() != WSRM.uri);
+    let reliable = envelope.not_understood(|block| rm::by_namespace(block.ns()).is_none());
     if reliable.is_some() {
-        let why = "WS-ReliableMessaging from users is not served; send plain SOAP";
+        let why = "a header block of WS-ReliableMessaging does not go with a plain call";
         let reason = Rejected::NotUnderstood;
         return Err(Unfit::new(reason, Code::MustUnderstand, why));
     }
+    content(&envelope, |_| true)
+}
+
+/// The content of an envelope; header blocks that the caller consumes stay behind.
+///
+/// # Errors
+/// It cannot be carried, or is over a bound.
+pub fn content(
+    envelope: &Envelope<'_, '_>,
+    goes_on: impl Fn(&Element<'_, '_>) -> bool,
+) -> Result<Content, Unfit> {
     let mut content = Content::default();
-    for block in &envelope.blocks {
+    for block in envelope.blocks.iter().filter(|block| goes_on(block)) {
         content.header.join(payload::pack(*block));
     }
     let mut children = envelope.body.children();
@@ -255,6 +268,7 @@ impl<'a> Outgoing<'a> {
             let sequence = Sequence {
                 identifier: identifier.to_owned(),
                 number,
+                last: false,
             };
             let octets = sequence.write(&V200702, block(ids::SEQUENCE));
             headers.push(Part::new(ids::SEQUENCE, octets));
@@ -310,7 +324,7 @@ impl<'a> Outgoing<'a> {
             expires: None,
             offer: offer.map(|identifier| Offer {
                 identifier: identifier.to_owned(),
-                endpoint: addressing::ANONYMOUS.to_owned(),
+                endpoint: Some(addressing::ANONYMOUS.to_owned()),
             }),
         };
         let content = create.write(&V200702, &extension.finish());
@@ -323,12 +337,12 @@ impl<'a> Outgoing<'a> {
         let made = CreateSequenceResponse {
             identifier: identifier.to_owned(),
             expires: None,
-            incomplete: content::IncompleteSequence::NoDiscard,
+            incomplete: IncompleteSequence::NoDiscard,
             accept: accept.then(|| addressing::ANONYMOUS.to_owned()),
         };
         self.operation(
             Operation::CreateSequenceResponse,
-            &made.write(&V200702),
+            &made.write(&V200702, &addressing::V200508),
             None,
             pair,
         )
@@ -395,14 +409,14 @@ impl<'a> Outgoing<'a> {
     /// CloseSequenceResponse.
     #[must_use]
     pub fn sequence_closed(&mut self, identifier: &str, pair: &PairKey) -> Vec<u8> {
-        let content = content::write_close_response(identifier, &V200702);
+        let content = rm_content::write_close_response(identifier, &V200702);
         self.operation(Operation::CloseSequenceResponse, &content, None, pair)
     }
 
     /// TerminateSequenceResponse.
     #[must_use]
     pub fn sequence_terminated(&mut self, identifier: &str, pair: &PairKey) -> Vec<u8> {
-        let content = content::write_terminate_response(identifier, &V200702);
+        let content = rm_content::write_terminate_response(identifier, &V200702);
         self.operation(Operation::TerminateSequenceResponse, &content, None, pair)
     }
 

@@ -21,6 +21,7 @@ use crate::soap::payload::{self, Packed};
 use crate::soap::xml::{Bounds, Document};
 use crate::state::calls::{Calls, Done, Step, Stored, Verdict, Wanted};
 use crate::types::{Digest, Env, Seqno, Time};
+use crate::wire;
 use crate::wire::bundle::{Call, Item};
 use crate::wire::ended::Place;
 use crate::wire::reply::{Composed, Replies};
@@ -229,6 +230,12 @@ impl TotalOrderInvoker {
                     let Some(Item::Call(call)) = body.bundle.items.get(running.items.len()) else {
                         unreachable!("only a call's step is Execute");
                     };
+                    if call.action == wire::NULL {
+                        let client = body.bundle.head.client;
+                        let done = self.calls.executed(client, wanted, Some(nothing()));
+                        running.push(done);
+                        continue;
+                    }
                     self.tickets += 1;
                     let ticket = Ticket(self.tickets);
                     running.ticket = Some(ticket);
@@ -403,7 +410,7 @@ fn invocation(call: &Call, env: Env) -> Invocation {
 /// same answer.
 fn stored(version: Version, status: u16, octets: &[u8]) -> Stored {
     if octets.is_empty() && (200..300).contains(&status) {
-        return Stored::new(false, Packed::default(), Packed::default());
+        return nothing();
     }
     read_reply(version, octets).unwrap_or_else(|| {
         let why = format!(
@@ -415,6 +422,11 @@ fn stored(version: Version, status: u16, octets: &[u8]) -> Stored {
         let packed = Document::parse(&octets).map(|d| payload::pack(d.root()));
         Stored::new(true, Packed::default(), packed.unwrap_or_default())
     })
+}
+
+/// The reply of what answers nothing: a one-way operation, a call that does nothing (R20).
+fn nothing() -> Stored {
+    Stored::new(false, Packed::default(), Packed::default())
 }
 
 fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
 
 use super::clock;
 use super::config::ClientProcess;
@@ -16,9 +17,11 @@ use super::http::{Outgoing, Pool, PoolLimits, SOAP12};
 use super::record::{Body, Recorder};
 use super::replica::envelope_of;
 use super::report::Report;
-use crate::endpoint::io::{Answer, CallToken, ClientInput, ClientOutput, Event, PostId, UserCall};
+use crate::endpoint::io::{
+    Answer, CallToken, ClientInput, ClientOutput, Event, Order, Ordered, PostId, UserCall,
+};
 use crate::limits;
-use crate::types::ReplicaId;
+use crate::types::{CallNumber, ReplicaId};
 
 /// A client's machine as the process sees it.
 pub trait ClientMachine: Machine<Input = ClientInput, Output = ClientOutput> {
@@ -33,6 +36,7 @@ pub struct ClientWorld {
     post_timeout: Duration,
     calls: RefCell<BTreeMap<CallToken, oneshot::Sender<Answer>>>,
     descriptions: RefCell<BTreeMap<CallToken, oneshot::Sender<Description>>>,
+    orders: RefCell<BTreeMap<CallToken, oneshot::Sender<Ordered>>>,
     next_token: Cell<u64>,
     drained: Notify,
     report: Report,
@@ -74,6 +78,21 @@ impl<M: ClientMachine> ClientNode<M> {
         world.calls.borrow_mut().insert(token, sender);
         self.driver.input(ClientInput::Call { token, call });
         answer.await.ok()
+    }
+
+    /// Has something ordered, and waits until it is; `None` only if the machine was shut down.
+    pub async fn order(&self, order: Order) -> Option<Ordered> {
+        let world = self.driver.world();
+        let token = world.token();
+        let (sender, ordered) = oneshot::channel();
+        world.orders.borrow_mut().insert(token, sender);
+        self.driver.input(ClientInput::Order { token, order });
+        ordered.await.ok()
+    }
+
+    /// Replies of a call sequence that its caller counts are held up to a number (R1).
+    pub fn release(&self, sequence: Uuid, up_to: CallNumber) {
+        self.driver.input(ClientInput::Release(sequence, up_to));
     }
 
     /// Asks for the WSDL of the wrapped service.
@@ -133,6 +152,7 @@ impl ClientWorld {
             post_timeout: clock::duration(config.deadline) + Duration::from_secs(5),
             calls: RefCell::default(),
             descriptions: RefCell::default(),
+            orders: RefCell::default(),
             next_token: Cell::new(0),
             drained: Notify::new(),
             report: Report::default(),
@@ -207,6 +227,10 @@ impl<M: ClientMachine> World<M> for ClientWorld {
                 let waiting = self.calls.borrow_mut().remove(&token);
                 // A user who has left is answered all the same: nobody reads it.
                 let _ = waiting.map(|waiting| waiting.send(answer));
+            }
+            ClientOutput::Ordered { token, ordered } => {
+                let waiting = self.orders.borrow_mut().remove(&token);
+                let _ = waiting.map(|waiting| waiting.send(ordered));
             }
             ClientOutput::Described { token, wsdl } => {
                 let waiting = self.descriptions.borrow_mut().remove(&token);

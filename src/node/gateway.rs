@@ -1,5 +1,5 @@
-//! The process `bftws gateway`: plain SOAP of unmodified users on one side, the client's machine
-//! on the other (R20). Trusted by its own users only.
+//! The process `bftws gateway`: unmodified users on one side, of plain SOAP or of WS-RM, the
+//! client's machine on the other (R20). Trusted by its own users only.
 //!
 //! What HTTP says about a message (SOAP version, action, character set) is read here; the envelope
 //! itself is the machine's.
@@ -15,12 +15,14 @@ use super::admin::{self, Measure, Shown, measure};
 use super::client::{ClientMachine, ClientNode, ClientWorld};
 use super::clock;
 use super::config::{ClientProcess, Complaint};
-use super::front_timing;
+use super::front::{FrontNode, Said};
 use super::http::{Counters, Reply, Request, SOAP11, ServeLimits, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
 use super::wsdl::{addressed, escaped};
+use super::{front_timing, keys};
+use crate::endpoint::front::{Front, FrontConfig, mentions};
 use crate::endpoint::io::{Outcome, UserCall};
 use crate::error::Rejected;
 use crate::limits;
@@ -29,15 +31,16 @@ use crate::limits;
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What the front of a gateway needs.
-struct Front<M: ClientMachine> {
+struct Gateway<M: ClientMachine> {
     node: ClientNode<M>,
+    front: FrontNode<M>,
     public_url: Option<String>,
     local: SocketAddr,
     name: String,
     counters: Rc<Counters>,
 }
 
-impl<M: ClientMachine> Front<M> {
+impl<M: ClientMachine> Gateway<M> {
     async fn answer(self: Rc<Self>, request: Request) -> Reply {
         match request.method {
             Method::POST => self.call(request).await,
@@ -57,6 +60,14 @@ impl<M: ClientMachine> Front<M> {
             }
         };
         self.node.note(Body::ReceivedRequest, "user", &request.body);
+        if mentions(&request.body) {
+            let (action, octets) = (action.clone(), request.body.clone());
+            let said = self.front.answer(version, action, octets).await;
+            if let Said::Answer(status, envelope) = said {
+                self.node.note(Body::SentResponse, "user", &envelope);
+                return Reply::new(status, version.content_type(), envelope);
+            }
+        }
         let received = clock::stopwatch();
         let call = UserCall {
             version,
@@ -124,7 +135,7 @@ impl<M: ClientMachine> Front<M> {
     }
 }
 
-impl<M: ClientMachine> Shown for Front<M> {
+impl<M: ClientMachine> Shown for Gateway<M> {
     fn unready(&self) -> Option<String> {
         None
     }
@@ -142,6 +153,7 @@ impl<M: ClientMachine> Shown for Front<M> {
             "up": true,
             "disagreed": disagreed,
             "sequences": self.node.sequences(),
+            "user_sequences": self.front.sequences(),
             "rejected": rejected,
             "ignored": ignored,
             "rss_bytes": admin::resident_bytes(),
@@ -161,6 +173,9 @@ impl<M: ClientMachine> Shown for Front<M> {
             false,
             sequences,
         ));
+        let sequences = self.front.sequences() as u64;
+        let help = "WS-RM sequences of users open";
+        all.push(measure("user_sequences", help, false, sequences));
         for (id, number) in report.disagreements() {
             let help = "replies that were outvoted";
             let label = Some(("replica", id.to_string()));
@@ -197,29 +212,35 @@ pub async fn run<M: ClientMachine>(
     let url = public_url
         .clone()
         .unwrap_or_else(|| format!("http://{address}/"));
+    let front = Front::new(FrontConfig {
+        key: config.identity.derive("sequences of users"),
+        rng_seed: keys::entropy()?,
+        url: url.clone(),
+    });
     let node = ClientNode::start(machine(config)?, world);
     let counters = Rc::new(Counters::default());
-    let front = Rc::new(Front {
+    let gateway = Rc::new(Gateway {
+        front: FrontNode::start(front, node.clone()),
         node,
         public_url,
         local: address,
         name,
         counters: counters.clone(),
     });
-    tokio::task::spawn_local(admin::show(page, stop.clone(), front.clone()));
+    tokio::task::spawn_local(admin::show(page, stop.clone(), gateway.clone()));
     let limits = ServeLimits {
         body: limits::CALL_BYTES,
         grace: FAREWELL,
         ..Default::default()
     };
-    let answering = front.clone();
+    let answering = gateway.clone();
     let handler = move |request| answering.clone().answer(request);
     let serving =
         tokio::task::spawn_local(serve(listener, limits, counters, stop.clone(), handler));
     let admin = format!("http://{admin}");
-    ready("gateway", &json!(front.name), &url, Some(&admin));
+    ready("gateway", &json!(gateway.name), &url, Some(&admin));
     stopped(stop).await;
-    front.node.drain(FAREWELL).await;
+    gateway.node.drain(FAREWELL).await;
     let _ = serving.await;
     Ok(())
 }

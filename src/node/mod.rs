@@ -15,6 +15,7 @@ pub mod driver;
 pub mod echo_user;
 #[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.
 pub mod fleet;
+pub mod front;
 pub mod front_timing;
 pub mod gateway;
 pub mod http;

@@ -1,5 +1,5 @@
-//! The Body elements of WS-RM 1.2: CreateSequence, CloseSequence, TerminateSequence and their
-//! responses (§3.4 to §3.6), read under bounds, written in canonical form.
+//! The Body elements of WS-RM 1.2 and 1.0: CreateSequence, CloseSequence, TerminateSequence and
+//! their responses (§3.4 to §3.6), read under bounds, written in canonical form.
 //!
 //! CreateSequence may carry elements of other namespaces: ours says which leg it opens (R4). They
 //! are handed over unread, and written from octets.
@@ -9,6 +9,7 @@ use super::fault::Refusal;
 use super::header::{Fields, address, identifier, number, write_address};
 use super::version::{self, Version};
 use crate::error::Rejected;
+use crate::soap::addressing::{self, V200508};
 use crate::soap::namespaces::Ns;
 use crate::soap::writer::Writer;
 use crate::soap::xml::Element;
@@ -36,7 +37,8 @@ pub struct Offer {
     /// Its Identifier.
     pub identifier: String,
     /// Address to which CloseSequence and its like are sent; anonymous for a client behind a POST.
-    pub endpoint: String,
+    /// 1.0 has none.
+    pub endpoint: Option<String>,
 }
 
 /// CreateSequence (§3.4).
@@ -172,14 +174,16 @@ impl CreateSequence {
         let ns = version.ns;
         let mut w = Writer::with_capacity(512 + extension.len());
         w.open(ns, "CreateSequence", &[]);
-        write_address(&mut w, ns, "AcksTo", &self.acks_to);
+        write_address(&mut w, (ns, "AcksTo"), &V200508, &self.acks_to);
         if let Some(expires) = &self.expires {
             w.leaf(ns, "Expires", &[], expires);
         }
         if let Some(offer) = &self.offer {
             w.open(ns, "Offer", &[]);
             w.leaf(ns, "Identifier", &[], &offer.identifier);
-            write_address(&mut w, ns, "Endpoint", &offer.endpoint);
+            if let Some(endpoint) = &offer.endpoint {
+                write_address(&mut w, (ns, "Endpoint"), &V200508, endpoint);
+            }
             w.close();
         }
         w.raw(extension);
@@ -203,7 +207,8 @@ impl Offer {
         incomplete(&fields, ns)?;
         Ok(Self {
             identifier: fields.identifier(ns)?,
-            endpoint: address(fields.one(ns, "Endpoint")?)?,
+            // A peer of a later version that leaves it out is told by a declined offer.
+            endpoint: fields.maybe(ns, "Endpoint")?.map(address).transpose()?,
         })
     }
 }
@@ -231,7 +236,7 @@ impl CreateSequenceResponse {
 
     /// Canonical octets of the element. The default of IncompleteSequenceBehavior is left out.
     #[must_use]
-    pub fn write(&self, version: &Version) -> Vec<u8> {
+    pub fn write(&self, version: &Version, wsa: &addressing::Version) -> Vec<u8> {
         let ns = version.ns;
         let mut w = Writer::with_capacity(512);
         w.open(ns, "CreateSequenceResponse", &[]);
@@ -249,7 +254,7 @@ impl CreateSequenceResponse {
         }
         if let Some(acks_to) = &self.accept {
             w.open(ns, "Accept", &[]);
-            write_address(&mut w, ns, "AcksTo", acks_to);
+            write_address(&mut w, (ns, "AcksTo"), wsa, acks_to);
             w.close();
         }
         w.close();
@@ -287,7 +292,7 @@ impl End {
         let mut w = Writer::with_capacity(256);
         w.open(version.ns, local, &[]);
         w.leaf(version.ns, "Identifier", &[], &self.identifier);
-        if let Some(last) = self.last {
+        if let Some(last) = self.last.filter(|_| version.last_number) {
             w.leaf(version.ns, "LastMsgNumber", &[], &last.to_string());
         }
         w.close();

@@ -48,6 +48,10 @@ pub struct Settings {
     pub acknowledge: Acknowledge,
     /// The lowest number that will come; what is below counts as received.
     pub first: MessageNumber,
+    /// How far a number may be above the last one without a gap.
+    pub ahead: u64,
+    /// Octets held until they are handed on.
+    pub bytes: usize,
 }
 
 impl Settings {
@@ -56,6 +60,15 @@ impl Settings {
         delivery: Delivery::InOrder,
         acknowledge: Acknowledge::WhenTold,
         first: MessageNumber::FIRST,
+        ahead: limits::LEG_AHEAD,
+        bytes: limits::LEG_BYTES,
+    };
+
+    /// A gateway's end of a user's sequence (R20): in order, acknowledged when executed.
+    pub const FRONT: Self = Self {
+        ahead: limits::FRONT_AHEAD,
+        bytes: limits::FRONT_BYTES,
+        ..Self::CLIENT_LEG
     };
 
     /// A replica's end of another replica's leg (R6).
@@ -65,7 +78,7 @@ impl Settings {
             delay: Micros::millis(100),
             most: 256,
         },
-        first: MessageNumber::FIRST,
+        ..Self::CLIENT_LEG
     };
 
     /// A client's end of a reply sequence: replies come in any order, from the number of the first
@@ -74,8 +87,8 @@ impl Settings {
     pub const fn replies(first: MessageNumber) -> Self {
         Self {
             delivery: Delivery::AsTheyCome,
-            acknowledge: Acknowledge::WhenTold,
             first,
+            ..Self::CLIENT_LEG
         }
     }
 }
@@ -167,7 +180,7 @@ impl<M> Destination<M> {
     ///
     /// # Errors
     /// A fault (§4) if the sequence is closed or terminated. [`Rejected::FarAhead`] for a number
-    /// more than [`limits::LEG_AHEAD`] above the last one without a gap; [`Ignored::Full`] if the
+    /// more than [`Settings::ahead`] above the last one without a gap; [`Ignored::Full`] if the
     /// buffer, or the number of gaps that an acknowledgement can express, is at its bound: the
     /// source sends it again. The number that the peer must fill next is never refused as `Full`.
     pub fn accept(
@@ -199,14 +212,14 @@ impl<M> Destination<M> {
 
     fn admit(&self, number: MessageNumber, size: usize) -> Result<(), Refusal> {
         let contiguous = self.contiguous();
-        if number.get() > contiguous.saturating_add(limits::LEG_AHEAD) {
+        if number.get() > contiguous.saturating_add(self.settings.ahead) {
             return Err(Rejected::FarAhead.into());
         }
         let in_turn = number.get() - 1 == contiguous;
         let splits =
             self.received.count() >= limits::ACK_RANGES && self.received.would_split(number);
-        let full = self.bytes.saturating_add(size) > limits::LEG_BYTES
-            || self.waiting.len() as u64 >= limits::LEG_AHEAD;
+        let full = self.bytes.saturating_add(size) > self.settings.bytes
+            || self.waiting.len() as u64 >= self.settings.ahead;
         // What fills the first gap must get in, or the buffer behind it would never drain.
         let drains = in_turn
             && self

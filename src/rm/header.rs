@@ -1,5 +1,5 @@
-//! The header blocks of WS-RM 1.2 (§3.7 Sequence, §3.8 AckRequested, §3.9 SequenceAcknowledgement,
-//! §4 SequenceFault): read from a peer's elements under bounds, written in canonical form.
+//! The header blocks of WS-RM 1.2 and 1.0 (§3.7 Sequence, §3.8 AckRequested, §3.9
+//! SequenceAcknowledgement, §4 SequenceFault): read under bounds, written in canonical form.
 //!
 //! Nothing here decides what a number or an acknowledgement means; `source` and `destination` do.
 //! Reading takes children in any order and skips what other namespaces add (the schema is open),
@@ -25,11 +25,15 @@ pub struct Sequence {
     pub identifier: String,
     /// The message's number in it.
     pub number: MessageNumber,
+    /// No higher number will come; only 1.0 has a word for it.
+    pub last: bool,
 }
 
 /// All that the header of one envelope says of WS-RM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
+    /// The version of all of them; none where there are none.
+    pub version: Option<&'static Version>,
     /// The message is on this sequence.
     pub sequence: Option<Sequence>,
     /// At most one for each sequence, and at most [`limits::SEQUENCES_PER_PEER`].
@@ -82,7 +86,10 @@ impl Headers {
         Ok(headers)
     }
 
-    fn take(&mut self, version: &Version, block: Element<'_, '_>) -> Result<(), Refusal> {
+    fn take(&mut self, version: &'static Version, block: Element<'_, '_>) -> Result<(), Refusal> {
+        if self.version.replace(version).is_some_and(|v| v != version) {
+            return Err(Rejected::Schema.into());
+        }
         match block.local() {
             "Sequence" => once(&mut self.sequence, Sequence::read(version, block)?)?,
             "SequenceAcknowledgement" => {
@@ -101,8 +108,11 @@ impl Headers {
                 if self.requested.len() >= limits::SEQUENCES_PER_PEER {
                     return Err(Rejected::TooLarge.into());
                 }
-                // 1.0's MaxMessageNumberUsed is no child in this namespace.
-                fields.only(version.ns, &["Identifier"])?;
+                let names: &[&str] = match version.last_message {
+                    true => &["Identifier", "MaxMessageNumberUsed"],
+                    false => &["Identifier"],
+                };
+                fields.only(version.ns, names)?;
                 self.requested.push(fields.identifier(version.ns)?);
             }
             "SequenceFault" => once(&mut self.fault, read_fault(version, block)?)?,
@@ -123,11 +133,20 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), Refusal> {
 impl Sequence {
     fn read(version: &Version, block: Element<'_, '_>) -> Result<Self, Refusal> {
         let fields = Fields::of(block)?;
-        fields.only(version.ns, &["Identifier", "MessageNumber"])?;
+        let names: &[&str] = match version.last_message {
+            true => &["Identifier", "MessageNumber", "LastMessage"],
+            false => &["Identifier", "MessageNumber"],
+        };
+        fields.only(version.ns, names)?;
         let identifier = fields.identifier(version.ns)?;
+        let last = fields.maybe(version.ns, "LastMessage")?.is_some();
         let text = fields.one(version.ns, "MessageNumber")?.text();
         match number(&text)? {
-            Some(number) => Ok(Self { identifier, number }),
+            Some(number) => Ok(Self {
+                identifier,
+                number,
+                last,
+            }),
             // §4.5.
             None => Err(RmFault::about(Code::MessageNumberRollover, &identifier).into()),
         }
@@ -141,6 +160,9 @@ impl Sequence {
         w.leaf(version.ns, "Identifier", &[], &self.identifier);
         let number = self.number.to_string();
         w.leaf(version.ns, "MessageNumber", &[], &number);
+        if self.last && version.last_message {
+            w.leaf(version.ns, "LastMessage", &[], "");
+        }
         w.close();
         w.finish()
     }
@@ -165,6 +187,7 @@ impl Acknowledgement {
         let (mut ranges, mut spans, mut nacks) = (Ranges::new(), 0, 0);
         for child in fields.children().filter(|c| c.is(ns, c.local())) {
             match child.local() {
+                "AcknowledgementRange" if is_zero(child) && !version.none_and_final => spans += 1,
                 "AcknowledgementRange" => {
                     spans += 1;
                     let (lower, upper) = (bound(child, "Lower")?, bound(child, "Upper")?);
@@ -204,8 +227,11 @@ impl Acknowledgement {
         let mut w = Writer::with_capacity(512);
         w.open(ns, "SequenceAcknowledgement", &block.attributes(false));
         w.leaf(ns, "Identifier", &[], &self.identifier);
-        if self.ranges.is_empty() {
+        if self.ranges.is_empty() && version.none_and_final {
             w.leaf(ns, "None", &[], "");
+        } else if self.ranges.is_empty() {
+            let bounds = [Attribute::new("Lower", "0"), Attribute::new("Upper", "0")];
+            w.leaf(ns, "AcknowledgementRange", &bounds, "");
         }
         for (lower, upper) in self.ranges.iter() {
             let (lower, upper) = (lower.to_string(), upper.to_string());
@@ -215,12 +241,19 @@ impl Acknowledgement {
             ];
             w.leaf(ns, "AcknowledgementRange", &bounds, "");
         }
-        if self.last {
+        if self.last && version.none_and_final {
             w.leaf(ns, "Final", &[], "");
         }
         w.close();
         w.finish()
     }
+}
+
+/// The range by which WCF says in 1.0 that nothing came.
+fn is_zero(range: Element<'_, '_>) -> bool {
+    ["Lower", "Upper"]
+        .into_iter()
+        .all(|name| range.attribute("", name).is_some_and(|n| n.trim() == "0"))
 }
 
 /// A bound of an AcknowledgementRange. Above the highest number there is, it acknowledges what was
@@ -247,9 +280,9 @@ pub fn write_fault(fault: &RmFault, version: &Version, block: Block<'_>) -> Vec<
     let ns = version.ns;
     let mut w = Writer::with_capacity(256);
     w.open(ns, "SequenceFault", &block.attributes(false));
-    let code = format!("{}:{}", ns.prefix, fault.code.local());
+    let code = format!("{}:{}", ns.prefix, version.code(fault.code).local());
     w.leaf(ns, "FaultCode", &[], &code);
-    if let Some(identifier) = &fault.identifier {
+    if let Some(identifier) = fault.identifier.as_ref().filter(|_| version.fault_detail) {
         w.open(ns, "Detail", &[]);
         w.leaf(ns, "Identifier", &[], identifier);
         w.close();

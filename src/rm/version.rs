@@ -3,7 +3,8 @@
 //! Nothing outside asks which version it is; it asks the row. 1.1 and 1.2 share the namespace and
 //! every element, so they share a row.
 
-use crate::soap::namespaces::{Ns, WSRM};
+use super::fault::Code;
+use crate::soap::namespaces::{Ns, WSRM, WSRM10};
 
 /// What an action of WS-RM announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,19 +25,46 @@ pub enum Operation {
     AckRequested,
     /// An empty Body: the header acknowledges (§3.9).
     SequenceAcknowledgement,
+    /// An empty Body: the last message of its sequence, with nothing else to say (1.0).
+    LastMessage,
     /// A fault of §4.
     Fault,
 }
 
-/// One row: a namespace and the actions under it.
+/// One row: a namespace, the actions under it, and which elements it has.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a row says of each thing whether it is there"
+)]
 pub struct Version {
     /// The versions that the row stands for.
     pub names: &'static [&'static str],
     /// Namespace of all elements.
     pub ns: Ns,
+    /// `None` and `Final` in an acknowledgement (§3.9). Where they lack, a range from 0 to 0 says
+    /// that nothing came.
+    pub none_and_final: bool,
+    /// `LastMessage` in a Sequence header, and `MaxMessageNumberUsed` in AckRequested.
+    pub last_message: bool,
+    /// `LastMsgNumber` in CloseSequence and TerminateSequence (§3.5, §3.6).
+    pub last_number: bool,
+    /// `Endpoint` in an Offer (§3.4).
+    pub offer_endpoint: bool,
+    /// `Detail` in a SequenceFault (§4).
+    pub fault_detail: bool,
+    /// The fault that says instead what the version has no word for.
+    instead: &'static [(Code, Code)],
     actions: &'static [(Operation, &'static str)],
 }
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.ns == other.ns
+    }
+}
+
+impl Eq for Version {}
 
 macro_rules! actions {
     ($uri:literal: $($operation:ident => $tail:literal),* $(,)?) => {
@@ -48,6 +76,12 @@ macro_rules! actions {
 pub static V200702: Version = Version {
     names: &["1.1", "1.2"],
     ns: WSRM,
+    none_and_final: true,
+    last_message: false,
+    last_number: true,
+    offer_endpoint: true,
+    fault_detail: true,
+    instead: &[(Code::LastMessageNumberExceeded, Code::SequenceTerminated)],
     actions: actions!("http://docs.oasis-open.org/ws-rx/wsrm/200702":
         CreateSequence => "CreateSequence",
         CreateSequenceResponse => "CreateSequenceResponse",
@@ -61,8 +95,31 @@ pub static V200702: Version = Version {
     ),
 };
 
-/// All rows.
-pub static TABLE: &[&Version] = &[&V200702];
+/// WS-RM 1.0.
+pub static V200502: Version = Version {
+    names: &["1.0"],
+    ns: WSRM10,
+    none_and_final: false,
+    last_message: true,
+    last_number: false,
+    offer_endpoint: false,
+    fault_detail: false,
+    instead: &[
+        (Code::SequenceClosed, Code::SequenceTerminated),
+        (Code::WsrmRequired, Code::UnknownSequence),
+    ],
+    actions: actions!("http://schemas.xmlsoap.org/ws/2005/02/rm":
+        CreateSequence => "CreateSequence",
+        CreateSequenceResponse => "CreateSequenceResponse",
+        TerminateSequence => "TerminateSequence",
+        AckRequested => "AckRequested",
+        SequenceAcknowledgement => "SequenceAcknowledgement",
+        LastMessage => "LastMessage",
+    ),
+};
+
+/// All rows. Inside a group only [`V200702`] is spoken.
+pub static TABLE: &[&Version] = &[&V200702, &V200502];
 
 impl Version {
     /// The wsa:Action of an operation; `None` if this version does not have it.
@@ -70,6 +127,13 @@ impl Version {
     pub fn action(&self, operation: Operation) -> Option<&'static str> {
         let row = self.actions.iter().find(|(o, _)| *o == operation);
         row.map(|(_, action)| *action)
+    }
+
+    /// The fault as this version can say it.
+    #[must_use]
+    pub fn code(&self, code: Code) -> Code {
+        let row = self.instead.iter().find(|(other, _)| *other == code);
+        row.map_or(code, |(_, instead)| *instead)
     }
 }
 

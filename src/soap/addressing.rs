@@ -1,5 +1,6 @@
 //! WS-Addressing 1.0 (2005/08): the message addressing properties as header blocks (Core §3.2,
-//! SOAP binding §2).
+//! SOAP binding §2); and the submission of 2004/08, whose blocks differ in their namespace and in
+//! the addresses that stand for somebody, as rows of a table.
 //!
 //! Reads what we act upon, each at most once and bounded. Reference parameters, From and
 //! relations other than a reply are not looked at. Which properties a message must have is its
@@ -7,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use super::namespaces::{WSA, WSU};
+use super::namespaces::{Ns, WSA, WSA04, WSU};
 use super::writer::{Attribute, Writer};
 use super::xml::Element;
 use crate::error::Rejected;
@@ -21,6 +22,48 @@ pub const NONE: &str = "http://www.w3.org/2005/08/addressing/none";
 pub const FAULT_ACTION: &str = "http://www.w3.org/2005/08/addressing/soap/fault";
 /// The relation of a reply to its request, which is the default.
 const REPLY: &str = "http://www.w3.org/2005/08/addressing/reply";
+
+/// One version of WS-Addressing: a row of [`TABLE`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Namespace of all its blocks.
+    pub ns: Ns,
+    /// The address of whoever waits on the other end of the connection.
+    pub anonymous: &'static str,
+    /// The address of nobody, where there is one.
+    pub none: Option<&'static str>,
+    /// The action of a fault that a protocol below the service tells of.
+    pub fault: &'static str,
+    /// The action of any other fault.
+    pub soap_fault: &'static str,
+}
+
+/// WS-Addressing 1.0.
+pub static V200508: Version = Version {
+    ns: WSA,
+    anonymous: ANONYMOUS,
+    none: Some(NONE),
+    fault: "http://www.w3.org/2005/08/addressing/fault",
+    soap_fault: FAULT_ACTION,
+};
+
+/// The submission.
+pub static V200408: Version = Version {
+    ns: WSA04,
+    anonymous: "http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous",
+    none: None,
+    fault: "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
+    soap_fault: "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
+};
+
+/// All rows.
+pub static TABLE: &[&Version] = &[&V200508, &V200408];
+
+/// The row whose blocks are in that namespace.
+#[must_use]
+pub fn by_namespace(uri: &str) -> Option<&'static Version> {
+    TABLE.iter().copied().find(|version| version.ns.uri == uri)
+}
 
 /// The properties that we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,8 +136,30 @@ impl<'d> Addressing<'d> {
     /// [`Rejected::Schema`] for a property twice, without its URI or with elements in the place
     /// of it; [`Rejected::TooLarge`] for a URI over `URI_BYTES`.
     pub fn read(blocks: &[Element<'d, '_>]) -> Result<Self, Rejected> {
+        Self::read_in(&V200508, blocks)
+    }
+
+    /// The same in whatever version the blocks are, which comes along: none where there is none.
+    ///
+    /// # Errors
+    /// As [`Addressing::read`]; [`Rejected::Schema`] for two versions in one message.
+    pub fn read_any(
+        blocks: &[Element<'d, '_>],
+    ) -> Result<(Self, Option<&'static Version>), Rejected> {
+        let mut found = None;
+        for version in blocks.iter().filter_map(|block| by_namespace(block.ns())) {
+            if found.replace(version).is_some_and(|other| other != version) {
+                return Err(Rejected::Schema);
+            }
+        }
+        let properties = Self::read_in(found.unwrap_or(&V200508), blocks)?;
+        Ok((properties, found))
+    }
+
+    fn read_in(version: &Version, blocks: &[Element<'d, '_>]) -> Result<Self, Rejected> {
+        let ns = version.ns;
         let mut properties = Self::default();
-        for block in blocks.iter().filter(|b| b.ns() == WSA.uri) {
+        for block in blocks.iter().filter(|b| b.ns() == ns.uri) {
             let named = Property::ALL
                 .into_iter()
                 .find(|p| p.local() == block.local());
@@ -111,7 +176,7 @@ impl<'d> Addressing<'d> {
                 return Err(Rejected::Schema);
             }
             *place = Some(if property.is_reference() {
-                uri(block.child(WSA, "Address").ok_or(Rejected::Schema)?)?
+                uri(block.child(ns, "Address").ok_or(Rejected::Schema)?)?
             } else {
                 uri(*block)?
             });
@@ -172,6 +237,20 @@ pub fn block(property: Property, id: Option<&str>, value: &str) -> Vec<u8> {
     w.finish()
 }
 
+/// The octets of the header block of a property in any version.
+#[must_use]
+pub fn block_in(version: &Version, property: Property, value: &str) -> Vec<u8> {
+    let mut w = Writer::new();
+    if property.is_reference() {
+        w.open(version.ns, property.local(), &[]);
+        w.leaf(version.ns, "Address", &[], value);
+        w.close();
+    } else {
+        w.leaf(version.ns, property.local(), &[], value);
+    }
+    w.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +286,25 @@ mod tests {
         assert_eq!(got.relates_to.as_deref(), Some("urn:RelatesTo"));
         assert_eq!(got.reply_to.as_deref(), Some("urn:ReplyTo"));
         assert_eq!(got.fault_to.as_deref(), Some("urn:FaultTo"));
+    }
+
+    #[test]
+    fn either_version_is_read_and_both_at_once_are_not() {
+        let of = |blocks: &[Vec<u8>]| {
+            let xml = format!("<h>{}</h>", String::from_utf8(blocks.concat()).unwrap());
+            let document = Document::parse(xml.as_bytes()).unwrap();
+            let blocks: Vec<_> = document.root().children().collect();
+            let (read, version) = Addressing::read_any(&blocks)?;
+            Ok((read.reply_to.map(Cow::into_owned), version))
+        };
+        for version in TABLE.iter().copied() {
+            let block = block_in(version, Property::ReplyTo, version.anonymous);
+            let expected = Ok((Some(version.anonymous.to_owned()), Some(version)));
+            assert_eq!(of(&[block]), expected);
+        }
+        assert_eq!(of(&[]), Ok((None, None)));
+        let mixed = TABLE.iter().map(|v| block_in(v, Property::To, "urn:x"));
+        assert_eq!(of(&mixed.collect::<Vec<_>>()), Err(Rejected::Schema));
     }
 
     #[test]

@@ -49,8 +49,15 @@ pub const ENC12: Ns = Ns::new("enc", "http://www.w3.org/2003/05/soap-encoding");
 
 /// WS-Addressing 1.0.
 pub const WSA: Ns = Ns::new("wsa", "http://www.w3.org/2005/08/addressing");
+/// WS-Addressing as it was submitted in August 2004.
+pub const WSA04: Ns = Ns::new("wsa04", "http://schemas.xmlsoap.org/ws/2004/08/addressing");
 /// WS-ReliableMessaging 1.1 and 1.2.
 pub const WSRM: Ns = Ns::new("wsrm", "http://docs.oasis-open.org/ws-rx/wsrm/200702");
+
+/// WS-ReliableMessaging 1.0, of February 2005.
+pub const WSRM10: Ns = Ns::new("wsrm10", "http://schemas.xmlsoap.org/ws/2005/02/rm");
+/// WS-MakeConnection 1.0 and 1.1.
+pub const WSMC: Ns = Ns::new("wsmc", "http://docs.oasis-open.org/ws-rx/wsmc/200702");
 
 /// WS-Security 1.0 and 1.1: the header and its tokens.
 pub const WSSE: Ns = Ns::new(
@@ -82,8 +89,8 @@ mod tests {
     #[test]
     fn a_prefix_has_one_namespace_and_a_namespace_one_prefix() {
         let all = [
-            NONE, XML, XMLNS, XSD, XSI, SOAP11, SOAP12, ENC11, ENC12, WSA, WSRM, WSSE, WSSE11, WSU,
-            DS, EC, BFT,
+            NONE, XML, XMLNS, XSD, XSI, SOAP11, SOAP12, ENC11, ENC12, WSA, WSA04, WSRM, WSRM10,
+            WSMC, WSSE, WSSE11, WSU, DS, EC, BFT,
         ];
         for (i, one) in all.iter().enumerate() {
             for other in &all[..i] {

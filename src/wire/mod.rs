@@ -38,6 +38,9 @@ pub const BUNDLE_REPLY: &str = "urn:bft-ws:1/BundleReply";
 pub const WAITING: &str = "urn:bft-ws:1/Waiting";
 /// wsa:Action of agreement messages between replicas.
 pub const AGREEMENT: &str = "urn:bft-ws:1/Agreement";
+/// The action of a call that no service sees: it is executed as nothing, with an empty reply, so
+/// that a number to which a gateway answers itself leaves no gap (R20).
+pub const NULL: &str = "urn:bft-ws:1/Null";
 /// wsa:Action of a client's request for the wrapped service's WSDL.
 pub const DESCRIBE: &str = "urn:bft-ws:1/Describe";
 /// wsa:Action of the answer to it.

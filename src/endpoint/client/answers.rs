@@ -15,11 +15,13 @@ use crate::types::{CallNumber, GroupNumber, Instant, ReplicaId};
 use crate::wire;
 use crate::wire::reply::Reason;
 
-use super::super::io::{Answer, CallToken, ClientOutput, Event, Outcome, PostId, UserCall};
+use super::super::io::{
+    Answer, CallToken, ClientOutput, Event, Ordered, Outcome, PostId, UserCall,
+};
 use super::super::out_handler::{self, Outgoing};
 use super::super::timing::breakdown;
 use super::super::voter::Decision;
-use super::calls::{Full, Waiting};
+use super::calls::{Full, Kind, Waiting};
 use super::{Client, Closing, Description};
 
 impl Client {
@@ -67,6 +69,9 @@ impl Client {
     }
 
     pub(super) fn refuse(&mut self, call: Waiting, why: &str) {
+        if call.kind != Kind::Call {
+            return self.ordered(call.token, Ordered::Refused(why.to_owned()));
+        }
         self.answer(
             call.token,
             refusal(&Fault::new(Code::Receiver, why), call.version),
@@ -87,9 +92,17 @@ impl Client {
         times.decided = self.config.stopwatch.map_or(0, |read| read());
         let (mut lost, mut again) = (BTreeSet::new(), Vec::new());
         let mut items = ends_of_calls(&decision.replies.items);
+        let (calls, orders): (Vec<_>, Vec<_>) =
+            calls.into_iter().partition(|call| call.kind == Kind::Call);
+        for item in orders {
+            let undone = self.tell(item, &decision.replies.items);
+            if let Some(Err(item)) = undone.map(|item| self.calls.retry(item)) {
+                self.refuse(*item, "a view change kept it from being ordered");
+            }
+        }
         for call in calls {
-            // By their places, not by their numbers: one bundle may bear a number twice (R1).
-            let done = items.next().filter(|end| end.is_of(&call));
+            // By their order, not by their numbers: one bundle may bear a number twice (R1).
+            let done = items.find(|end| end.is_of(&call));
             if done.is_some_and(|end| self.calls.is_lost(call.sequence, end.verdict)) {
                 lost.insert(call.sequence);
             } else {
@@ -166,7 +179,14 @@ impl Client {
         open.ballot.give_up();
         self.answered.remember(open.ballot);
         self.sender.decided(number);
-        for call in open.calls {
+        let (calls, orders): (Vec<_>, Vec<_>) = open
+            .calls
+            .into_iter()
+            .partition(|call| call.kind == Kind::Call);
+        for item in orders {
+            self.ordered(item.token, Ordered::Unknown(reason.clone()));
+        }
+        for call in calls {
             self.calls.release(call.sequence, call.number);
             let outcome = Outcome::Unknown {
                 envelope: outcome_unknown(call.version, &reason),

@@ -20,7 +20,7 @@ use crate::types::{
 use crate::wire::bundle::{self, Draft, Head};
 
 use super::super::config::ClientConfig;
-use super::super::io::{CallToken, UserCall};
+use super::super::io::{CallToken, NumberedCall, Order, UserCall};
 use super::super::out_handler::Content;
 
 /// How often a call is taken again that was not executed.
@@ -39,6 +39,8 @@ pub struct Waiting {
     pub version: Version,
     /// The user's request was complete, on the stopwatch.
     pub received_ns: u64,
+    /// What is wanted.
+    pub kind: Kind,
     /// Its caller named sequence and number.
     named: bool,
     /// How often it was frozen again.
@@ -52,6 +54,19 @@ impl Waiting {
     fn bytes(&self) -> usize {
         self.content.bytes() + self.action.len() + 512
     }
+}
+
+/// What of a bundle's items it becomes, and who is told how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A call; its user gets an envelope.
+    Call,
+    /// A call of somebody who counts himself: he gets the verdict.
+    Numbered,
+    /// A Begin, under this generation or a new one.
+    Begin(Option<Generation>),
+    /// An End.
+    End,
 }
 
 #[derive(Debug)]
@@ -76,6 +91,8 @@ pub struct Calls {
     sequences: BTreeMap<Uuid, Sequence>,
     /// Own sequences that cannot go on: the next bundle ends them, which frees their replies.
     ended: Vec<Uuid>,
+    /// Released on sequences whose callers count themselves, and not told yet.
+    releases: BTreeMap<Uuid, CallNumber>,
     generation: Generation,
 }
 
@@ -104,6 +121,7 @@ impl Calls {
             next: CallNumber(1),
             sequences: BTreeMap::new(),
             ended: Vec::new(),
+            releases: BTreeMap::new(),
             generation,
         };
         calls.open(own);
@@ -137,6 +155,7 @@ impl Calls {
             number,
             version: call.version,
             received_ns: call.received_ns,
+            kind: Kind::Call,
             named: call.sequence.is_some(),
             again: 0,
             since: now,
@@ -164,6 +183,44 @@ impl Calls {
         self.bytes += waiting.bytes();
         self.queue.push_back(waiting);
         Ok(())
+    }
+
+    /// Takes an order. Its sequence is its caller's affair, and so is the window of R1.
+    ///
+    /// # Errors
+    /// [`Full::Bytes`].
+    pub fn push_order(&mut self, now: Instant, token: CallToken, order: Order) -> Result<(), Full> {
+        let (kind, call) = match order {
+            Order::Begin(sequence, generation) => (Kind::Begin(generation), empty(sequence)),
+            Order::End(sequence) => (Kind::End, empty(sequence)),
+            Order::Call(call) => (Kind::Numbered, call),
+        };
+        let waiting = Waiting {
+            token,
+            sequence: call.sequence,
+            number: call.number,
+            version: call.version,
+            received_ns: 0,
+            kind,
+            named: true,
+            again: 0,
+            since: now,
+            action: call.action,
+            content: call.content,
+        };
+        if self.bytes.saturating_add(waiting.bytes()) > limits::POOL_BYTES {
+            return Err(Full::Bytes);
+        }
+        self.bytes += waiting.bytes();
+        self.queue.push_back(waiting);
+        Ok(())
+    }
+
+    /// Replies of a sequence whose caller counts himself are held (R1): the next bundle says so.
+    pub fn release_up_to(&mut self, sequence: Uuid, up_to: CallNumber) {
+        if self.releases.len() < limits::CALL_SEQUENCES || self.releases.contains_key(&sequence) {
+            self.releases.insert(sequence, up_to);
+        }
     }
 
     /// Whether none waits to be frozen.
@@ -215,6 +272,14 @@ impl Calls {
     /// # Errors
     /// Gives it back where its caller counts himself, or it was taken often enough.
     pub fn retry(&mut self, mut call: Waiting) -> Result<(), Box<Waiting>> {
+        // Items that are no calls are named by their sequence alone, wherever they stand.
+        let whole = matches!(call.kind, Kind::Begin(_) | Kind::End);
+        if whole && call.again < RETRIES {
+            call.again += 1;
+            self.bytes += call.bytes();
+            self.queue.push_back(call);
+            return Ok(());
+        }
         if call.named || call.again >= RETRIES {
             return Err(Box::new(call));
         }
@@ -293,7 +358,7 @@ impl Calls {
     ) -> Option<(Result<Part, Refused>, Vec<Waiting>)> {
         let mut begun = Vec::new();
         self.ended.truncate(limits::CALL_SEQUENCES);
-        let ended: Vec<_> = self.ended.drain(..).map(Draft::End).collect();
+        let mut ended: Vec<_> = self.ended.drain(..).map(Draft::End).collect();
         let mut prefixes = PrefixList::new();
         let mut calls: Vec<Waiting> = Vec::new();
         let (mut bytes, mut nodes) = (0, 0);
@@ -312,11 +377,19 @@ impl Calls {
             }
             let call = self.queue.pop_front()?;
             self.bytes -= call.bytes();
-            if let Some(sequence) = self.sequences.get_mut(&call.sequence)
-                && !std::mem::replace(&mut sequence.begun, true)
-            {
-                self.generation = self.generation.next().max(Generation(now.wall.0));
-                begun.push(Draft::Begin(call.sequence, self.generation));
+            match call.kind {
+                Kind::Begin(Some(generation)) => {
+                    begun.push(Draft::Begin(call.sequence, generation));
+                }
+                Kind::Begin(None) => begun.push(self.begin(call.sequence, now)),
+                Kind::End => ended.push(Draft::End(call.sequence)),
+                Kind::Numbered => {}
+                Kind::Call => {
+                    let sequence = self.sequences.get_mut(&call.sequence);
+                    if sequence.is_some_and(|s| !std::mem::replace(&mut s.begun, true)) {
+                        begun.push(self.begin(call.sequence, now));
+                    }
+                }
             }
             calls.push(call);
         }
@@ -334,13 +407,18 @@ impl Calls {
         };
         let items: Vec<_> = begun
             .into_iter()
-            .chain(calls.iter().map(Waiting::draft))
+            .chain(calls.iter().filter_map(Waiting::draft))
             // Last: what it ends may have a higher generation than what begins.
             .chain(ended)
             .collect();
         let body = bundle::compose(&head, &items);
         drop(items);
         Some((body, calls))
+    }
+
+    fn begin<'a>(&mut self, sequence: Uuid, now: Now) -> Draft<'a> {
+        self.generation = self.generation.next().max(Generation(now.wall.0));
+        Draft::Begin(sequence, self.generation)
     }
 
     fn releases(&mut self) -> Vec<(Uuid, CallNumber)> {
@@ -351,20 +429,38 @@ impl Calls {
                 releases.push((*uuid, sequence.released));
             }
         }
+        while releases.len() < limits::CALL_SEQUENCES
+            && let Some(release) = self.releases.pop_first()
+        {
+            releases.push(release);
+        }
         releases
     }
 }
 
+/// What stands for the call where there is none.
+fn empty(sequence: Uuid) -> NumberedCall {
+    NumberedCall {
+        sequence,
+        number: CallNumber(0),
+        version: Version::V12,
+        action: String::new(),
+        content: Content::default(),
+    }
+}
+
 impl Waiting {
-    fn draft(&self) -> Draft<'_> {
-        Draft::Call {
+    /// The item that it is, if it is a call.
+    fn draft(&self) -> Option<Draft<'_>> {
+        let call = Draft::Call {
             sequence: self.sequence,
             number: self.number,
             version: self.version,
             action: &self.action,
             header: &self.content.header,
             payload: &self.content.payload,
-        }
+        };
+        matches!(self.kind, Kind::Call | Kind::Numbered).then_some(call)
     }
 }
 

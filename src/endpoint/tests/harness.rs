@@ -441,6 +441,7 @@ impl Group {
                 }),
                 ClientOutput::Answer { token, answer } => self.answers.push((token, answer)),
                 ClientOutput::Event(event) => self.events.push((None, event)),
+                ClientOutput::Ordered { .. } => {}
                 ClientOutput::Described { .. } | ClientOutput::Drained => {}
             }
         }

@@ -78,7 +78,7 @@ impl ClientMachine for Script {
     }
 }
 
-fn with_front(test: impl AsyncFnOnce(Rc<Front<Script>>)) {
+fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -99,8 +99,15 @@ fn with_front(test: impl AsyncFnOnce(Rc<Front<Script>>)) {
         let config = load_client(&out.path().join("gateway.toml")).unwrap();
         let world = ClientWorld::new(&config, None).unwrap();
         let identity: &Identity = &config.identity;
-        test(Rc::new(Front {
-            node: ClientNode::start(Script::default(), world),
+        let node = ClientNode::start(Script::default(), world);
+        let front = Front::new(FrontConfig {
+            key: identity.derive("users"),
+            rng_seed: [1; 32],
+            url: "http://127.0.0.1:7400/".to_owned(),
+        });
+        test(Rc::new(Gateway {
+            front: FrontNode::start(front, node.clone()),
+            node,
             public_url: None,
             local: "127.0.0.1:7400".parse().unwrap(),
             name: identity.name().to_owned(),

@@ -4,7 +4,8 @@
 use crate::error::Rejected;
 use crate::limits;
 use crate::rm::MessageNumber;
-use crate::soap::namespaces::{Ns, WSA};
+use crate::soap::addressing;
+use crate::soap::namespaces::Ns;
 use crate::soap::writer::Writer;
 use crate::soap::xml::Element;
 
@@ -96,15 +97,25 @@ pub(in crate::rm) fn number(text: &str) -> Result<Option<MessageNumber>, Rejecte
     }
 }
 
-/// The wsa:Address of an endpoint reference; the rest of it is skipped.
+/// The wsa:Address of an endpoint reference, in any version; the rest of it is skipped.
 pub(in crate::rm) fn address(reference: Element<'_, '_>) -> Result<String, Rejected> {
     let fields = Fields::of(reference)?;
-    identifier(&fields.one(WSA, "Address")?.text())
+    for version in addressing::TABLE {
+        if let Some(address) = fields.maybe(version.ns, "Address")? {
+            return identifier(&address.text());
+        }
+    }
+    Err(Rejected::Schema)
 }
 
 /// Writes an endpoint reference that is an address and nothing else.
-pub(in crate::rm) fn write_address(w: &mut Writer<'_>, ns: Ns, local: &'static str, address: &str) {
+pub(in crate::rm) fn write_address(
+    w: &mut Writer<'_>,
+    (ns, local): (Ns, &'static str),
+    wsa: &addressing::Version,
+    address: &str,
+) {
     w.open(ns, local, &[]);
-    w.leaf(WSA, "Address", &[], address);
+    w.leaf(wsa.ns, "Address", &[], address);
     w.close();
 }

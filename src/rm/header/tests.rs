@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::{Refused, Rejected};
 use crate::rm::content::{self, Content, CreateSequence, CreateSequenceResponse, End, Offer};
-use crate::rm::version::V200702;
+use crate::rm::version::{V200502, V200702};
+use crate::soap::addressing::V200508;
 use crate::soap::c14n::{PrefixList, exclusive};
-use crate::soap::namespaces::{SOAP12, WSRM};
+use crate::soap::namespaces::{SOAP12, WSRM, WSRM10};
 use crate::soap::xml::Document;
 
 macro_rules! golden {
@@ -70,6 +71,7 @@ fn section_3_7_the_sequence_header_both_ways() {
     let sequence = Sequence {
         identifier: ID.into(),
         number: n(7),
+        last: false,
     };
     let octets = sequence.write(&V200702, block(Some("seq")));
     assert_eq!(text(octets), golden!("sequence.xml"));
@@ -82,6 +84,7 @@ fn section_3_7_the_highest_number_and_the_form_for_soap_1_1() {
     let sequence = Sequence {
         identifier: ID.into(),
         number: MessageNumber::MAX,
+        last: false,
     };
     let soap11 = Block {
         soap: SOAP11,
@@ -150,7 +153,7 @@ fn section_3_4_create_sequence_both_ways_with_our_extension() {
         expires: None,
         offer: Some(Offer {
             identifier: OFFERED.into(),
-            endpoint: ANONYMOUS.into(),
+            endpoint: Some(ANONYMOUS.into()),
         }),
     };
     let extension = b"<b:Leg xmlns:b=\"urn:bft-ws:1\" kind=\"client\"></b:Leg>";
@@ -174,7 +177,7 @@ fn section_3_4_the_response_echoes_the_identifier_and_accepts_the_offer() {
         incomplete: content::IncompleteSequence::NoDiscard,
         accept: Some(ANONYMOUS.into()),
     };
-    let octets = response.write(&V200702);
+    let octets = response.write(&V200702, &V200508);
     assert_eq!(text(octets), golden!("create_sequence_response.xml"));
     content(golden!("create_sequence_response.xml"), |read| match read {
         Content::CreateSequenceResponse(read) => assert_eq!(read, response),
@@ -396,10 +399,7 @@ fn bodies_that_do_not_follow_the_schema_are_rejected() {
         ("CreateSequence", String::new()),
         ("CreateSequence", to.repeat(2)),
         ("CreateSequence", "<AcksTo/>".into()),
-        (
-            "CreateSequence",
-            format!("{to}<Offer><Identifier>urn:b</Identifier></Offer>"),
-        ),
+        ("CreateSequence", format!("{to}<Offer></Offer>")),
         ("CreateSequence", format!("{to}{others}")),
         (
             "CreateSequence",
@@ -441,4 +441,47 @@ proptest! {
             let _ = Content::read(document.root());
         }
     }
+}
+
+/// WS-RM 1.0 §3.1: the last message says so itself.
+#[test]
+fn wsrm_1_0_3_1_the_last_message_both_ways() {
+    let sequence = Sequence {
+        identifier: ID.into(),
+        number: n(3),
+        last: true,
+    };
+    let written = text(sequence.write(&V200502, block(None)));
+    assert!(written.contains("<wsrm10:LastMessage>"), "{written}");
+    let read = headers(&written).unwrap();
+    assert_eq!(read.sequence, Some(sequence.clone()));
+    assert_eq!(read.version, Some(&V200502));
+    // 1.1 has no such word.
+    let written = text(sequence.write(&V200702, block(None)));
+    assert!(!written.contains("LastMessage"), "{written}");
+    let mixed = written.replace("</wsrm:Sequence>", "<wsrm:LastMessage/></wsrm:Sequence>");
+    assert_eq!(headers(&mixed), rejected(Rejected::Schema));
+}
+
+#[test]
+fn wsrm_1_0_3_2_nothing_received_is_a_range_from_zero_to_zero() {
+    let written = text(ack(&[], false).write(&V200502, block(None)));
+    assert!(written.contains("Lower=\"0\" Upper=\"0\""), "{written}");
+    let read = headers(&written).unwrap();
+    assert!(read.acknowledgements[0].ranges.is_empty());
+    let later = written.replace(WSRM10.uri, WSRM.uri);
+    assert_eq!(headers(&later), rejected(Rejected::Schema));
+}
+
+#[test]
+fn two_versions_in_one_message_are_refused() {
+    let asked = |version| text(write_ack_requested(ID, version, block(None)));
+    let both = asked(&V200502) + &asked(&V200702);
+    assert_eq!(headers(&both), rejected(Rejected::Schema));
+    let used = asked(&V200502).replace(
+        "</wsrm10:AckR",
+        "<wsrm10:MaxMessageNumberUsed>3</wsrm10:MaxMessageNumberUsed></wsrm10:AckR",
+    );
+    assert_eq!(headers(&used).unwrap().requested, [ID]);
+    assert!(headers(&used.replace(WSRM10.uri, WSRM.uri)).is_err());
 }

@@ -202,6 +202,8 @@ impl World {
                 }
             }
             ClientOutput::Event(event) => self.noted(place, &event, origin),
+            // Users here are plain ones: nothing is ordered for others.
+            ClientOutput::Ordered { .. } => {}
             ClientOutput::Drained => {
                 self.say(place, format_args!("has ended"));
                 self.members[place].drained = true;

@@ -1,0 +1,497 @@
+//! The front of a gateway towards users of WS-ReliableMessaging (R20), as a pure machine.
+//!
+//! It reads what users POST, keeps a `FrontSequence` for each sequence, has their calls ordered and
+//! answers on the connection that waits. Drive it as `endpoint::io` says. It knows no replica and
+//! no vote: an order goes out and its end comes back. What has nothing of WS-RM is given back.
+
+mod answer;
+mod beginning;
+mod call;
+mod ending;
+mod identifier;
+mod lifetime;
+mod message;
+mod replies;
+mod sequence;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::error::{Ignored, Refused};
+use crate::limits;
+use crate::rm::content::{CreateSequence, End};
+use crate::rm::fault::{Code, RmFault};
+use crate::rm::version::Operation;
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::envelope::{self, Envelope, Version};
+use crate::soap::fault::{Code as SoapCode, Fault};
+use crate::soap::xml::{Bounds, Document};
+use crate::types::{Instant, Micros, Now};
+
+use super::ids::Ids;
+use super::io::{CallToken, Event, Order, Ordered, RequestId};
+use super::out_handler::{self, Content, Unfit};
+
+use answer::{Answer, Back, nothing};
+use call::{Asker, Call};
+use identifier::Named;
+use message::{Message, Owned, Unread, What};
+use sequence::{Effect, FrontSequence};
+
+pub use message::mentions;
+pub use words::{FrontConfig, FrontInput, FrontOutput};
+
+/// Whose order a token stands for.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    /// The Begin of a new sequence.
+    Create(Uuid),
+    /// A call of a sequence by its number, or 0 for a word about the sequence itself.
+    Of(Uuid, u64),
+}
+
+/// A user's POST as it came.
+#[derive(Debug)]
+struct Raw {
+    request: RequestId,
+    version: Version,
+    action: String,
+    octets: Bytes,
+}
+
+/// A sequence whose Begin is ordered.
+#[derive(Debug)]
+struct Creating {
+    /// wsa:MessageID of its CreateSequence: what comes again with it is the same.
+    message_id: String,
+    create: CreateSequence,
+    accepts: bool,
+    /// Where the user said that he found us.
+    to: String,
+    life: Micros,
+    askers: Vec<Asker>,
+}
+
+/// A sequence that was created, for a CreateSequence that comes again.
+#[derive(Debug)]
+struct Created {
+    message_id: String,
+    sequence: Uuid,
+    body: Vec<u8>,
+}
+
+/// A sequence that ended, for a TerminateSequence that comes again.
+#[derive(Debug)]
+struct Gone {
+    sequence: Uuid,
+    acknowledgement: Option<Acknowledgement>,
+    offered: Option<(String, Option<MessageNumber>)>,
+}
+
+/// A TerminateSequence of ours for an offered sequence, that waits for a poll.
+#[derive(Debug)]
+struct Farewell {
+    address: String,
+    back: Back,
+    id: String,
+    end: End,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Front {
+    config: FrontConfig,
+    ids: Ids,
+    sequences: BTreeMap<Uuid, FrontSequence>,
+    creating: BTreeMap<Uuid, Creating>,
+    /// What came for sequences that are being taken up; of each at most
+    /// [`limits::FRONT_WAITERS`].
+    later: BTreeMap<Uuid, Vec<Raw>>,
+    /// Invariant: at most [`limits::FRONT_ENDED`], the oldest first.
+    created: VecDeque<Created>,
+    gone: VecDeque<Gone>,
+    farewells: VecDeque<Farewell>,
+    orders: BTreeMap<CallToken, Wish>,
+    tokens: u64,
+    out: VecDeque<FrontOutput>,
+}
+
+impl Front {
+    /// A front that knows no sequence yet.
+    #[must_use]
+    pub fn new(config: FrontConfig) -> Self {
+        Self {
+            ids: Ids::new(config.rng_seed),
+            config,
+            sequences: BTreeMap::new(),
+            creating: BTreeMap::new(),
+            later: BTreeMap::new(),
+            created: VecDeque::new(),
+            gone: VecDeque::new(),
+            farewells: VecDeque::new(),
+            orders: BTreeMap::new(),
+            tokens: 0,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input. Drain [`Front::poll`] afterwards.
+    pub fn handle(&mut self, now: Now, input: FrontInput) {
+        let now = now.instant;
+        match input {
+            FrontInput::Request {
+                request,
+                version,
+                action,
+                octets,
+            } => self.request(
+                now,
+                Raw {
+                    request,
+                    version,
+                    action,
+                    octets,
+                },
+            ),
+            FrontInput::Ordered { token, ordered } => self.ordered(now, token, ordered),
+            FrontInput::Tick => {}
+        }
+        let due = |sequence: &FrontSequence| sequence.deadline().is_some_and(|at| at <= now);
+        let late = self.sequences.iter().filter(|(_, s)| due(s));
+        let late: Vec<Uuid> = late.map(|(uuid, _)| *uuid).collect();
+        for uuid in late {
+            if let Some(sequence) = self.sequences.get_mut(&uuid) {
+                sequence.tick(now);
+            }
+            self.carry_out(uuid);
+        }
+    }
+
+    /// The next thing to do; `None` when all is said.
+    pub fn poll(&mut self) -> Option<FrontOutput> {
+        self.out.pop_front()
+    }
+
+    /// When to hand in `Tick` at the latest.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let sequences = self.sequences.values();
+        sequences.filter_map(FrontSequence::deadline).min()
+    }
+
+    /// Sequences of users that are open, for `status`.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.sequences.len() + self.creating.len()
+    }
+
+    fn respond(&mut self, request: RequestId, (status, octets): Answer) {
+        self.out.push_back(FrontOutput::Respond {
+            request,
+            status,
+            octets,
+        });
+    }
+
+    fn refused(&mut self, reason: Refused) {
+        self.out.push_back(FrontOutput::Event(Event::Refused {
+            from: "user".to_owned(),
+            reason,
+            what: "WS-RM message",
+        }));
+    }
+
+    fn order(&mut self, wish: Wish, order: Order) {
+        self.tokens += 1;
+        let token = CallToken(self.tokens);
+        self.orders.insert(token, wish);
+        self.out.push_back(FrontOutput::Order { token, order });
+    }
+
+    // What comes in.
+
+    fn request(&mut self, now: Instant, raw: Raw) {
+        let (request, version, octets) = (raw.request, raw.version, raw.octets.clone());
+        let read = |unfit: Unfit| Unread {
+            fault: unfit.fault,
+            rm: None,
+            reason: unfit.reason.into(),
+        };
+        let document = Document::parse_within(&octets, &Bounds::CALL).map_err(Unfit::from);
+        let document = match document {
+            Ok(document) => document,
+            Err(unfit) => return self.unread(request, version, &read(unfit)),
+        };
+        let envelope = match Envelope::read(&document).map_err(Unfit::from) {
+            Ok(envelope) => envelope,
+            Err(unfit) => return self.unread(request, version, &read(unfit)),
+        };
+        if envelope.version != version {
+            // The same fault as for a plain call.
+            return self.out.push_back(FrontOutput::Plain(request));
+        }
+        match Message::read(envelope) {
+            Ok(None) => self.out.push_back(FrontOutput::Plain(request)),
+            Err(unread) => self.unread(request, version, &unread),
+            Ok(Some(message)) => self.message(now, raw, &message),
+        }
+    }
+
+    fn unread(&mut self, request: RequestId, version: Version, unread: &Unread) {
+        self.refused(unread.reason);
+        let answer = match &unread.rm {
+            Some((fault, rm)) => {
+                let wsa = &crate::soap::addressing::V200508;
+                let back = Back {
+                    soap: version,
+                    wsa,
+                    rm,
+                    to: wsa.anonymous.to_owned(),
+                    relates_to: None,
+                };
+                back.rm_fault(fault, None)
+            }
+            None => {
+                let octets = envelope::write(version, &[], &unread.fault.write(version));
+                (unread.fault.http_status(version), octets)
+            }
+        };
+        self.respond(request, answer);
+    }
+
+    fn message(&mut self, now: Instant, raw: Raw, message: &Message<'_, '_>) {
+        let Some(raw) = self.take_up(now, raw, message) else {
+            return;
+        };
+        let request = raw.request;
+        let asker = Asker {
+            request,
+            back: Back::to(message),
+            id: self.ids.urn(),
+        };
+        for said in &message.headers.acknowledgements {
+            if let Err(fault) = self.acknowledged(now, said) {
+                self.refused(fault.refused());
+                return self.respond(request, asker.back.rm_fault(&fault, None));
+            }
+        }
+        match &message.what {
+            What::Operation(Owned::Create(_)) => self.create(message, asker),
+            What::Operation(Owned::Close(end)) => self.close(end, &asker),
+            What::Operation(Owned::Terminate(end)) => self.terminate(end, &asker),
+            What::Operation(Owned::Answer) => self.respond(request, nothing()),
+            What::Poll(selection) => self.polled(now, selection, &asker),
+            What::Numbered => self.numbered(now, &raw.action, message, asker),
+            What::Headers => self.headers(message, &asker),
+            What::Plain => self.out.push_back(FrontOutput::Plain(request)),
+        }
+    }
+
+    /// A message about a sequence that another life of this gateway began waits until the replicas
+    /// have said where it stands; any other is given back.
+    fn take_up(&mut self, now: Instant, raw: Raw, message: &Message<'_, '_>) -> Option<Raw> {
+        let named = message
+            .about()
+            .and_then(|id| Some((id, Named::read(id, &self.config.key)?)));
+        let Some((identifier, named)) = named else {
+            return Some(raw);
+        };
+        let uuid = named.sequence;
+        let foreign = named.rm != message.rm || self.is_gone(uuid);
+        let known = self.sequences.get(&uuid).is_some_and(|s| !s.is_unknown());
+        if foreign || known {
+            return Some(raw);
+        }
+        let room = self.sequences.contains_key(&uuid) || self.sequences() < limits::FRONT_SEQUENCES;
+        let waiting = self.later.get(&uuid).map_or(0, Vec::len);
+        if !room || waiting >= limits::FRONT_WAITERS {
+            self.refused(Ignored::Full.into());
+            self.respond(raw.request, nothing());
+            return None;
+        }
+        self.later.entry(uuid).or_default().push(raw);
+        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now);
+        self.sequences
+            .entry(uuid)
+            .or_insert_with(resumed)
+            .ask_again();
+        self.carry_out(uuid);
+        None
+    }
+
+    /// The replicas have said where a sequence stands, or could not.
+    fn taken_up(&mut self, now: Instant, uuid: Uuid) {
+        let sequence = self.sequences.get(&uuid);
+        let stalled = sequence.is_some_and(|s| s.is_unknown() && s.is_stalled());
+        if sequence.is_some_and(|s| s.is_unknown() && !s.is_stalled()) {
+            return;
+        }
+        let later = self.later.remove(&uuid).unwrap_or_default();
+        if !later.is_empty() && sequence.is_none() {
+            // Whatever comes of it now is answered without asking them again.
+            let gone = Gone {
+                sequence: uuid,
+                acknowledgement: None,
+                offered: None,
+            };
+            remember(&mut self.gone, gone);
+        }
+        for raw in later {
+            match stalled {
+                true => self.respond(raw.request, nothing()),
+                false => self.request(now, raw),
+            }
+        }
+    }
+
+    /// An acknowledgement of replies. One for a sequence that we do not know is of an earlier life,
+    /// or late: the message that it rides on still counts.
+    fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
+        let found = self
+            .sequences
+            .iter_mut()
+            .find(|(_, sequence)| sequence.named().offered.as_deref() == Some(&said.identifier));
+        let Some((uuid, sequence)) = found else {
+            self.refused(Ignored::Forgotten.into());
+            return Ok(());
+        };
+        let uuid = *uuid;
+        let result = sequence.acknowledged(now, said);
+        self.carry_out(uuid);
+        result
+    }
+
+    /// Headers alone: AckRequested (§3.8), or an acknowledgement that was taken already.
+    fn headers(&mut self, message: &Message<'_, '_>, asker: &Asker) {
+        let Some(identifier) = message.headers.requested.first() else {
+            return self.respond(asker.request, nothing());
+        };
+        let named = Named::read(identifier, &self.config.key);
+        let known = named.and_then(|named| {
+            let sequence = self.sequences.get_mut(&named.sequence)?;
+            sequence.acknowledge(asker);
+            Some(named.sequence)
+        });
+        match known {
+            Some(uuid) => self.carry_out(uuid),
+            None => self.unknown(identifier, asker),
+        }
+    }
+
+    fn unknown(&mut self, identifier: &str, asker: &Asker) {
+        let fault = RmFault::about(Code::UnknownSequence, identifier);
+        self.refused(fault.refused());
+        self.respond(asker.request, asker.back.rm_fault(&fault, None));
+    }
+
+    // Messages.
+
+    fn numbered(&mut self, now: Instant, action: &str, message: &Message<'_, '_>, asker: Asker) {
+        let Some(headed) = &message.headers.sequence else {
+            return;
+        };
+        let named = Named::read(&headed.identifier, &self.config.key);
+        let known = named.filter(|named| named.rm == message.rm && !self.is_gone(named.sequence));
+        let Some(uuid) = known.map(|named| named.sequence) else {
+            return self.unknown(&headed.identifier, &asker);
+        };
+        let call = self.call(action, message, &asker);
+        let number = headed.number;
+        if let Some(sequence) = self.sequences.get_mut(&uuid)
+            && let Err(reason) = sequence.arrive(now, number, call, asker)
+        {
+            self.refused(reason);
+        }
+        self.carry_out(uuid);
+    }
+
+    /// The call that a message is. One that cannot be carried keeps its number all the same: it
+    /// does nothing, and its fault leaves when that is voted (R20).
+    fn call(&mut self, action: &str, message: &Message<'_, '_>, asker: &Asker) -> Call {
+        let action = message.addressing.action.as_deref().unwrap_or(action);
+        let reply_to = message.reply_to();
+        let content = out_handler::content(&message.envelope, |block| !message::consumed(block));
+        let (content, mut fault) = match content {
+            Ok(content) => (content, None),
+            Err(unfit) => (Content::default(), Some(unfit.fault)),
+        };
+        if let Err(unfit) = out_handler::check_action(action) {
+            fault = Some(unfit);
+        }
+        let two_way = !message::is_none(reply_to);
+        if two_way && !message::is_back(reply_to) {
+            let why = "replies go back on the connection alone: ReplyTo must be anonymous or none";
+            let refused = Fault::new(SoapCode::Sender, why);
+            fault = Some(refused.subcode(message.wsa.ns, "OnlyAnonymousAddressSupported"));
+        }
+        Call {
+            version: message.soap(),
+            action: action.to_owned(),
+            content,
+            fault,
+            two_way,
+            last: message.headers.sequence.as_ref().is_some_and(|s| s.last)
+                || message.rm.action(Operation::LastMessage) == Some(action),
+            back: asker.back.clone(),
+            id: self.ids.urn(),
+        }
+    }
+
+    fn is_gone(&self, sequence: Uuid) -> bool {
+        self.gone.iter().any(|gone| gone.sequence == sequence)
+    }
+
+    // Orders.
+
+    fn ordered(&mut self, now: Instant, token: CallToken, ordered: Ordered) {
+        let Some(wish) = self.orders.remove(&token) else {
+            return;
+        };
+        let uuid = match wish {
+            Wish::Create(uuid) => return self.begun(now, uuid, &ordered),
+            Wish::Of(uuid, _) => uuid,
+        };
+        let Some(sequence) = self.sequences.get_mut(&uuid) else {
+            return;
+        };
+        match wish {
+            Wish::Of(_, number) if number > 0 => sequence.ordered(now, number, ordered),
+            _ => sequence.told(now, &ordered),
+        }
+        self.carry_out(uuid);
+        self.taken_up(now, uuid);
+    }
+
+    fn carry_out(&mut self, uuid: Uuid) {
+        while let Some(effect) = self
+            .sequences
+            .get_mut(&uuid)
+            .and_then(FrontSequence::effect)
+        {
+            match effect {
+                Effect::Answer(request, answer) => self.respond(request, answer),
+                Effect::Order(number, order) => self.order(Wish::Of(uuid, number), order),
+                Effect::Release(up_to) => {
+                    self.out.push_back(FrontOutput::Release(uuid, up_to));
+                }
+                Effect::Gone => {
+                    self.sequences.remove(&uuid);
+                    self.created.retain(|created| created.sequence != uuid);
+                }
+            }
+        }
+    }
+}
+
+/// Keeps the newest [`limits::FRONT_ENDED`].
+fn remember<T>(all: &mut VecDeque<T>, one: T) {
+    all.push_back(one);
+    if all.len() > limits::FRONT_ENDED {
+        all.pop_front();
+    }
+}

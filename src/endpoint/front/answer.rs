@@ -1,0 +1,191 @@
+//! What users get back: envelopes in the versions of their requests.
+//!
+//! An answer knows whom it is for and in which versions; what it says, others decide.
+
+use std::borrow::Cow;
+
+use crate::rm::Acknowledgement;
+use crate::rm::fault::{Code as RmCode, RmFault};
+use crate::rm::header::{self, Block, Sequence};
+use crate::rm::version::{self as rm, Operation};
+use crate::soap::addressing::{self, Addressing, Property, block_in};
+use crate::soap::envelope::{self, Version};
+use crate::soap::fault::Fault;
+use crate::soap::xml::Document;
+
+use super::message::{Message, consumed, is_back};
+
+/// The way back to one request.
+#[derive(Clone, Debug)]
+pub struct Back {
+    /// SOAP version.
+    pub soap: Version,
+    /// WS-Addressing.
+    pub wsa: &'static addressing::Version,
+    /// WS-RM.
+    pub rm: &'static rm::Version,
+    /// wsa:To of the answer.
+    pub to: String,
+    /// Its wsa:RelatesTo.
+    pub relates_to: Option<String>,
+}
+
+/// What an answer says beside its Body.
+#[derive(Debug, Default)]
+pub struct Said<'a> {
+    /// wsa:Action.
+    pub action: &'a str,
+    /// wsa:MessageID.
+    pub message_id: String,
+    /// It is on this sequence.
+    pub sequence: Option<Sequence>,
+    /// What is acknowledged.
+    pub acknowledgement: Option<Acknowledgement>,
+    /// More blocks of ours.
+    pub blocks: Vec<Vec<u8>>,
+    /// Canonical header blocks of the service, one after the other.
+    pub header: &'a [u8],
+    /// It answers no request.
+    pub unasked: bool,
+}
+
+/// Status and octets of an answer.
+pub type Answer = (u16, Vec<u8>);
+
+/// Nothing to say.
+#[must_use]
+pub fn nothing() -> Answer {
+    (202, Vec::new())
+}
+
+impl Back {
+    /// The way back to a message.
+    #[must_use]
+    pub fn to(message: &Message<'_, '_>) -> Self {
+        let to = message.reply_to();
+        let to = match is_back(to) {
+            true => to,
+            false => message.wsa.anonymous,
+        };
+        Self {
+            soap: message.soap(),
+            wsa: message.wsa,
+            rm: message.rm,
+            to: to.to_owned(),
+            relates_to: message.message_id(),
+        }
+    }
+
+    fn block(&self) -> Block<'static> {
+        Block {
+            soap: self.soap.ns(),
+            id: None,
+        }
+    }
+
+    /// A whole envelope.
+    #[must_use]
+    pub fn envelope(&self, said: &Said<'_>, body: &[u8]) -> Vec<u8> {
+        let mut blocks = vec![
+            block_in(self.wsa, Property::To, &self.to),
+            block_in(self.wsa, Property::Action, said.action),
+        ];
+        if !said.message_id.is_empty() {
+            blocks.push(block_in(self.wsa, Property::MessageId, &said.message_id));
+        }
+        if let Some(id) = self.relates_to.as_ref().filter(|_| !said.unasked) {
+            blocks.push(block_in(self.wsa, Property::RelatesTo, id));
+        }
+        if let Some(sequence) = &said.sequence {
+            blocks.push(sequence.write(self.rm, self.block()));
+        }
+        if let Some(acknowledgement) = &said.acknowledgement {
+            blocks.push(acknowledgement.write(self.rm, self.block()));
+        }
+        blocks.extend(said.blocks.iter().cloned());
+        let passed = passed_on(said.header);
+        let all: Vec<&[u8]> = blocks
+            .iter()
+            .map(Vec::as_slice)
+            .chain([passed.as_slice()].into_iter().filter(|b| !b.is_empty()))
+            .collect();
+        envelope::write(self.soap, &all, body)
+    }
+
+    /// An operation of WS-RM.
+    #[must_use]
+    pub fn operation(
+        &self,
+        operation: Operation,
+        message_id: String,
+        acknowledgement: Option<Acknowledgement>,
+        body: &[u8],
+    ) -> Answer {
+        let said = Said {
+            action: self.rm.action(operation).unwrap_or_default(),
+            message_id,
+            acknowledgement,
+            ..Said::default()
+        };
+        (200, self.envelope(&said, body))
+    }
+
+    /// A fault of WS-RM (§4). What a header block caused stands in a header block too in SOAP 1.1;
+    /// what CreateSequence caused in the Body alone.
+    #[must_use]
+    pub fn rm_fault(&self, fault: &RmFault, acknowledgement: Option<Acknowledgement>) -> Answer {
+        let mut soap = fault.soap(self.rm);
+        let mut blocks = Vec::new();
+        if self.soap == Version::V11 && fault.code != RmCode::CreateSequenceRefused {
+            soap.subcode = None;
+            soap.detail = None;
+            blocks.push(header::write_fault(fault, self.rm, self.block()));
+        }
+        let action = self.rm.action(Operation::Fault);
+        let said = Said {
+            action: action.unwrap_or(self.wsa.fault),
+            acknowledgement,
+            blocks,
+            ..Said::default()
+        };
+        let status = soap.http_status(self.soap);
+        (status, self.envelope(&said, &soap.write(self.soap)))
+    }
+
+    /// Any other fault of ours.
+    #[must_use]
+    pub fn fault(&self, fault: &Fault, action: &str) -> Answer {
+        let said = Said {
+            action,
+            ..Said::default()
+        };
+        let status = fault.http_status(self.soap);
+        (status, self.envelope(&said, &fault.write(self.soap)))
+    }
+}
+
+/// The service's header blocks without those in which the gateway speaks itself.
+fn passed_on(header: &[u8]) -> Vec<u8> {
+    if header.is_empty() {
+        return Vec::new();
+    }
+    let whole = [b"<h>", header, b"</h>"].concat();
+    // It was canonical when it was voted.
+    let Ok(document) = Document::parse(&whole) else {
+        return Vec::new();
+    };
+    let blocks = document.root().children();
+    let blocks = blocks.filter(|block| !consumed(block));
+    // Each is canonical and declares all that it uses.
+    blocks.flat_map(|block| block.source().bytes()).collect()
+}
+
+/// The action that the service gave its reply itself, if it did.
+#[must_use]
+pub fn action_of(header: &[u8]) -> Option<String> {
+    let whole = [b"<h>", header, b"</h>"].concat();
+    let document = Document::parse(&whole).ok()?;
+    let blocks: Vec<_> = document.root().children().collect();
+    let (addressing, _) = Addressing::read_any(&blocks).ok()?;
+    addressing.action.map(Cow::into_owned)
+}

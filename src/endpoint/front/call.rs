@@ -1,0 +1,111 @@
+//! One message on a user's sequence: what is ordered for it, and who waits for its answer.
+
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use crate::rm::MessageNumber;
+use crate::rm::version::Operation;
+use crate::soap::envelope::Version;
+use crate::soap::fault::Fault;
+use crate::state::calls::Stored;
+use crate::types::{CallNumber, Instant};
+use crate::wire;
+
+use super::super::io::{NumberedCall, RequestId};
+use super::super::out_handler::Content;
+use super::answer::Back;
+
+/// Who waits for an answer.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// His POST.
+    pub request: RequestId,
+    /// The way back.
+    pub back: Back,
+    /// A message id, should the answer need one of its own.
+    pub id: String,
+}
+
+/// A message on the sequence.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// SOAP version.
+    pub version: Version,
+    /// The action that the service gets.
+    pub action: String,
+    /// What else it gets; empty once that is voted.
+    pub content: Content,
+    /// We answer it ourselves, with this: the call does nothing (R20).
+    pub fault: Option<Fault>,
+    /// Whether its user waits for a reply.
+    pub two_way: bool,
+    /// Its user calls it the last (1.0).
+    pub last: bool,
+    /// The way back to its user, as it was last seen.
+    pub back: Back,
+    /// The reply's message id.
+    pub id: String,
+}
+
+/// A call that was handed on in its turn.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) call: Call,
+    pub(super) state: State,
+    pub(super) askers: Vec<Asker>,
+    /// The reply's number on the offered sequence.
+    pub(super) number: Option<MessageNumber>,
+    /// When it was last sent.
+    pub(super) sent: Option<Instant>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum State {
+    Waiting,
+    Ordered,
+    Done(Option<Rc<Stored>>),
+}
+
+impl Taken {
+    pub(super) fn new(call: Call, askers: Option<Vec<Asker>>) -> Self {
+        Self {
+            call,
+            state: State::Waiting,
+            askers: askers.unwrap_or_default(),
+            number: None,
+            sent: None,
+        }
+    }
+}
+
+impl Call {
+    /// The call as it is ordered.
+    pub(super) fn order(&self, sequence: Uuid, number: u64) -> NumberedCall {
+        let does_nothing = self.fault.is_some() || self.is_last_alone();
+        let (action, content) = match does_nothing {
+            true => (wire::NULL.to_owned(), Content::default()),
+            false => (self.action.clone(), self.content.clone()),
+        };
+        NumberedCall {
+            sequence,
+            number: CallNumber(number),
+            version: self.version,
+            action,
+            content,
+        }
+    }
+
+    /// Whether it says nothing but that it is the last (1.0).
+    pub(super) fn is_last_alone(&self) -> bool {
+        let said = self.back.rm.action(Operation::LastMessage);
+        said.is_some_and(|action| action == self.action)
+    }
+
+    /// Whether its user gets more than an acknowledgement.
+    pub(super) fn speaks(&self, reply: Option<&Stored>) -> bool {
+        let says = reply.is_some_and(|reply| !reply.is_empty());
+        self.two_way && (says || self.fault.is_some() || self.is_last_alone())
+    }
+}

@@ -1,0 +1,179 @@
+//! How a sequence of a user ends: CloseSequence, TerminateSequence, the end of the offered one; and
+//! the polls of WS-MakeConnection, by which some users fetch what has no request to ride back on.
+
+use crate::error::Rejected;
+use crate::rm::MessageNumber;
+use crate::rm::content::{self, End};
+use crate::rm::fault::Refusal;
+use crate::rm::version::Operation;
+use crate::soap::fault::{Code as SoapCode, Fault};
+use crate::soap::namespaces::WSMC;
+use crate::types::Instant;
+use uuid::Uuid;
+
+use super::answer::{Answer, Back, Said, nothing};
+use super::call::Asker;
+use super::identifier::Named;
+use super::message::{self, Selection};
+use super::sequence::FrontSequence;
+use super::{Farewell, Front, Gone, remember};
+
+/// Action of a fault of WS-MC.
+const POLL_FAULT: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/fault";
+
+impl Front {
+    pub(super) fn close(&mut self, end: &End, asker: &Asker) {
+        let named = Named::read(&end.identifier, &self.config.key);
+        let sequence = named.and_then(|named| self.sequences.get_mut(&named.sequence));
+        let Some(sequence) = sequence.filter(|sequence| !sequence.is_ending()) else {
+            return self.unknown(&end.identifier, asker);
+        };
+        let answer = match sequence.close(end.last) {
+            Ok(said) => {
+                let body = content::write_close_response(&end.identifier, asker.back.rm);
+                let operation = Operation::CloseSequenceResponse;
+                asker
+                    .back
+                    .operation(operation, asker.id.clone(), Some(said), &body)
+            }
+            Err(refusal) => self.ill_ended(&refusal, asker),
+        };
+        self.respond(asker.request, answer);
+    }
+
+    fn ill_ended(&mut self, refusal: &Refusal, asker: &Asker) -> Answer {
+        self.refused(refusal.refused());
+        match refusal {
+            Refusal::Fault(fault) => asker.back.rm_fault(fault, None),
+            Refusal::Refused(_) => {
+                let why = "LastMsgNumber is below a number that was received";
+                let fault = Fault::new(SoapCode::Sender, why);
+                asker.back.fault(&fault, asker.back.wsa.soap_fault)
+            }
+        }
+    }
+
+    pub(super) fn terminate(&mut self, end: &End, asker: &Asker) {
+        let Some(named) = Named::read(&end.identifier, &self.config.key) else {
+            return self.unknown(&end.identifier, asker);
+        };
+        let uuid = named.sequence;
+        if let Some(sequence) = self.sequences.get_mut(&uuid).filter(|s| !s.is_ending()) {
+            let last_reply = sequence.last_reply();
+            let acknowledgement = match sequence.terminate(end.last) {
+                Ok(acknowledgement) => acknowledgement,
+                Err(refusal) => {
+                    let answer = self.ill_ended(&refusal, asker);
+                    return self.respond(asker.request, answer);
+                }
+            };
+            let offered = named.offered.clone().map(|offered| (offered, last_reply));
+            let gone = Gone {
+                sequence: uuid,
+                acknowledgement,
+                offered,
+            };
+            remember(&mut self.gone, gone);
+            self.part(&named, last_reply, asker);
+            self.carry_out(uuid);
+        }
+        let Some(gone) = self.gone.iter().find(|gone| gone.sequence == uuid) else {
+            return self.unknown(&end.identifier, asker);
+        };
+        let back = &asker.back;
+        let answer = if back
+            .rm
+            .action(Operation::TerminateSequenceResponse)
+            .is_some()
+        {
+            let body = content::write_terminate_response(&end.identifier, back.rm);
+            let said = gone.acknowledgement.clone();
+            let operation = Operation::TerminateSequenceResponse;
+            back.operation(operation, asker.id.clone(), said, &body)
+        } else if let Some((offered, last)) = &gone.offered {
+            // 1.0 has no response: the other direction ends in its place.
+            let end = End {
+                identifier: offered.clone(),
+                last: *last,
+            };
+            farewell(back, asker.id.clone(), &end)
+        } else {
+            nothing()
+        };
+        self.respond(asker.request, answer);
+    }
+
+    /// The offered sequence ends too; who polls is told when he polls.
+    fn part(&mut self, named: &Named, last: Option<MessageNumber>, asker: &Asker) {
+        let responds = named.rm.action(Operation::TerminateSequenceResponse);
+        let (Some(offered), true, true) = (
+            &named.offered,
+            responds.is_some(),
+            message::is_polled(&named.acks_to),
+        ) else {
+            return;
+        };
+        let parting = Farewell {
+            address: named.acks_to.clone(),
+            back: Back {
+                to: named.acks_to.clone(),
+                ..asker.back.clone()
+            },
+            id: self.ids.urn(),
+            end: End {
+                identifier: offered.clone(),
+                last,
+            },
+        };
+        remember(&mut self.farewells, parting);
+    }
+
+    pub(super) fn polled(&mut self, now: Instant, selection: &Selection, asker: &Asker) {
+        let address = match selection {
+            Selection::Address(address) => address,
+            Selection::Missing => {
+                return self.ill_polled(SoapCode::Receiver, "MissingSelection", asker);
+            }
+            Selection::Unsupported => {
+                return self.ill_polled(SoapCode::Receiver, "UnsupportedSelection", asker);
+            }
+        };
+        let theirs = |(_, s): &(&Uuid, &mut FrontSequence)| s.named().acks_to == *address;
+        let mut sequences = self.sequences.iter_mut().filter(theirs);
+        let found = sequences.find_map(|(uuid, sequence)| Some((*uuid, sequence.polled(now)?)));
+        if let Some((uuid, answer)) = found {
+            self.carry_out(uuid);
+            return self.respond(asker.request, answer);
+        }
+        let at = self.farewells.iter().position(|f| f.address == *address);
+        let answer = match at.and_then(|at| self.farewells.remove(at)) {
+            Some(parting) => farewell(&parting.back, parting.id, &parting.end),
+            None => nothing(),
+        };
+        self.respond(asker.request, answer);
+    }
+
+    fn ill_polled(&mut self, code: SoapCode, subcode: &'static str, asker: &Asker) {
+        let why = match subcode {
+            "MissingSelection" => "The MakeConnection does not say whose messages it is for.",
+            _ => "Messages are selected by Address alone here.",
+        };
+        let fault = Fault::new(code, why).subcode(WSMC, subcode);
+        self.refused(Rejected::Schema.into());
+        self.respond(asker.request, asker.back.fault(&fault, POLL_FAULT));
+    }
+}
+
+/// A TerminateSequence of ours.
+fn farewell(back: &Back, message_id: String, end: &End) -> Answer {
+    let said = Said {
+        action: back
+            .rm
+            .action(Operation::TerminateSequence)
+            .unwrap_or_default(),
+        message_id,
+        unasked: true,
+        ..Said::default()
+    };
+    (200, back.envelope(&said, &end.write_terminate(back.rm)))
+}

@@ -1,0 +1,167 @@
+//! The Identifier of a user's sequence: it says all that a gateway must know to take it up (R20).
+//!
+//! It holds the call sequence, its generation, the version of WS-RM, the offered sequence and the
+//! address for acknowledgements, under a MAC of the gateway's key. So a gateway that was restarted,
+//! or its twin, goes on with a sequence that it never saw, and nobody else can name one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use uuid::Uuid;
+
+use crate::crypto::PairKey;
+use crate::limits;
+use crate::rm::version::{self, Version};
+use crate::types::Generation;
+
+/// What stands before the octets.
+const PREFIX: &str = "urn:bft-ws:1:sequence:";
+/// First octet; a later form gets another.
+const FORM: u8 = 1;
+/// Octets of the MAC that are written: a guess hits with a chance of 2^-128.
+const MAC: usize = 16;
+
+/// What an Identifier says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The call sequence, which a user's sequence is one to one.
+    pub sequence: Uuid,
+    /// The generation under which it began.
+    pub generation: Generation,
+    /// The version in which it was created.
+    pub rm: &'static Version,
+    /// The offered sequence that was accepted.
+    pub offered: Option<String>,
+    /// Where acknowledgements go.
+    pub acks_to: String,
+}
+
+impl Named {
+    /// The Identifier.
+    #[must_use]
+    pub fn write(&self, key: &PairKey) -> String {
+        let mut octets = vec![FORM];
+        let row = version::TABLE.iter().position(|row| *row == self.rm);
+        octets.push(u8::try_from(row.unwrap_or_default()).unwrap_or_default());
+        octets.extend_from_slice(self.sequence.as_bytes());
+        octets.extend_from_slice(&self.generation.0.to_be_bytes());
+        for text in [self.offered.as_deref().unwrap_or_default(), &self.acks_to] {
+            // Bounded when CreateSequence is read.
+            let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+            octets.extend_from_slice(&length.to_be_bytes());
+            octets.extend_from_slice(text.as_bytes());
+        }
+        let mac = key.mac(&octets);
+        octets.extend_from_slice(&mac[..MAC]);
+        format!("{PREFIX}{}", BASE64.encode(octets))
+    }
+
+    /// Reads an Identifier; `None` for one that was not made under this key.
+    #[must_use]
+    pub fn read(identifier: &str, key: &PairKey) -> Option<Self> {
+        let text = identifier.strip_prefix(PREFIX)?;
+        if text.len() > limits::URI_BYTES {
+            return None;
+        }
+        let octets = BASE64.decode(text).ok()?;
+        let (octets, mac) = octets.split_at_checked(octets.len().checked_sub(MAC)?)?;
+        if !same(&key.mac(octets), mac) {
+            return None;
+        }
+        let mut rest = octets;
+        let [form, row] = take(&mut rest)?;
+        let sequence = Uuid::from_bytes(take(&mut rest)?);
+        let generation = Generation(u64::from_be_bytes(take(&mut rest)?));
+        let offered = text_of(&mut rest)?;
+        let acks_to = text_of(&mut rest)?;
+        let rm = version::TABLE.get(usize::from(row)).copied();
+        (form == FORM && rest.is_empty()).then_some(Self {
+            sequence,
+            generation,
+            rm: rm?,
+            offered: (!offered.is_empty()).then_some(offered),
+            acks_to,
+        })
+    }
+}
+
+/// Compares in a time that does not tell where they differ.
+fn same(expected: &[u8; 32], given: &[u8]) -> bool {
+    let differences = expected.iter().zip(given).map(|(a, b)| a ^ b);
+    given.len() == MAC && differences.fold(0, |all, one| all | one) == 0
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, left) = rest.split_first_chunk::<N>()?;
+    *rest = left;
+    Some(*taken)
+}
+
+fn text_of(rest: &mut &[u8]) -> Option<String> {
+    let length = usize::from(u16::from_be_bytes(take(rest)?));
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    String::from_utf8(taken.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rm::version::{V200502, V200702};
+
+    fn named() -> Named {
+        Named {
+            sequence: Uuid::from_u128(7),
+            generation: Generation(42),
+            rm: &V200502,
+            offered: Some("urn:uuid:5DFFFBCD2BF3D340411795188068406".to_owned()),
+            acks_to: "http://www.w3.org/2005/08/addressing/anonymous".to_owned(),
+        }
+    }
+
+    fn key(octet: u8) -> PairKey {
+        PairKey::new(String::new(), [octet; 32])
+    }
+
+    #[test]
+    fn r20_a_twin_with_the_same_key_reads_it_and_nobody_else() {
+        let bare = Named {
+            rm: &V200702,
+            offered: None,
+            ..named()
+        };
+        for named in [named(), bare] {
+            let identifier = named.write(&key(1));
+            assert!(identifier.len() < limits::URI_BYTES / 2);
+            assert_eq!(Named::read(&identifier, &key(1)), Some(named));
+            assert_eq!(Named::read(&identifier, &key(2)), None);
+        }
+    }
+
+    #[test]
+    fn r20_what_was_changed_or_cut_is_no_identifier() {
+        let identifier = named().write(&key(1));
+        for at in PREFIX.len()..identifier.len() {
+            let mut other = identifier.clone().into_bytes();
+            other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+            let other = String::from_utf8(other).unwrap();
+            assert_eq!(Named::read(&other, &key(1)), None, "{at}");
+            assert_eq!(Named::read(&identifier[..at], &key(1)), None);
+        }
+        for other in ["", "urn:uuid:1", PREFIX, "urn:bft-ws:1:sequence:AAAA"] {
+            assert_eq!(Named::read(other, &key(1)), None);
+        }
+    }
+
+    #[test]
+    fn the_longest_addresses_fit() {
+        let long = "x".repeat(limits::FRONT_URI_BYTES);
+        let named = Named {
+            offered: Some(long.clone()),
+            acks_to: long,
+            ..named()
+        };
+        let identifier = named.write(&key(1));
+        assert!(identifier.len() <= limits::URI_BYTES);
+        assert_eq!(Named::read(&identifier, &key(1)), Some(named));
+    }
+}

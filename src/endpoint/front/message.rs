@@ -1,0 +1,291 @@
+//! A user's envelope, taken apart as far as WS-RM and WS-MakeConnection go.
+//!
+//! What it says is read here, under bounds; whether it is right is for the sequence that it is
+//! about. Peers in the field differ much in form (header order, attributes, addresses left out),
+//! so whatever can only mean one thing is taken.
+
+use std::borrow::Cow;
+
+use crate::error::{Refused, Rejected};
+use crate::limits;
+use crate::rm::content::Content;
+use crate::rm::fault::{Refusal, RmFault};
+use crate::rm::header::Headers;
+use crate::rm::version::{self as rm, Operation};
+use crate::soap::addressing::{self, Addressing};
+use crate::soap::envelope::{Envelope, Version};
+use crate::soap::fault::{Code, Fault};
+use crate::soap::namespaces::WSMC;
+use crate::soap::xml::Element;
+
+/// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
+const POLLED: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=";
+
+/// A message of WS-RM.
+#[derive(Debug)]
+pub struct Message<'d, 'a> {
+    /// The envelope.
+    pub envelope: Envelope<'d, 'a>,
+    /// Addressing properties.
+    pub addressing: Addressing<'d>,
+    /// Their version; 2005/08 where there are none.
+    pub wsa: &'static addressing::Version,
+    /// WS-RM's header blocks.
+    pub headers: Headers,
+    /// The version of WS-RM; of 200702 where only MakeConnection is used.
+    pub rm: &'static rm::Version,
+    /// What it is for.
+    pub what: What,
+}
+
+/// What a message of WS-RM is for.
+#[derive(Debug)]
+pub enum What {
+    /// A Body of WS-RM.
+    Operation(Owned),
+    /// A poll (WS-MC §3.2).
+    Poll(Selection),
+    /// A message on a sequence.
+    Numbered,
+    /// Headers alone.
+    Headers,
+    /// An application's message that only carries headers of WS-RM.
+    Plain,
+}
+
+/// A Body of WS-RM without borrowed parts.
+#[derive(Debug)]
+pub enum Owned {
+    /// CreateSequence.
+    Create(crate::rm::content::CreateSequence),
+    /// CloseSequence.
+    Close(crate::rm::content::End),
+    /// TerminateSequence.
+    Terminate(crate::rm::content::End),
+    /// The answer to something of ours.
+    Answer,
+}
+
+/// Whose messages a poll asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Those for this address.
+    Address(String),
+    /// It does not say.
+    Missing,
+    /// By something that is not known here.
+    Unsupported,
+}
+
+/// Why an envelope is not taken, and the fault to answer with.
+#[derive(Debug)]
+pub struct Unread {
+    /// What its user is told.
+    pub fault: Fault,
+    /// A fault of WS-RM says it instead, in this version.
+    pub rm: Option<(RmFault, &'static rm::Version)>,
+    /// What it is counted as.
+    pub reason: Refused,
+}
+
+impl Unread {
+    /// A fault of the sender's.
+    #[must_use]
+    pub fn new(reason: impl Into<Refused>, why: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            fault: Fault::new(Code::Sender, why),
+            rm: None,
+            reason: reason.into(),
+        })
+    }
+
+    fn of(refusal: &Refusal, version: &'static rm::Version) -> Box<Self> {
+        let reason = refusal.refused();
+        let rm = match refusal {
+            Refusal::Fault(fault) => Some((fault.clone(), version)),
+            Refusal::Refused(_) => None,
+        };
+        let why = format!("the WS-ReliableMessaging part of the message: {reason}");
+        Box::new(Self {
+            rm,
+            ..*Self::new(reason, why)
+        })
+    }
+}
+
+/// Whether octets can hold anything of WS-RM: a look that costs little, before they are parsed.
+#[must_use]
+pub fn mentions(octets: &[u8]) -> bool {
+    const MARKS: [&[u8]; 3] = [b"/2005/02/rm", b"/wsrm/200702", b"/wsmc/200702"];
+    let mut rest = octets;
+    // Every mark begins with a slash.
+    while let Some(at) = rest.iter().position(|b| *b == b'/') {
+        rest = rest.get(at..).unwrap_or_default();
+        if MARKS.iter().any(|mark| rest.starts_with(mark)) {
+            return true;
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
+/// Whether an address is of the form that is polled for.
+#[must_use]
+pub fn is_polled(address: &str) -> bool {
+    address.starts_with(POLLED)
+}
+
+/// Whether header blocks in this namespace are consumed by the gateway (R3).
+#[must_use]
+pub fn consumed(block: &Element<'_, '_>) -> bool {
+    let ns = block.ns();
+    rm::by_namespace(ns).is_some() || addressing::by_namespace(ns).is_some() || ns == WSMC.uri
+}
+
+impl<'d, 'a> Message<'d, 'a> {
+    /// Reads an envelope; `None` if nothing in it is WS-RM's.
+    ///
+    /// # Errors
+    /// What is of WS-RM cannot be read.
+    pub fn read(envelope: Envelope<'d, 'a>) -> Result<Option<Self>, Box<Unread>> {
+        let child = envelope.body.children().next();
+        let content_version = child.and_then(|child| rm::by_namespace(child.ns()));
+        let header_version = envelope
+            .blocks
+            .iter()
+            .find_map(|block| rm::by_namespace(block.ns()));
+        let polls = child.filter(|child| child.ns() == WSMC.uri);
+        let Some(version) = content_version
+            .or(header_version)
+            .or(polls.map(|_| &rm::V200702))
+        else {
+            return Ok(None);
+        };
+        let known = |block: Element<'_, '_>| {
+            // Blocks of other vocabularies go on to the service.
+            rm::by_namespace(block.ns()).is_none() || !block.local().starts_with("UsesSequence")
+        };
+        if let Some(block) = envelope.not_understood(known) {
+            let why = format!("the header block {} is not understood", block.local());
+            let fault = Fault::new(Code::MustUnderstand, why.clone());
+            let unread = *Unread::new(Rejected::NotUnderstood, why);
+            return Err(Box::new(Unread { fault, ..unread }));
+        }
+        let (addressing, wsa) = Addressing::read_any(&envelope.blocks)
+            .map_err(|reason| Unread::new(reason, "the WS-Addressing part of the message"))?;
+        let headers = Headers::read(envelope.blocks.iter().copied())
+            .map_err(|refusal| Unread::of(&refusal, version))?;
+        if headers.version.is_some_and(|spoken| spoken != version) {
+            let why = "two versions of WS-ReliableMessaging in one message";
+            return Err(Unread::new(Rejected::Schema, why));
+        }
+        let mut message = Self {
+            envelope,
+            addressing,
+            wsa: wsa.unwrap_or(&addressing::V200508),
+            headers,
+            rm: version,
+            what: What::Headers,
+        };
+        message.what = message.purpose(child, polls)?;
+        Ok(Some(message))
+    }
+
+    fn purpose(
+        &self,
+        child: Option<Element<'d, 'a>>,
+        polls: Option<Element<'d, 'a>>,
+    ) -> Result<What, Box<Unread>> {
+        if let Some(poll) = polls {
+            return match poll.local() {
+                "MakeConnection" => Ok(What::Poll(selection(poll)?)),
+                _ => Err(Unread::new(Rejected::Schema, "not a MakeConnection")),
+            };
+        }
+        let Some(child) = child else {
+            return Ok(match self.headers.sequence {
+                Some(_) => What::Numbered,
+                None => What::Headers,
+            });
+        };
+        let content = Content::read(child).map_err(|refusal| Unread::of(&refusal, self.rm))?;
+        let (owned, operation) = match content {
+            Some(Content::CreateSequence(create, _)) => {
+                (Owned::Create(create), Operation::CreateSequence)
+            }
+            Some(Content::CloseSequence(end)) => (Owned::Close(end), Operation::CloseSequence),
+            Some(Content::TerminateSequence(end)) => {
+                (Owned::Terminate(end), Operation::TerminateSequence)
+            }
+            Some(_) => (Owned::Answer, Operation::SequenceAcknowledgement),
+            None if self.headers.sequence.is_some() => return Ok(What::Numbered),
+            None => return Ok(What::Plain),
+        };
+        if self.rm.action(operation).is_none() {
+            let why = "this version of WS-ReliableMessaging has no such operation";
+            return Err(Unread::new(Rejected::UnknownAction, why));
+        }
+        Ok(What::Operation(owned))
+    }
+
+    /// The Identifier of the sequence that it is about, if it is about one of ours.
+    #[must_use]
+    pub fn about(&self) -> Option<&str> {
+        if let What::Operation(Owned::Close(end) | Owned::Terminate(end)) = &self.what {
+            return Some(&end.identifier);
+        }
+        let numbered = self.headers.sequence.as_ref().map(|s| &s.identifier);
+        numbered
+            .or(self.headers.requested.first())
+            .map(String::as_str)
+    }
+
+    /// SOAP version of the message, and of its answer.
+    #[must_use]
+    pub fn soap(&self) -> Version {
+        self.envelope.version
+    }
+
+    /// wsa:MessageID.
+    #[must_use]
+    pub fn message_id(&self) -> Option<String> {
+        self.addressing.message_id.as_deref().map(str::to_owned)
+    }
+
+    /// wsa:ReplyTo; anonymous where it lacks (WS-Addressing Core §3.2).
+    #[must_use]
+    pub fn reply_to(&self) -> &str {
+        let given = self.addressing.reply_to.as_ref();
+        given.map_or(self.wsa.anonymous, |address: &Cow<'_, str>| address)
+    }
+}
+
+/// Whether an address leads to whoever waits on the connection, or polls.
+#[must_use]
+pub fn is_back(address: &str) -> bool {
+    let anonymous = addressing::TABLE.iter().any(|v| v.anonymous == address);
+    anonymous || is_polled(address)
+}
+
+/// Whether an address is nobody's.
+#[must_use]
+pub fn is_none(address: &str) -> bool {
+    addressing::TABLE.iter().any(|v| v.none == Some(address))
+}
+
+/// What a MakeConnection selects (WS-MC §3.2).
+fn selection(poll: Element<'_, '_>) -> Result<Selection, Box<Unread>> {
+    let mut address = None;
+    for child in poll.children() {
+        if !child.is(WSMC, "Address") || address.is_some() {
+            return Ok(Selection::Unsupported);
+        }
+        let text = addressing::uri(child)
+            .map_err(|reason| Unread::new(reason, "the address of a MakeConnection"))?;
+        if text.len() > limits::FRONT_URI_BYTES {
+            return Err(Unread::new(Rejected::TooLarge, "the address is too long"));
+        }
+        address = Some(text.into_owned());
+    }
+    Ok(address.map_or(Selection::Missing, Selection::Address))
+}

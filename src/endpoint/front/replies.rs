@@ -1,0 +1,183 @@
+//! The way back on a user's sequence: acknowledgements that follow voted replies, replies on the
+//! offered sequence, and what is released once its user has acknowledged it (R1, R20).
+
+use crate::limits;
+use crate::rm::fault::{Code, RmFault};
+use crate::rm::header::Sequence;
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::state::calls::Stored;
+use crate::types::{CallNumber, Instant, Micros};
+
+use super::answer::{Answer, Back, Said, action_of, nothing};
+use super::call::{State, Taken};
+use super::sequence::{Effect, FrontSequence, Stage};
+
+/// A reply that was sent so long ago and is not acknowledged goes to a poll again.
+const POLL_AGAIN: Micros = Micros::seconds(2);
+
+impl FrontSequence {
+    /// Acknowledges what was executed without a gap, and answers it.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some(taken) = self.calls.get_mut(&(self.executed + 1))
+            && let State::Done(reply) = &taken.state
+        {
+            self.executed += 1;
+            let number = self.executed;
+            let speaks = taken.call.speaks(reply.as_deref());
+            if speaks && self.named.offered.is_some() {
+                self.replies += 1;
+                taken.number = MessageNumber::new(self.replies);
+            }
+            if let Some(number) = MessageNumber::new(number) {
+                self.inbox.acknowledge(number, now);
+            }
+            self.answer(now, number);
+        }
+        self.release();
+    }
+
+    /// Answers all who wait for a call that is done.
+    pub(super) fn answer(&mut self, now: Instant, number: u64) {
+        let Some(taken) = self.calls.get_mut(&number) else {
+            return;
+        };
+        let State::Done(reply) = &taken.state else {
+            return;
+        };
+        let (reply, askers) = (reply.clone(), std::mem::take(&mut taken.askers));
+        let speaks = taken.call.speaks(reply.as_deref());
+        for asker in askers {
+            if speaks {
+                let answer = self.reply(now, number, reply.as_deref(), Some(&asker.back));
+                self.effects
+                    .push_back(Effect::Answer(asker.request, answer));
+            } else {
+                self.acknowledge(&asker);
+            }
+        }
+    }
+
+    /// The reply to a call, for whoever asked for it or for a poll.
+    fn reply(
+        &mut self,
+        now: Instant,
+        number: u64,
+        reply: Option<&Stored>,
+        back: Option<&Back>,
+    ) -> Answer {
+        let acknowledgement = self.acknowledgement();
+        let Some(taken) = self.calls.get_mut(&number) else {
+            return nothing();
+        };
+        taken.sent = Some(now);
+        let (call, back) = (&taken.call, back.unwrap_or(&taken.call.back));
+        let sequence = self.named.offered.clone().zip(taken.number);
+        let sequence = sequence.map(|(identifier, number)| Sequence {
+            identifier,
+            number,
+            last: call.last,
+        });
+        let header = reply.map_or(&[][..], |reply| &reply.header().octets);
+        let fault = call.fault.is_some() || reply.is_some_and(Stored::fault);
+        let action = match action_of(header) {
+            Some(action) => action,
+            None if fault => back.wsa.soap_fault.to_owned(),
+            // A message that is nothing but the last one is answered by one of its kind.
+            None if call.is_last_alone() => call.action.clone(),
+            None => format!("{}Response", call.action),
+        };
+        let said = Said {
+            action: &action,
+            message_id: call.id.clone(),
+            sequence,
+            acknowledgement,
+            header,
+            ..Said::default()
+        };
+        let body = match (&call.fault, reply) {
+            (Some(fault), _) => fault.write(back.soap),
+            (None, Some(reply)) => reply.payload().octets.clone(),
+            (None, None) => Vec::new(),
+        };
+        let status = if fault { 500 } else { 200 };
+        (status, back.envelope(&said, &body))
+    }
+
+    /// What waits for a poll (WS-MC §3.2): a reply that its user does not acknowledge. And whether
+    /// more waits.
+    pub fn polled(&mut self, now: Instant) -> Option<Answer> {
+        let due = |taken: &Taken| taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
+        let ready = |taken: &Taken| {
+            let acked = taken
+                .number
+                .is_none_or(|number| self.acked.contains(number));
+            !acked && taken.askers.is_empty() && due(taken)
+        };
+        let (number, reply) = self.calls.iter().find_map(|(number, taken)| {
+            let State::Done(reply) = &taken.state else {
+                return None;
+            };
+            ready(taken).then(|| (*number, reply.clone()))
+        })?;
+        Some(self.reply(now, number, reply.as_deref(), None))
+    }
+
+    /// The user acknowledges replies on the offered sequence.
+    ///
+    /// # Errors
+    /// InvalidAcknowledgement: of a reply that was never sent (§4.4).
+    pub fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
+        self.used = now;
+        let asking = matches!(self.stage, Stage::Asking | Stage::Doubtful | Stage::Stalled);
+        let highest = said.ranges.highest().map_or(0, MessageNumber::get);
+        if highest > self.replies && !asking {
+            return Err(RmFault::about(
+                Code::InvalidAcknowledgement,
+                &said.identifier,
+            ));
+        }
+        for (lower, upper) in said.ranges.iter() {
+            // The reader refused ranges upside down.
+            let _ = self.acked.insert_range(lower, upper);
+        }
+        self.release();
+        Ok(())
+    }
+
+    /// R1, R20: released is what this user has acknowledged, what wants no reply, and what is too
+    /// much to keep for him.
+    pub(super) fn release(&mut self) {
+        let before = self.released;
+        let bytes = |taken: &Taken| match &taken.state {
+            State::Done(Some(reply)) => reply.len(),
+            _ => 0,
+        };
+        let mut kept: usize = self.calls.values().map(bytes).sum();
+        while self.released < self.executed {
+            let next = self.released + 1;
+            let many = self.executed - self.released > limits::FRONT_KEPT.0 as u64;
+            let over = many || kept > limits::FRONT_KEPT.1;
+            let free = match self.calls.get(&next) {
+                Some(taken) if !taken.askers.is_empty() => false,
+                Some(taken) => match taken.number {
+                    Some(number) => self.acked.contains(number),
+                    // Without an offered sequence nobody says when a reply has come.
+                    None => !taken.call.two_way,
+                },
+                None => MessageNumber::new(next).is_some_and(|n| self.acked.contains(n)),
+            };
+            if !free && !over {
+                break;
+            }
+            if let Some(gone) = self.calls.remove(&next) {
+                kept -= bytes(&gone);
+                gone.askers.iter().for_each(|asker| self.acknowledge(asker));
+            }
+            self.released = next;
+        }
+        if self.released > before {
+            let up_to = CallNumber(self.released);
+            self.effects.push_back(Effect::Release(up_to));
+        }
+    }
+}

@@ -1,0 +1,560 @@
+//! One sequence of a user at his gateway: an RMD above one call sequence, the number kept (R20).
+//!
+//! `rm::destination` takes each number once and in order; each becomes an ordered call, and what
+//! waits for it is answered when its reply is voted. Acknowledged is what was executed; released is
+//! what its user has acknowledged. A call that the replicas did not execute is ordered again once
+//! they have said where the sequence stands. Nothing here speaks to anybody: effects are taken out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::error::{Ignored, Refused};
+use crate::limits;
+use crate::rm::destination::{Destination, Receipt, Settings};
+use crate::rm::fault::{Code, Refusal, RmFault};
+use crate::rm::ranges::Ranges;
+use crate::rm::version::Operation;
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::fault::Fault;
+use crate::soap::namespaces::BFT;
+use crate::state::calls::{Done, Stored, Verdict};
+use crate::types::{CallNumber, Instant, Micros};
+
+use super::super::io::{Order, Ordered, RequestId};
+use super::super::out_handler::Content;
+use super::answer::{Answer, Said, nothing};
+use super::call::{Asker, Call, State, Taken};
+use super::identifier::Named;
+use super::lifetime::FOREVER;
+
+/// How long a message past a gap waits for what lacks before it; some peers' next call waits for
+/// its answer.
+const GAP_WAIT: Micros = Micros::millis(300);
+
+/// Where the sequence stands at the replicas, as far as we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Live,
+    /// To be asked for once nothing is under way.
+    Doubtful,
+    /// Asked for.
+    Asking,
+    /// No quorum: asked for again when its user comes again.
+    Stalled,
+    /// Ends once nothing is under way.
+    Ending,
+    /// Its end is ordered.
+    Ended,
+}
+
+/// What a sequence wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer a POST.
+    Answer(RequestId, Answer),
+    /// Have something ordered, and tell the sequence under this number; 0 for no call.
+    Order(u64, Order),
+    /// Replies up to a number are released.
+    Release(CallNumber),
+    /// The replicas do not know it any more: forget it.
+    Gone,
+}
+
+/// One sequence of a user.
+#[derive(Debug)]
+pub struct FrontSequence {
+    pub(super) named: Named,
+    pub(super) inbox: Destination<Call>,
+    pub(super) calls: BTreeMap<u64, Taken>,
+    /// Those who wait for a message past a gap, and until when.
+    pub(super) early: BTreeMap<u64, (Instant, Vec<Asker>)>,
+    /// Came while the replicas are asked where the sequence stands.
+    pub(super) held: Vec<(MessageNumber, Call, Asker)>,
+    pub(super) stage: Stage,
+    /// Every number up to here was executed.
+    pub(super) executed: u64,
+    /// The replicas have said where it stands, or it began here.
+    pub(super) known: bool,
+    /// As far as it had come when we took it up.
+    pub(super) resumed: u64,
+    pub(super) flight: usize,
+    pub(super) replies: u64,
+    pub(super) acked: Ranges,
+    pub(super) released: u64,
+    pub(super) last: Option<MessageNumber>,
+    pub(super) used: Instant,
+    pub(super) expires: Instant,
+    pub(super) effects: VecDeque<Effect>,
+}
+
+impl FrontSequence {
+    /// A sequence that has just begun.
+    #[must_use]
+    pub fn begun(named: Named, identifier: String, now: Instant, life: Micros) -> Self {
+        Self {
+            named,
+            inbox: Destination::new(identifier, Settings::FRONT),
+            calls: BTreeMap::new(),
+            early: BTreeMap::new(),
+            held: Vec::new(),
+            stage: Stage::Live,
+            known: true,
+            executed: 0,
+            resumed: 0,
+            flight: 0,
+            replies: 0,
+            acked: Ranges::new(),
+            released: 0,
+            last: None,
+            used: now,
+            expires: now + life,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// A sequence that another life of this gateway began: the replicas say where it stands.
+    #[must_use]
+    pub fn resumed(named: Named, identifier: String, now: Instant) -> Self {
+        let mut sequence = Self::begun(named, identifier, now, FOREVER);
+        sequence.stage = Stage::Doubtful;
+        sequence.known = false;
+        sequence.go_on();
+        sequence
+    }
+
+    /// What its Identifier says.
+    #[must_use]
+    pub fn named(&self) -> &Named {
+        &self.named
+    }
+
+    /// The next thing to be done.
+    pub fn effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When something is due: an answer past a gap, or the end of an unused sequence.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let gaps = self.early.values().map(|(due, _)| *due);
+        let ending = matches!(self.stage, Stage::Ending | Stage::Ended);
+        let idle = (!ending).then(|| self.end_of_life());
+        gaps.chain(idle).min()
+    }
+
+    fn end_of_life(&self) -> Instant {
+        self.expires.min(self.used + limits::FRONT_IDLE)
+    }
+
+    /// Whether its user has ended it, or its time is over.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending | Stage::Ended)
+    }
+
+    /// The acknowledgement, unless its version has no way to say that there is nothing.
+    #[must_use]
+    pub fn acknowledgement(&mut self) -> Option<Acknowledgement> {
+        let said = self.inbox.take_acknowledgement();
+        let sayable = self.named.rm.none_and_final || !said.ranges.is_empty();
+        sayable.then_some(said)
+    }
+
+    // A message comes.
+
+    /// A message came.
+    ///
+    /// # Errors
+    /// Why it is not taken; the asker is told.
+    pub fn arrive(
+        &mut self,
+        now: Instant,
+        number: MessageNumber,
+        call: Call,
+        asker: Asker,
+    ) -> Result<(), Refused> {
+        self.used = now;
+        self.ask_again();
+        if self.stage == Stage::Asking || self.stage == Stage::Doubtful {
+            if self.held.len() >= limits::FRONT_WAITERS {
+                return Err(self.refuse(&Ignored::Full.into(), &asker));
+            }
+            self.held.push((number, call, asker));
+            return Ok(());
+        }
+        if self.last.is_some_and(|last| number > last) {
+            let fault = self.fault(Code::LastMessageNumberExceeded);
+            return Err(self.refuse(&fault.into(), &asker));
+        }
+        let (last, two_way) = (call.last, call.two_way);
+        let retold = (two_way && number.get() <= self.resumed).then(|| call.clone());
+        let size = call.content.bytes() + call.action.len() + 1_024;
+        match self.inbox.accept(number, size, call, now) {
+            Err(refusal) => return Err(self.refuse(&refusal, &asker)),
+            Ok(Receipt::New) => {}
+            Ok(Receipt::Duplicate) => {
+                self.repeated(now, number.get(), retold, asker);
+                return Ok(());
+            }
+        }
+        if last {
+            self.last = Some(number);
+        }
+        let waiting = self.early.entry(number.get());
+        waiting
+            .or_insert((now + GAP_WAIT, Vec::new()))
+            .1
+            .push(asker);
+        while let Some((number, call)) = self.inbox.next() {
+            let askers = self.early.remove(&number.get()).map(|(_, askers)| askers);
+            self.calls.insert(number.get(), Taken::new(call, askers));
+        }
+        self.go_on();
+        Ok(())
+    }
+
+    /// Its user came again: the replicas are asked again where it stands, if they could not say.
+    pub fn ask_again(&mut self) {
+        if self.stage == Stage::Stalled {
+            self.stage = Stage::Doubtful;
+            self.go_on();
+        }
+    }
+
+    /// Whether the replicas still have to say where it stands that another life of this gateway
+    /// began, and are asked.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        !self.known
+    }
+
+    /// Whether they could not say.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stage == Stage::Stalled
+    }
+
+    /// A number came again: its answer was lost, or its user is impatient.
+    fn repeated(&mut self, now: Instant, number: u64, retold: Option<Call>, asker: Asker) {
+        if let Some(taken) = self.calls.get_mut(&number) {
+            taken.call.back = asker.back.clone();
+            // The latest copy gets the reply: who sends again counts on the earlier ones no more,
+            // and stacks are known to choke on two replies to one request.
+            let earlier = std::mem::replace(&mut taken.askers, vec![asker]);
+            for earlier in earlier {
+                let answer = Effect::Answer(earlier.request, nothing());
+                self.effects.push_back(answer);
+            }
+            let answerable = number <= self.executed;
+            if answerable && matches!(taken.state, State::Done(_)) {
+                self.answer(now, number);
+            }
+        } else if let Some(call) = retold {
+            // Executed in another life of this gateway: the replicas hold its reply.
+            let mut taken = Taken::new(call, Some(vec![asker]));
+            taken.number = self
+                .offers()
+                .then_some(MessageNumber::new(number))
+                .flatten();
+            self.calls.insert(number, taken);
+            self.go_on();
+        } else if self.executed < number {
+            let waiting = self.early.entry(number);
+            let (_, askers) = waiting.or_insert((now + GAP_WAIT, Vec::new()));
+            askers.push(asker);
+            if askers.len() > limits::FRONT_WAITERS {
+                let first = askers.remove(0);
+                self.effects
+                    .push_back(Effect::Answer(first.request, nothing()));
+            }
+        } else {
+            self.acknowledge(&asker);
+        }
+    }
+
+    fn offers(&self) -> bool {
+        self.named.offered.is_some()
+    }
+
+    fn fault(&self, code: Code) -> RmFault {
+        RmFault::about(code, self.inbox.identifier())
+    }
+
+    /// Answers a POST with the acknowledgement alone.
+    pub fn acknowledge(&mut self, asker: &Asker) {
+        let answer = match self.acknowledgement() {
+            None => nothing(),
+            Some(said) => {
+                let action = asker.back.rm.action(Operation::SequenceAcknowledgement);
+                let said = Said {
+                    action: action.unwrap_or_default(),
+                    message_id: asker.id.clone(),
+                    acknowledgement: Some(said),
+                    // It would be taken for the reply.
+                    unasked: true,
+                    ..Said::default()
+                };
+                (200, asker.back.envelope(&said, &[]))
+            }
+        };
+        self.effects
+            .push_back(Effect::Answer(asker.request, answer));
+    }
+
+    // Orders.
+
+    /// Orders what may be ordered now.
+    fn go_on(&mut self) {
+        if self.stage == Stage::Doubtful && self.flight == 0 {
+            self.stage = Stage::Asking;
+            let begin = Order::Begin(self.named.sequence, Some(self.named.generation));
+            self.effects.push_back(Effect::Order(0, begin));
+        }
+        if self.stage == Stage::Ending && self.flight == 0 {
+            self.stage = Stage::Ended;
+            let end = Order::End(self.named.sequence);
+            self.effects.push_back(Effect::Order(0, end));
+        }
+        if self.stage != Stage::Live {
+            return;
+        }
+        for (number, taken) in &mut self.calls {
+            if self.flight >= limits::FRONT_WINDOW {
+                break;
+            }
+            if matches!(taken.state, State::Waiting) {
+                taken.state = State::Ordered;
+                self.flight += 1;
+                let order = Order::Call(taken.call.order(self.named.sequence, *number));
+                self.effects.push_back(Effect::Order(*number, order));
+            }
+        }
+    }
+
+    /// An order of a call has ended.
+    pub fn ordered(&mut self, now: Instant, number: u64, ordered: Ordered) {
+        self.flight = self.flight.saturating_sub(1);
+        match ordered {
+            Ordered::Done(Done::Call(_, _, verdict, reply)) => {
+                self.judged(number, verdict, reply);
+            }
+            // R14: nobody knows, so it is asked again when its user does.
+            Ordered::Done(_) | Ordered::Refused(_) | Ordered::Unknown(_) => {
+                self.undone(number, true);
+            }
+        }
+        if number <= self.resumed {
+            self.answer(now, number);
+        }
+        self.settle(now);
+        self.go_on();
+    }
+
+    fn judged(&mut self, number: u64, verdict: Verdict, reply: Option<Rc<Stored>>) {
+        match verdict {
+            Verdict::Executed | Verdict::Released => self.done(number, reply, None),
+            Verdict::Conflict => {
+                let why = "this message number was used before, with other content";
+                let fault = Fault::new(crate::soap::fault::Code::Sender, why);
+                self.done(number, None, Some(fault));
+            }
+            // Closed by the group: it is over, and nobody knows how (R14).
+            Verdict::Unknown => {
+                let why = "outcome unknown: the service answered this call at no replica in time";
+                let fault = Fault::new(crate::soap::fault::Code::Receiver, why);
+                self.done(number, None, Some(fault.subcode(BFT, "OutcomeUnknown")));
+            }
+            Verdict::Gap | Verdict::UnknownSequence => self.undone(number, false),
+            Verdict::Full => self.undone(number, true),
+        }
+    }
+
+    fn done(&mut self, number: u64, reply: Option<Rc<Stored>>, fault: Option<Fault>) {
+        if let Some(taken) = self.calls.get_mut(&number) {
+            taken.call.content = Content::default();
+            taken.call.fault = fault.or(taken.call.fault.take());
+            taken.state = State::Done(reply);
+        }
+    }
+
+    /// A call was not executed. Those who wait for it are told nothing if it takes long: without
+    /// an acknowledgement they come again.
+    fn undone(&mut self, number: u64, long: bool) {
+        if let Some(taken) = self.calls.get_mut(&number) {
+            taken.state = State::Waiting;
+            if long {
+                for asker in std::mem::take(&mut taken.askers) {
+                    self.effects
+                        .push_back(Effect::Answer(asker.request, nothing()));
+                }
+            }
+        }
+        if !self.is_ending() && (self.stage != Stage::Stalled || !long) {
+            self.stage = if long {
+                Stage::Stalled
+            } else {
+                Stage::Doubtful
+            };
+        }
+    }
+
+    /// The replicas' word on where the sequence stands, or on its end.
+    pub fn told(&mut self, now: Instant, ordered: &Ordered) {
+        if self.stage == Stage::Ended {
+            self.effects.push_back(Effect::Gone);
+            return;
+        }
+        if self.stage != Stage::Asking {
+            return self.go_on();
+        }
+        match ordered {
+            Ordered::Done(Done::Began(_, _, last)) => {
+                self.stage = Stage::Live;
+                self.known = true;
+                self.taken_up(now, *last);
+            }
+            Ordered::Done(_) => self.lost(),
+            Ordered::Refused(_) | Ordered::Unknown(_) => {
+                self.stage = Stage::Stalled;
+                let held = std::mem::take(&mut self.held);
+                let taken = self.calls.values_mut();
+                let waiting = taken.flat_map(|taken| std::mem::take(&mut taken.askers));
+                for asker in waiting.chain(held.into_iter().map(|(_, _, asker)| asker)) {
+                    let answer = Effect::Answer(asker.request, nothing());
+                    self.effects.push_back(answer);
+                }
+            }
+        }
+    }
+
+    fn taken_up(&mut self, now: Instant, last: CallNumber) {
+        let known = self.inbox.contiguous();
+        if let Some(number) = MessageNumber::new(last.0)
+            && last.0 > known
+        {
+            // Executed in another life.
+            self.inbox.acknowledge_through(number, now);
+            (self.executed, self.resumed, self.replies) = (last.0, last.0, last.0);
+        }
+        for (number, call, asker) in std::mem::take(&mut self.held) {
+            // Whoever is not served is told.
+            let _ = self.arrive(now, number, call, asker);
+        }
+        self.go_on();
+    }
+
+    /// The replicas do not know it any more.
+    fn lost(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        let taken = std::mem::take(&mut self.calls).into_values();
+        let early = std::mem::take(&mut self.early).into_values();
+        let all: Vec<_> = taken
+            .flat_map(|taken| taken.askers)
+            .chain(early.flat_map(|(_, askers)| askers))
+            .chain(held.into_iter().map(|(_, _, asker)| asker))
+            .collect();
+        let fault = Refusal::from(self.fault(Code::UnknownSequence));
+        for asker in all {
+            self.refuse(&fault, &asker);
+        }
+        self.stage = Stage::Ended;
+        self.effects.push_back(Effect::Gone);
+    }
+
+    /// Answers a message that is not taken.
+    fn refuse(&mut self, refusal: &Refusal, asker: &Asker) -> Refused {
+        match refusal {
+            Refusal::Fault(fault) => {
+                let answer = asker.back.rm_fault(fault, None);
+                self.effects
+                    .push_back(Effect::Answer(asker.request, answer));
+            }
+            // Without an acknowledgement its user sends it again.
+            Refusal::Refused(_) => self.acknowledge(asker),
+        }
+        refusal.refused()
+    }
+
+    // Time and the end.
+
+    /// The time has come for something.
+    pub fn tick(&mut self, now: Instant) {
+        let late: Vec<u64> = self
+            .early
+            .iter()
+            .filter(|(_, (due, _))| *due <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in late {
+            let askers = self.early.remove(&number).map(|(_, askers)| askers);
+            for asker in askers.unwrap_or_default() {
+                self.acknowledge(&asker);
+            }
+        }
+        if !self.is_ending() && self.end_of_life() <= now {
+            self.end();
+        }
+    }
+
+    /// CloseSequence (§3.5): the final acknowledgement.
+    ///
+    /// # Errors
+    /// As [`Destination::close`].
+    pub fn close(&mut self, last: Option<MessageNumber>) -> Result<Acknowledgement, Refusal> {
+        self.inbox.close(last)
+    }
+
+    /// TerminateSequence (§3.6): the last acknowledgement.
+    ///
+    /// # Errors
+    /// As [`Destination::terminate`].
+    pub fn terminate(
+        &mut self,
+        last: Option<MessageNumber>,
+    ) -> Result<Option<Acknowledgement>, Refusal> {
+        let closed = self.inbox.state() == crate::rm::destination::State::Closed;
+        let said = self.inbox.terminate(last)?;
+        let sayable = self.named.rm.none_and_final || !said.ranges.is_empty();
+        self.end();
+        Ok(sayable.then_some(Acknowledgement {
+            last: closed,
+            ..said
+        }))
+    }
+
+    /// The number of the last reply, for a TerminateSequence of ours.
+    #[must_use]
+    pub fn last_reply(&self) -> Option<MessageNumber> {
+        MessageNumber::new(self.replies)
+    }
+
+    /// No message is taken any more, and what was not ordered never is.
+    fn end(&mut self) {
+        self.stage = Stage::Ending;
+        // What still comes is told so.
+        let _ = self.inbox.terminate(None);
+        let early = std::mem::take(&mut self.early).into_values();
+        let unordered = |taken: &Taken| matches!(taken.state, State::Waiting);
+        let gone: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, taken)| unordered(taken))
+            .map(|(number, _)| *number)
+            .collect();
+        let gone = gone.iter().filter_map(|number| self.calls.remove(number));
+        let askers: Vec<_> = gone
+            .flat_map(|taken| taken.askers)
+            .chain(early.flat_map(|(_, askers)| askers))
+            .chain(
+                std::mem::take(&mut self.held)
+                    .into_iter()
+                    .map(|(_, _, asker)| asker),
+            )
+            .collect();
+        let fault = Refusal::from(self.fault(Code::SequenceTerminated));
+        for asker in askers {
+            self.refuse(&fault, &asker);
+        }
+        self.go_on();
+    }
+}

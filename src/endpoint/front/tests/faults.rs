@@ -1,0 +1,260 @@
+//! For each fault the message that provokes it.
+
+use proptest::prelude::*;
+
+use super::harness::*;
+use crate::limits;
+use crate::rm::version::V200702;
+use crate::soap::addressing::V200508;
+use crate::soap::envelope::Version;
+
+/// What every user is told who sends such a message, and that nothing comes of it.
+#[track_caller]
+fn provoke(expected: &str, message: impl Fn(&User) -> String) {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let mut user = User::new(versions);
+        user.begin(&mut world);
+        world.ask(user.soap, &user.message(1, 0));
+        let (status, answer) = world.ask(user.soap, &message(&user));
+        let (ns, code) = fault(&answer).unwrap_or_else(|| panic!("no fault: {answer}"));
+        assert_eq!(code, expected, "{answer}");
+        assert!(
+            ns.is_empty() || ns == user.rm.ns.uri || ns == user.wsa.ns.uri,
+            "{ns}"
+        );
+        assert!(status >= 400);
+        assert_eq!(world.group.executed.len(), 1);
+        // The next good exchange works.
+        let (_, answer) = world.ask(user.soap, &user.message(2, 1));
+        assert!(answer.contains(">2:urn:do<"), "{answer}");
+    }
+}
+
+fn on(user: &User, identifier: &str, number: &str) -> String {
+    let block = format!(
+        "<r:Sequence><r:Identifier>{identifier}</r:Identifier><r:MessageNumber>{number}\
+         </r:MessageNumber></r:Sequence>"
+    );
+    user.envelope("urn:do", &block, "<x/>")
+}
+
+#[test]
+fn wsrm_4_3_unknown_sequence() {
+    provoke("UnknownSequence", |user| on(user, "urn:uuid:nobody", "1"));
+    // Made up under another key, or changed.
+    provoke("UnknownSequence", |user| {
+        on(user, &format!("{}A", user.identifier), "2")
+    });
+    provoke("UnknownSequence", |user| {
+        let id = "<r:Identifier>urn:uuid:nobody</r:Identifier>";
+        user.operation("TerminateSequence", id)
+    });
+    provoke("UnknownSequence", |user| {
+        let block = "<r:AckRequested><r:Identifier>urn:uuid:nobody</r:Identifier></r:AckRequested>";
+        user.envelope("urn:asked", block, "")
+    });
+}
+
+#[test]
+fn wsrm_4_3_a_sequence_of_one_version_is_unknown_in_the_other() {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let mut user = User::new(versions);
+        user.begin(&mut world);
+        let other = VERSIONS.iter().find(|(rm, ..)| *rm != user.rm).unwrap().0;
+        let mut stranger = User::new((other, user.wsa, user.soap));
+        stranger.identifier.clone_from(&user.identifier);
+        let (_, answer) = world.ask(user.soap, &stranger.message(1, 0));
+        assert_eq!(fault(&answer).unwrap().1, "UnknownSequence");
+    }
+}
+
+#[test]
+fn wsrm_4_5_message_number_rollover() {
+    provoke("MessageNumberRollover", |user| {
+        on(user, &user.identifier, "9223372036854775808")
+    });
+}
+
+#[test]
+fn wsrm_4_4_invalid_acknowledgement() {
+    let offered = "urn:uuid:offered-by-the-user";
+    for ranges in [&[(1, 2)][..], &[(7, 9)], &[(2, 1)]] {
+        provoke("InvalidAcknowledgement", |user| {
+            user.envelope("urn:ack", &acknowledgement(offered, ranges), "")
+        });
+    }
+}
+
+#[test]
+fn wsrm_4_2_a_terminated_sequence_takes_nothing() {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let mut user = User::new(versions);
+        user.begin(&mut world);
+        world.ask(user.soap, &user.message(1, 0));
+        world.send(user.soap, &user.terminate(1));
+        let (_, answer) = world.ask(user.soap, &user.message(2, 1));
+        assert_eq!(fault(&answer).unwrap().1, "UnknownSequence");
+        assert_eq!(world.group.executed.len(), 1);
+    }
+}
+
+#[test]
+fn wsrm_3_5_an_end_below_what_was_received_is_refused() {
+    for versions in VERSIONS {
+        let mut user = User::new(versions);
+        if !user.rm.last_number {
+            continue;
+        }
+        let mut world = World::new();
+        user.begin(&mut world);
+        world.ask(user.soap, &user.message(1, 0));
+        world.ask(user.soap, &user.message(2, 1));
+        let (status, answer) = world.ask(user.soap, &user.terminate(1));
+        assert!(status >= 400 && fault(&answer).is_some(), "{answer}");
+        let (_, answer) = world.ask(user.soap, &user.message(3, 2));
+        assert!(answer.contains(">3:urn:do<"), "{answer}");
+    }
+}
+
+#[test]
+fn wsrm_4_6_create_sequence_refused() {
+    let create = |user: &User, acks_to: &str| {
+        let inside = address("AcksTo", acks_to);
+        user.operation("CreateSequence", &inside)
+            .replace("urn:m:", "urn:n:")
+    };
+    let none = "http://www.w3.org/2005/08/addressing/none";
+    provoke("CreateSequenceRefused", |user| create(user, none));
+    provoke("CreateSequenceRefused", |user| {
+        create(user, "http://victim.example/")
+    });
+    let long = format!("urn:{}", "x".repeat(limits::FRONT_URI_BYTES));
+    provoke("CreateSequenceRefused", |user| create(user, &long));
+    provoke("CreateSequenceRefused", |user| {
+        create(user, user.wsa.anonymous)
+            .replace("</r:AcksTo>", "</r:AcksTo><r:Expires>soon</r:Expires>")
+    });
+    provoke("CreateSequenceRefused", |user| {
+        let reply_to = "<a:ReplyTo><a:Address>http://victim.example/</a:Address></a:ReplyTo>";
+        create(user, user.wsa.anonymous)
+            .replace("<a:MessageID>", &format!("{reply_to}<a:MessageID>"))
+    });
+    provoke("MessageAddressingHeaderRequired", |user| {
+        let whole = create(user, user.wsa.anonymous);
+        let (before, rest) = whole.split_once("<a:MessageID>").unwrap();
+        format!("{before}{}", rest.split_once("</a:MessageID>").unwrap().1)
+    });
+}
+
+#[test]
+fn r20_sequences_are_bounded_and_the_bound_is_told() {
+    let mut world = World::new();
+    let mut user = User::new((&V200702, &V200508, Version::V12));
+    user.offer = None;
+    let create = |i: usize| user.create().replace("urn:m:", &format!("urn:n{i}:"));
+    for i in 0..limits::FRONT_SEQUENCES {
+        assert_eq!(world.ask(user.soap, &create(i)).0, 200);
+    }
+    let (_, answer) = world.ask(user.soap, &create(999));
+    assert_eq!(fault(&answer).unwrap().1, "CreateSequenceRefused");
+    assert_eq!(world.group.sequences(), limits::FRONT_SEQUENCES);
+}
+
+#[test]
+fn r20_messages_past_a_gap_are_bounded() {
+    let mut world = World::new();
+    let mut user = User::new((&V200702, &V200508, Version::V12));
+    user.begin(&mut world);
+    for number in 2..limits::FRONT_AHEAD + 10 {
+        world.send(user.soap, &user.message(number, 0));
+    }
+    // Those that were dropped were answered, without being acknowledged.
+    assert_eq!(world.answers.len() as u64, 9);
+    assert!(
+        world
+            .answers
+            .values()
+            .flatten()
+            .all(|(_, answer)| acked(answer) == 0)
+    );
+}
+
+#[test]
+fn two_versions_in_one_message_are_refused() {
+    provoke("", |user| {
+        let other = VERSIONS.iter().find(|(rm, ..)| *rm != user.rm).unwrap().0;
+        let block = format!(
+            "<o:AckRequested xmlns:o='{}'><o:Identifier>urn:x</o:Identifier></o:AckRequested>",
+            other.ns.uri
+        );
+        user.envelope(
+            "urn:do",
+            &format!("{}{block}", user.sequence(2, false)),
+            "<x/>",
+        )
+    });
+    provoke("", |user| {
+        let other = VERSIONS
+            .iter()
+            .find(|(_, wsa, _)| *wsa != user.wsa)
+            .unwrap()
+            .1;
+        let block = format!("<o:To xmlns:o='{}'>urn:x</o:To>", other.ns.uri);
+        user.envelope(
+            "urn:do",
+            &format!("{}{block}", user.sequence(2, false)),
+            "<x/>",
+        )
+    });
+}
+
+#[test]
+fn headers_that_must_be_understood_and_are_not_are_named() {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let user = User::new(versions);
+        let block = "<r:UsesSequenceSTR s:mustUnderstand='1'/>";
+        let create = user
+            .create()
+            .replace("</s:Header>", &format!("{block}</s:Header>"));
+        let (_, answer) = world.ask(user.soap, &create);
+        assert!(answer.contains("MustUnderstand") && answer.contains("UsesSequenceSTR"));
+        assert!(world.orders.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// No octets of a user, cut, repeated or changed, do more than be answered.
+    #[test]
+    fn damaged_messages_are_answered_and_the_next_good_exchange_works(
+        which in 0_usize..8,
+        kind in 0_usize..4,
+        from in 0_usize..10_000,
+        length in 0_usize..40,
+        with in "[<>/a-z0-9&;'\" =]{0,12}",
+    ) {
+        let mut world = World::new();
+        let mut user = User::new(VERSIONS[which]);
+        user.begin(&mut world);
+        let good = match kind {
+            0 => user.create(),
+            1 => user.message(1, 0),
+            2 => user.terminate(1),
+            _ => user.envelope("urn:ack", &acknowledgement("urn:uuid:offered-by-the-user", &[(1, 1)]), ""),
+        };
+        let at = from % good.len();
+        let end = (at + length).min(good.len());
+        let bad = [&good.as_bytes()[..at], with.as_bytes(), &good.as_bytes()[end..]].concat();
+        let request = world.send(user.soap, &String::from_utf8_lossy(&bad));
+        world.settle();
+        prop_assert!(world.answers.contains_key(&request));
+        if world.group.executed.is_empty() && world.group.sequences() > 0 && kind != 2 {
+            let (_, answer) = world.ask(user.soap, &user.message(1, 0));
+            prop_assert!(answer.contains(">1:urn:do<"), "{}", answer);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What goes into the front of a gateway and what comes out of it. Driven as `endpoint::io` says.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::crypto::PairKey;
+use crate::soap::envelope::Version;
+use crate::types::CallNumber;
+
+use super::super::io::{CallToken, Event, Order, Ordered, RequestId};
+
+/// What the front must be told before its first input.
+#[derive(Debug)]
+pub struct FrontConfig {
+    /// Under which Identifiers are made; the same in each life of the gateway and at its twin.
+    pub key: PairKey,
+    /// Where its message ids and sequences come from.
+    pub rng_seed: [u8; 32],
+    /// What users write for the gateway's address.
+    pub url: String,
+}
+
+/// What the front is told.
+#[derive(Debug)]
+pub enum FrontInput {
+    /// A user's whole POST came in.
+    Request {
+        /// To be named in the one output that answers it.
+        request: RequestId,
+        /// SOAP version by its Content-Type.
+        version: Version,
+        /// SOAPAction or the action parameter; may be empty.
+        action: String,
+        /// The HTTP body.
+        octets: Bytes,
+    },
+    /// An order has ended.
+    Ordered {
+        /// Which.
+        token: CallToken,
+        /// How.
+        ordered: Ordered,
+    },
+    /// The deadline passed.
+    Tick,
+}
+
+/// What the front wants done.
+#[derive(Debug)]
+pub enum FrontOutput {
+    /// Answer a POST.
+    Respond {
+        /// Which.
+        request: RequestId,
+        /// HTTP status.
+        status: u16,
+        /// The HTTP body; empty with 202.
+        octets: Vec<u8>,
+    },
+    /// A POST has no more to do with WS-RM: serve it as plain SOAP.
+    Plain(RequestId),
+    /// Have something ordered.
+    Order {
+        /// To be named in its `Ordered`.
+        token: CallToken,
+        /// What.
+        order: Order,
+    },
+    /// Replies of a call sequence are acknowledged by their user up to a number (R20).
+    Release(Uuid, CallNumber),
+    /// Something an operator may want to know.
+    Event(Event),
+}

@@ -1,0 +1,126 @@
+//! The front's machine between the gateway's listener and its client: users of WS-ReliableMessaging
+//! on one side, orders on the other (R20).
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::client::{ClientMachine, ClientNode};
+use super::driver::{Driver, Machine, World};
+use crate::endpoint::front::{Front, FrontInput, FrontOutput};
+use crate::endpoint::io::{Event, Ordered, RequestId};
+use crate::soap::envelope::Version;
+use crate::types::{Instant, Now};
+
+/// What the front says to a POST.
+#[derive(Debug)]
+pub enum Said {
+    /// This status and envelope; 202 has none.
+    Answer(u16, Vec<u8>),
+    /// It is plain SOAP.
+    Plain,
+}
+
+/// What stands around the front's machine.
+struct FrontWorld<M: ClientMachine> {
+    client: ClientNode<M>,
+    waiting: RefCell<BTreeMap<RequestId, oneshot::Sender<Said>>>,
+    next: Cell<u64>,
+}
+
+/// A running front.
+pub struct FrontNode<M: ClientMachine> {
+    driver: Rc<Driver<Front, FrontWorld<M>>>,
+}
+
+impl<M: ClientMachine> FrontNode<M> {
+    /// Starts a front before a client. Must run inside a `LocalSet`.
+    #[must_use]
+    pub fn start(front: Front, client: ClientNode<M>) -> Self {
+        let world = FrontWorld {
+            client,
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+        };
+        Self {
+            driver: Driver::start(front, world),
+        }
+    }
+
+    /// What a user's POST gets.
+    pub async fn answer(&self, version: Version, action: String, octets: Bytes) -> Said {
+        let world = self.driver.world();
+        let request = RequestId(world.next.replace(world.next.get() + 1));
+        let (sender, said) = oneshot::channel();
+        world.waiting.borrow_mut().insert(request, sender);
+        self.driver.input(FrontInput::Request {
+            request,
+            version,
+            action,
+            octets,
+        });
+        // Every request is answered; only a gateway that ends drops its machine.
+        said.await.unwrap_or(Said::Answer(202, Vec::new()))
+    }
+
+    /// Sequences of users that are open.
+    #[must_use]
+    pub fn sequences(&self) -> usize {
+        self.driver.machine().sequences()
+    }
+}
+
+impl<M: ClientMachine> FrontWorld<M> {
+    fn answer(&self, request: RequestId, said: Said) {
+        let waiting = self.waiting.borrow_mut().remove(&request);
+        // A user who has left is answered all the same: nobody reads it.
+        let _ = waiting.map(|waiting| waiting.send(said));
+    }
+}
+
+impl<M: ClientMachine> World<Front> for FrontWorld<M> {
+    fn carry_out(&self, driver: &Rc<Driver<Front, Self>>, output: FrontOutput) {
+        match output {
+            FrontOutput::Respond {
+                request,
+                status,
+                octets,
+            } => self.answer(request, Said::Answer(status, octets)),
+            FrontOutput::Plain(request) => self.answer(request, Said::Plain),
+            FrontOutput::Release(sequence, up_to) => self.client.release(sequence, up_to),
+            FrontOutput::Event(Event::Refused { from, reason, what }) => {
+                self.client.report().refused(&from, reason, what);
+            }
+            FrontOutput::Event(event) => tracing::info!("{event:?}"),
+            FrontOutput::Order { token, order } => {
+                let (client, driver) = (self.client.clone(), driver.clone());
+                tokio::task::spawn_local(async move {
+                    let ended = "the gateway has ended".to_owned();
+                    let ordered = client.order(order).await;
+                    let ordered = ordered.unwrap_or(Ordered::Refused(ended));
+                    driver.input(FrontInput::Ordered { token, ordered });
+                });
+            }
+        }
+    }
+}
+
+impl Machine for Front {
+    type Input = FrontInput;
+    type Output = FrontOutput;
+    fn handle(&mut self, now: Now, input: FrontInput) {
+        Self::handle(self, now, input);
+    }
+    fn poll(&mut self) -> Option<FrontOutput> {
+        Self::poll(self)
+    }
+    fn deadline(&self) -> Option<Instant> {
+        Self::deadline(self)
+    }
+    fn tick() -> FrontInput {
+        FrontInput::Tick
+    }
+}

@@ -246,6 +246,16 @@ impl Group {
         Ok(json(&mut command)?.1)
     }
 
+    /// Kills the gateway at once, and starts it again: it remembers nothing.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn restart_gateway(&mut self) -> Result<()> {
+        self.gateway.kill()?;
+        self.gateway = self.members.start("gateway", "gateway", &[])?;
+        Ok(())
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         for process in self.replicas.iter().flatten().chain([&self.gateway]) {
             let admin = process.ready()["admin"].as_str().unwrap_or_default();

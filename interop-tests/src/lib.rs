@@ -1,10 +1,13 @@
 //! What the tests with foreign SOAP stacks need besides those stacks: processes that end with the
 //! test that started them, a proxy that loses messages, and chaos around a whole group.
 //!
-//! `setup` installs the Python peers, `python/` holds the services and clients written on them.
+//! `setup` installs the Python peers, `python/` holds the services and clients written on them;
+//! `sandesha2/` holds and installs the peer of WS-ReliableMessaging, `run` runs the matrix of them.
 
 pub mod chaos;
 pub mod group;
+pub mod matrix;
 pub mod process;
 pub mod proxy;
+pub mod sandesha2;
 pub mod wipe;

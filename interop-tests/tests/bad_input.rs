@@ -174,13 +174,30 @@ fn a_gateway_refuses_bad_input_by_name() {
         let (status, _) = post(group.gateway.url(), "text/plain", b"x").unwrap();
         assert_eq!(status, 415);
         assert_counted(group, &group.gateway, "schema", &before);
-        let block = "<e:Header><r:Sequence e:mustUnderstand='true' \
-                     xmlns:r='http://docs.oasis-open.org/ws-rx/wsrm/200702'/></e:Header>";
-        let before = rejected(group, &group.gateway);
-        let octets = envelope(block, INCREMENT);
-        let (_, fault) = post(group.gateway.url(), KIND, octets.as_bytes()).unwrap();
-        assert!(fault.contains("MustUnderstand"), "{fault}");
-        assert_counted(group, &group.gateway, "not_understood", &before);
+        let rm = "xmlns:r='http://docs.oasis-open.org/ws-rx/wsrm/200702'";
+        let id = "<r:Identifier>urn:x</r:Identifier><r:MessageNumber>1</r:MessageNumber>";
+        for (block, told, counted) in [
+            (format!("<r:Sequence {rm}/>"), "Sender", Some("schema")),
+            (
+                format!("<r:UsesSequenceSTR e:mustUnderstand='1' {rm}/>"),
+                "MustUnderstand",
+                Some("not_understood"),
+            ),
+            // Honest, perhaps: a sequence that has ended.
+            (
+                format!("<r:Sequence {rm}>{id}</r:Sequence>"),
+                "UnknownSequence",
+                None,
+            ),
+        ] {
+            let before = rejected(group, &group.gateway);
+            let octets = envelope(&format!("<e:Header>{block}</e:Header>"), INCREMENT);
+            let (_, fault) = post(group.gateway.url(), KIND, octets.as_bytes()).unwrap();
+            assert!(fault.contains(told), "{fault}");
+            if let Some(name) = counted {
+                assert_counted(group, &group.gateway, name, &before);
+            }
+        }
         // Any other header goes to the services, whose fault is voted as any reply.
         let before = rejected(group, &group.gateway);
         let block = "<e:Header><x:y xmlns:x='urn:x' e:mustUnderstand='1'/></e:Header>";

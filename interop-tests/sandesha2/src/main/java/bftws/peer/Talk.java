@@ -1,0 +1,147 @@
+package bftws.peer;
+
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import javax.xml.namespace.QName;
+import org.apache.axiom.om.OMAbstractFactory;
+import org.apache.axiom.om.OMElement;
+import org.apache.axiom.om.OMFactory;
+import org.apache.axiom.soap.SOAP11Constants;
+import org.apache.axiom.soap.SOAP12Constants;
+import org.apache.axis2.addressing.AddressingConstants;
+import org.apache.axis2.addressing.EndpointReference;
+import org.apache.axis2.client.Options;
+import org.apache.axis2.client.ServiceClient;
+import org.apache.axis2.context.ConfigurationContext;
+import org.apache.axis2.transport.http.HTTPConstants;
+import org.apache.commons.httpclient.MultiThreadedHttpConnectionManager;
+import org.apache.sandesha2.Sandesha2Constants;
+import org.apache.sandesha2.client.SandeshaClient;
+import org.apache.sandesha2.client.SandeshaClientConstants;
+import org.apache.sandesha2.client.SequenceReport;
+import org.apache.sandesha2.policy.SandeshaPolicyBean;
+import org.apache.sandesha2.util.SandeshaUtil;
+
+/** One sequence of the client, from its first message to its end. */
+final class Talk implements AutoCloseable {
+    private static final String COUNTER = "urn:bft-ws:counter";
+
+    private final Job job;
+    private final ServiceClient client;
+    private final Options options = new Options();
+    private final String key = UUID.randomUUID().toString();
+
+    Talk(ConfigurationContext context, String url, Job job) throws Exception {
+        this.job = job;
+        client = new ServiceClient(context, null);
+        client.engageModule("addressing");
+        client.engageModule("sandesha2");
+        if (job.get("retransmit") != null) {
+            SandeshaPolicyBean policy = SandeshaUtil.getPropertyBean(context.getAxisConfiguration());
+            policy.setRetransmissionInterval(job.number("retransmit"));
+            policy.setExponentialBackoff(false);
+            policy.setMaximumRetransmissionCount(-1);
+            // Its stock pool has two connections, and Axis2 leaks the one on which the reply to a
+            // repeated request comes that was answered before.
+            MultiThreadedHttpConnectionManager pool = new MultiThreadedHttpConnectionManager();
+            pool.getParams().setDefaultMaxConnectionsPerHost(200);
+            pool.getParams().setMaxTotalConnections(200);
+            context.setProperty(HTTPConstants.MULTITHREAD_HTTP_CONNECTION_MANAGER, pool);
+        }
+        options.setTo(new EndpointReference(url));
+        options.setAction(COUNTER + "/increment");
+        options.setSoapVersionURI(job.is("soap", "1.1")
+            ? SOAP11Constants.SOAP_ENVELOPE_NAMESPACE_URI
+            : SOAP12Constants.SOAP_ENVELOPE_NAMESPACE_URI);
+        options.setProperty(SandeshaClientConstants.SEQUENCE_KEY, key);
+        options.setProperty(SandeshaClientConstants.RM_SPEC_VERSION, job.is("rm", "1.0")
+            ? Sandesha2Constants.SPEC_VERSIONS.v1_0
+            : Sandesha2Constants.SPEC_VERSIONS.v1_1);
+        if (job.is("wsa", "2004")) {
+            options.setProperty(AddressingConstants.WS_ADDRESSING_VERSION,
+                AddressingConstants.Submission.WSA_NAMESPACE);
+        }
+        if (job.is("exchange", "two-way") && job.is("offer", "declined")) {
+            // Sandesha2 itself declines names of one letter; so that the job says what it tries.
+            options.setProperty(SandeshaClientConstants.OFFERED_SEQUENCE_ID, "x");
+        }
+        if (job.is("polling", "off")) {
+            SandeshaPolicyBean policy = SandeshaUtil.getPropertyBean(context.getAxisConfiguration());
+            policy.setEnableRMAnonURI(false);
+            options.setReplyTo(new EndpointReference(AddressingConstants.Final.WSA_ANONYMOUS_URL));
+        }
+        options.setTimeOutInMilliSeconds(job.number("wait") * 1000L);
+        client.setOptions(options);
+    }
+
+    void run(Map<String, Object> report) throws Exception {
+        List<String> values = Collections.synchronizedList(new ArrayList<>());
+        report.put("values", values);
+        int messages = job.number("messages");
+        long begun = System.nanoTime();
+        for (int i = 1; i <= messages; i++) {
+            if (i == messages && job.is("rm", "1.0")) {
+                options.setProperty(SandeshaClientConstants.LAST_MESSAGE, "true");
+            }
+            if (job.is("exchange", "one-way")) {
+                client.fireAndForget(increment());
+            } else {
+                values.add(value(client.sendReceive(increment())));
+            }
+        }
+        report.put("ms", (System.nanoTime() - begun) / 1_000_000);
+        end(report);
+    }
+
+    private void end(Map<String, Object> report) throws Exception {
+        if (job.is("rm", "1.1")) {
+            waitUntilAcknowledged();
+            if (job.is("ask", "true")) {
+                SandeshaClient.sendAckRequest(client, key);
+            }
+            if (job.is("close", "true")) {
+                SandeshaClient.closeSequence(client, key);
+            }
+            SandeshaClient.terminateSequence(client, key);
+        }
+        SandeshaClient.waitUntilSequenceCompleted(client, job.number("wait") * 1000L, key);
+        SequenceReport sequence = SandeshaClient.getOutgoingSequenceReport(client);
+        report.put("acknowledged", sequence.getCompletedMessages().size());
+        report.put("terminated",
+            sequence.getSequenceStatus() == SequenceReport.SEQUENCE_STATUS_TERMINATED);
+        report.put("status", sequence.getSequenceStatus());
+        Exception last = SandeshaClient.getLastSendError(client);
+        if (last != null) {
+            report.put("last_send_error", last.toString());
+        }
+    }
+
+    private void waitUntilAcknowledged() throws Exception {
+        long until = System.nanoTime() + job.number("wait") * 1_000_000_000L;
+        while (System.nanoTime() < until) {
+            SequenceReport sequence = SandeshaClient.getOutgoingSequenceReport(client);
+            if (sequence != null && sequence.getCompletedMessages().size() >= job.number("messages")) {
+                return;
+            }
+            Thread.sleep(20);
+        }
+    }
+
+    private static OMElement increment() {
+        OMFactory factory = OMAbstractFactory.getOMFactory();
+        return factory.createOMElement(new QName(COUNTER, "increment", "c"));
+    }
+
+    private static String value(OMElement reply) {
+        OMElement first = reply.getFirstElement();
+        return first == null ? reply.toString() : first.getText();
+    }
+
+    @Override
+    public void close() throws Exception {
+        client.cleanup();
+    }
+}

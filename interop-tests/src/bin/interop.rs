@@ -1,0 +1,43 @@
+//! Runs foreign peers of WS-ReliableMessaging against a gateway and writes down what they do:
+//! `interop-tests/run [--peer P] [--json]`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bft_ws_interop_tests::matrix::{Cell, document, sandesha2};
+use clap::Parser;
+use serde_json::json;
+
+/// Runs foreign peers against a gateway and writes docs/interop.md
+#[derive(Parser)]
+struct Options {
+    /// Only this peer; the document is then left as it is
+    #[arg(long, value_parser = ["sandesha2"])]
+    peer: Option<String>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    let options = Options::parse();
+    let cells: Vec<Cell> = sandesha2()?;
+    if options.peer.is_none() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::fs::write(root.join("docs/interop.md"), document(&cells))?;
+    }
+    if options.json {
+        let cells: Vec<_> = cells.iter().map(Cell::json).collect();
+        println!("{}", json!({"schema": 1, "cells": cells}));
+    } else {
+        print!("{}", document(&cells));
+    }
+    for cell in cells.iter().filter(|cell| cell.failed.is_some()) {
+        eprintln!("failed: {}", cell.json());
+    }
+    Ok(match cells.iter().any(|cell| cell.failed.is_some()) {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}

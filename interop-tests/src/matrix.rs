@@ -1,0 +1,187 @@
+//! The matrix of what foreign peers of WS-ReliableMessaging do with a gateway: one cell for each
+//! peer, version of WS-RM, WS-Addressing and SOAP, exchange and transport.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::group::{Group, Plan, get, wait_until};
+use crate::sandesha2;
+
+/// Messages of one cell.
+const MESSAGES: usize = 5;
+
+/// One cell: what was tried, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// Who.
+    pub peer: &'static str,
+    /// In which version.
+    pub version: &'static str,
+    /// Of WS-RM.
+    pub rm: &'static str,
+    /// Of WS-Addressing.
+    pub wsa: &'static str,
+    /// Of SOAP.
+    pub soap: &'static str,
+    /// Two-way, one-way, and what is special about it.
+    pub exchange: &'static str,
+    /// Where answers go.
+    pub transport: &'static str,
+    /// What came of it; `None`: passed.
+    pub failed: Option<String>,
+}
+
+impl Cell {
+    fn sandesha2(rm: &'static str, wsa: &'static str, soap: &'static str) -> Self {
+        Self {
+            peer: "Sandesha2",
+            version: "1.6.2",
+            rm,
+            wsa,
+            soap,
+            exchange: "two-way",
+            // What it does by itself in each version.
+            transport: if rm == "1.1" {
+                "MakeConnection"
+            } else {
+                "anonymous"
+            },
+            failed: None,
+        }
+    }
+
+    fn exchange(self, exchange: &'static str) -> Self {
+        Self { exchange, ..self }
+    }
+
+    /// The job as the peer reads it.
+    fn job(&self) -> String {
+        let exchange = match self.exchange {
+            "one-way, closed" => "one-way,close=true",
+            "two-way, offer declined" => "two-way,offer=declined",
+            "two-way, MakeConnection off" => "two-way,polling=off",
+            "one-way, MakeConnection off" => "one-way,polling=off",
+            "one-way, acknowledgement asked for" => "one-way,ask=true",
+            plain => plain,
+        };
+        format!(
+            "rm={},wsa={},soap={},exchange={exchange},messages={MESSAGES}",
+            self.rm, self.wsa, self.soap
+        )
+    }
+
+    /// The cell as the contract has it.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        json!({
+            "peer": self.peer,
+            "version": self.version,
+            "rm": self.rm,
+            "wsa": self.wsa,
+            "soap": self.soap,
+            "exchange": self.exchange,
+            "transport": self.transport,
+            "result": if self.failed.is_none() { "passed" } else { "failed" },
+            "why": self.failed.as_deref().unwrap_or_default(),
+        })
+    }
+}
+
+/// The cells of Sandesha2.
+#[must_use]
+pub fn sandesha2_cells() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for rm in ["1.0", "1.1"] {
+        for wsa in ["2005", "2004"] {
+            for soap in ["1.1", "1.2"] {
+                for exchange in ["two-way", "one-way"] {
+                    cells.push(Cell::sandesha2(rm, wsa, soap).exchange(exchange));
+                }
+            }
+        }
+    }
+    let usual = |rm, exchange| Cell::sandesha2(rm, "2005", "1.1").exchange(exchange);
+    cells.push(usual("1.0", "two-way, offer declined"));
+    cells.push(usual("1.1", "one-way, closed"));
+    cells.push(usual("1.1", "one-way, acknowledgement asked for"));
+    for exchange in ["two-way, MakeConnection off", "one-way, MakeConnection off"] {
+        cells.push(Cell {
+            transport: "anonymous",
+            ..usual("1.1", exchange)
+        });
+    }
+    cells
+}
+
+/// Tries every cell of Sandesha2 against a group of counters; each message must be executed once
+/// and in order, and the client's own report complete.
+///
+/// # Errors
+/// If the group or the peer does not come up.
+pub fn sandesha2() -> Result<Vec<Cell>> {
+    let plan = Plan {
+        services: &["builtin:counter"; 4],
+        ..Plan::default()
+    };
+    let group = Group::start(&plan)?;
+    let mut cells = sandesha2_cells();
+    let jobs: Vec<_> = cells.iter().map(Cell::job).collect();
+    let reports = sandesha2::run(group.gateway.url(), &jobs)?;
+    let mut counted = 0;
+    for (cell, report) in cells.iter_mut().zip(&reports) {
+        let complete = sandesha2::is_complete(report, MESSAGES);
+        let values = sandesha2::values(report);
+        let expected: Vec<u64> = (counted + 1..).take(MESSAGES).collect();
+        counted += MESSAGES as u64;
+        let right = cell.exchange.starts_with("one-way") || values == expected;
+        if !complete || !right {
+            cell.failed = Some(report.to_string());
+        }
+    }
+    // What one-way messages did shows only in the end: no call ran twice, and none was left out.
+    let admin = group.gateway.ready()["admin"].as_str().unwrap_or_default();
+    wait_until("the users' sequences have ended", || {
+        let (_, page) = get(admin, "/status").ok()?;
+        page.contains("\"user_sequences\":0").then_some(())
+    })?;
+    Ok(cells)
+}
+
+/// The matrix for people, in Markdown.
+#[must_use]
+pub fn document(cells: &[Cell]) -> String {
+    let mut text = "# Who speaks WS-ReliableMessaging with the gateway\n\n\
+        Written by `interop-tests/run`, which runs each peer, unmodified, against a gateway before\n\
+        four replicas: five calls of a counter on one sequence. *Passed* means that each was\n\
+        executed once and in order, each reply came back, and the peer itself reports its sequence\n\
+        complete and terminated.\n\n\
+        | peer | WS-RM | WS-Addressing | SOAP | exchange | answers go | result |\n\
+        |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for cell in cells {
+        let result = if cell.failed.is_none() {
+            "passed"
+        } else {
+            "failed"
+        };
+        let rm = if cell.rm == "1.1" {
+            "1.1, 1.2"
+        } else {
+            cell.rm
+        };
+        let wsa = if cell.wsa == "2005" {
+            "2005/08"
+        } else {
+            "2004/08"
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| {} {} | {rm} | {wsa} | {} | {} | {} | {result} |",
+            cell.peer, cell.version, cell.soap, cell.exchange, cell.transport
+        );
+    }
+    text
+}

@@ -278,6 +278,12 @@ impl Replica {
         assert!(self.waiters.values().map(Vec::len).sum::<usize>() <= WAITERS);
     }
 
+    /// Whether it votes (R18), for tests and the simulator.
+    #[must_use]
+    pub fn has_vote(&self) -> bool {
+        self.order.agreement().role() == Role::Voter
+    }
+
     /// Whether its view has begun here, for tests and the simulator.
     #[must_use]
     pub fn is_in_view(&self) -> bool {

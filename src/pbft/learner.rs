@@ -338,11 +338,23 @@ impl Agreement {
 
     /// Writes down, and tells, where this life stands.
     fn stand(&mut self) {
-        let (role, bound) = (self.lives.role, self.lives.bound);
-        let votes = role == Role::Voter;
+        let bound = self.lives.bound;
+        let votes = self.lives.role == Role::Voter;
         self.persist(Record::Standing(Standing { votes, bound }));
-        let until = bound.map(|bound| bound.seqno);
+        self.say_standing();
+    }
+
+    fn say_standing(&mut self) {
+        let until = self.lives.bound.map(|bound| bound.seqno);
+        let role = self.lives.role;
         self.out.push_back(Output::Stands { role, until });
+    }
+
+    /// A learner that goes on from its log says so.
+    pub(super) fn tell_standing(&mut self) {
+        if self.lives.role == Role::Learner {
+            self.say_standing();
+        }
     }
 
     // The others.

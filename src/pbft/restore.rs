@@ -59,6 +59,7 @@ impl Agreement {
             let content = own_words(own, &this);
             (this.out).push_back(Output::Sign(Unsigned::ViewChange(content)));
         }
+        this.tell_standing();
         // Whoever was away does not know what it missed.
         this.peers.afresh(now.instant);
         this.truncate();

@@ -27,6 +27,7 @@ const ADVERSARIES: &[&str] = &[
     "slow_service",
     "twins",
     "view_liar",
+    "wiped",
     "withhold",
 ];
 
@@ -55,6 +56,7 @@ const FAULTS: &[&str] = &[
     "cut_while_writing",
     "delayed",
     "disk_full",
+    "disk_wiped",
     "doubled",
     "element_replayed",
     "envelope_replayed",
@@ -113,6 +115,8 @@ const RARE_PATHS: &[&str] = &[
     "cut_in_transfer",
     "difference_told",
     "diverged",
+    "learned",
+    "learner",
     "lie_noticed",
     "log_segment_sealed",
     "log_truncated",

@@ -29,12 +29,15 @@ pub enum App {
 /// What is wrong with a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Faulty {
-    /// It stops and stays down; its peers' connections are refused, or time out.
+    /// It stops and stays down, or comes back without its disk; its peers' connections are
+    /// refused, or time out.
     Crash {
         /// When.
         at: Instant,
         /// Whether connections time out instead of being refused.
         silent: bool,
+        /// After how long it comes back and learns (R18).
+        back: Option<Micros>,
     },
     /// Its service answers quickly and wrongly; those with the same number tell the same lie.
     Lie(i64),
@@ -58,6 +61,7 @@ impl Faulty {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Crash { back: Some(_), .. } => "wiped",
             Self::Crash { .. } => "crash",
             Self::Lie(_) => "lying_service",
             Self::Slow(_) => "slow_service",
@@ -231,6 +235,10 @@ impl Scenario {
         if let Some(disks) = &disks {
             disks::narrow(&mut apart, disks, &mut agreement);
         }
+        let faulty = match disks.as_ref().is_some_and(|disks| disks.inside) {
+            true => disks::wipe(&mut apart, faulty),
+            false => faulty,
+        };
         Self {
             quorums,
             agreement,
@@ -344,6 +352,16 @@ impl Scenario {
     pub fn honest(&self, place: usize) -> bool {
         let byzantine = matches!(self.fault_at(place), Some(Faulty::Byzantine(_)));
         !byzantine && place != self.rogue_place()
+    }
+
+    /// Whether a replica may come in another life than before.
+    #[must_use]
+    pub fn forgets(&self, replica: ReplicaId) -> bool {
+        let wiped = matches!(
+            self.fault_of(replica),
+            Some(Faulty::Crash { back: Some(_), .. })
+        );
+        wiped || !self.honest(replica.index())
     }
 
     /// Whether nothing that comes from there may be rejected.

@@ -13,7 +13,7 @@ use crate::log::codec::{Frame, Needed, Segment, encode};
 use crate::log::recover::Recovered;
 use crate::log::retain::Retention;
 use crate::log::segments::{Damage, scan, write_group};
-use crate::log::{Position, Record, Synced, Syncer};
+use crate::log::{Position, Record, Standing, Synced, Syncer};
 use crate::types::{Digest, ReplicaId, Seqno};
 
 use super::Counts;
@@ -69,6 +69,18 @@ impl Disk {
     /// The empty log of a replica, as `init` leaves it (R18).
     #[must_use]
     pub fn new(group: Digest, replica: ReplicaId, full: usize) -> Self {
+        Self::with(group, replica, full, Vec::new())
+    }
+
+    /// The log of a replica that lost its own, and is to learn (R18).
+    #[must_use]
+    pub fn forgotten(group: Digest, replica: ReplicaId, full: usize) -> Self {
+        let (votes, bound) = (false, None);
+        let standing = Record::Standing(Standing { votes, bound });
+        Self::with(group, replica, full, vec![standing])
+    }
+
+    fn with(group: Digest, replica: ReplicaId, full: usize, mut records: Vec<Record>) -> Self {
         let last = Segment {
             group,
             replica,
@@ -90,7 +102,8 @@ impl Disk {
             next: None,
             syncer: None,
         };
-        disk.segment(last, vec![Record::Genesis { group, replica }]);
+        records.insert(0, Record::Genesis { group, replica });
+        disk.segment(last, records);
         disk
     }
 

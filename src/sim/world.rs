@@ -73,6 +73,8 @@ struct Member {
     disk: Option<Disk>,
     /// Rises with each crash.
     life: u32,
+    /// How often its disk was wiped.
+    losses: u64,
     /// It does not come back.
     dead: bool,
     /// A crash left a call at its service, and nobody knows what became of that.
@@ -99,6 +101,7 @@ impl Member {
             drained: false,
             disk,
             life: 0,
+            losses: 0,
             dead: false,
             lost: false,
         }
@@ -209,7 +212,7 @@ impl World {
         for (replica, fault) in &self.scenario.faulty {
             self.counts.adversary(fault.name());
             match *fault {
-                Faulty::Crash { at, silent } => {
+                Faulty::Crash { at, silent, .. } => {
                     self.queue.put(at, Happening::Crash(replica.index()));
                     if silent {
                         self.network.silence(replica.index());
@@ -374,12 +377,7 @@ impl World {
                 let place = self.scenario.quorums.n() + 2;
                 self.client(place, ClientInput::Describe(token), Origin::default());
             }
-            Happening::Crash(place) => {
-                self.members[place].dead = true;
-                if self.members[place].up {
-                    self.stop(place);
-                }
-            }
+            Happening::Crash(place) => self.crash(place),
             Happening::Outage(index) => self.cut_power(index),
             Happening::Restart(place) => self.restart(place),
             Happening::Left(exchange) => {
@@ -554,6 +552,9 @@ impl World {
                     return Err(format!("r{place} fell behind and is not back"));
                 }
                 continue;
+            }
+            if !replica.has_vote() {
+                return Err(format!("r{place} has no vote"));
             }
             let mine = replica.last_executed();
             let (other, theirs) = *first.get_or_insert((place, mine));

@@ -223,7 +223,7 @@ impl Replica {
     /// R18: a former life of this replica is forgotten. What its application executed then nobody
     /// knows, if that outlived it.
     pub(super) fn forgot(&mut self, seqno: Seqno) {
-        if self.durable.used {
+        if std::mem::take(&mut self.durable.used) {
             let why = "it forgot what it did in a former life, and its service may hold that";
             self.lose(seqno, why.to_owned());
         }

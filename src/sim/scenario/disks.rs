@@ -174,6 +174,23 @@ pub(super) fn narrow(chance: &mut Chance, disks: &Disks, agreement: &mut Agreeme
     }
 }
 
+/// Most of those that crash come back without their disks, and learn (R18). They are faulty until
+/// then: no more than f learn and are faulty together.
+pub(super) fn wipe(
+    chance: &mut Chance,
+    mut faulty: BTreeMap<ReplicaId, Faulty>,
+) -> BTreeMap<ReplicaId, Faulty> {
+    for fault in faulty.values_mut() {
+        if let Faulty::Crash { back, silent, .. } = fault
+            && chance.percent(70)
+        {
+            *silent = false;
+            *back = Some(Micros(chance.between(1_000, DOWN)));
+        }
+    }
+    faulty
+}
+
 fn outage(chance: &mut Chance, places: &[usize], f: usize, heal: Instant) -> Outage {
     let mut left = places.to_vec();
     let size = match chance.below(10) {

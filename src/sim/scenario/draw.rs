@@ -77,6 +77,7 @@ fn fault(chance: &mut Chance, heal: Instant, lie: i64) -> Faulty {
         0..4 => Faulty::Crash {
             at: Instant(chance.below(heal.0)),
             silent: chance.percent(50),
+            back: None,
         },
         4..7 => Faulty::Lie(lie),
         7 => Faulty::Slow(Micros::millis(chance.between(200, 1_500))),

@@ -376,9 +376,9 @@ impl World {
                     self.fail("caught-up", format!("r{place}: {why}"));
                 }
             }
-            Event::Stands { role, .. } => self.stands(*role),
+            Event::Stands { role, .. } => self.stands(place, *role),
             Event::ManyLearners { .. } => self.counts.rare("many_learners"),
-            Event::Restarted { replica } if !self.scenario.honest(replica.index()) => {}
+            Event::Restarted { replica } if self.scenario.forgets(*replica) => {}
             Event::Restarted { replica } => {
                 let what = format!("r{place} thinks that r{replica} has restarted");
                 self.fail("rejected", what);
@@ -386,9 +386,11 @@ impl World {
         }
     }
 
-    fn stands(&mut self, role: Role) {
-        if role == Role::Learner {
-            self.counts.rare("learner");
+    fn stands(&mut self, place: Place, role: Role) {
+        match role {
+            Role::Learner => self.counts.rare("learner"),
+            Role::Voter if self.members[place].losses > 0 => self.counts.rare("learned"),
+            Role::Voter | Role::Unsure => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::types::{Incarnation, Micros, Now, ReplicaId, Seqno};
 use super::super::Options;
 use super::super::chance::Chance;
 use super::super::network::{Happening, Place};
-use super::super::scenario::{Keys, Moment, Outage, Scenario};
+use super::super::scenario::{Faulty, Keys, Moment, Outage, Scenario};
 use super::super::service::Service;
 use super::super::store::{Disk, Remains};
 use super::{EPOCH, Machine, Origin, World};
@@ -152,6 +152,28 @@ impl World {
         }
     }
 
+    /// A replica crashes. It stays down, or comes back without its disk.
+    pub(super) fn crash(&mut self, place: Place) {
+        let back = match self.scenario.fault_at(place) {
+            Some(Faulty::Crash { back, .. }) => *back,
+            _ => None,
+        };
+        if self.members[place].up {
+            self.stop(place);
+        }
+        let me = self.scenario.identity(place);
+        let segment = self.scenario.disks.as_ref().map(|disks| disks.segment);
+        let (Some(back), Some(me), Some(segment)) = (back, me, segment) else {
+            self.members[place].dead = true;
+            return;
+        };
+        self.counts.fault("disk_wiped");
+        let disk = Disk::forgotten(self.power.keys.group.id, me, segment);
+        self.members[place].disk = Some(disk);
+        self.members[place].losses += 1;
+        self.queue.put(self.now + back, Happening::Restart(place));
+    }
+
     /// A replica's process ends here.
     pub(super) fn stop(&mut self, place: Place) {
         self.say(place, format_args!("crashes"));
@@ -200,11 +222,16 @@ impl World {
         }
         self.service_restarts(place, &remains);
         let rng_seed = self.power.lives.octets();
+        let losses = self.members[place].losses;
         let power = &self.power;
         let parts = (&power.keys, &self.scenario, power.options);
         let made = config(me, rng_seed, parts)
             .map_err(|error| error.to_string())
-            .and_then(|config| begin(config, now, (&mut disk, remains), &self.scenario));
+            .and_then(|mut config| {
+                // What remembers nothing is another life.
+                config.incarnation.0 += losses << 32;
+                begin(config, now, (&mut disk, remains), &self.scenario)
+            });
         let replica = match made {
             Ok(replica) => replica,
             Err(why) => return self.fail("recovered", format!("r{place}: {why}")),

@@ -381,6 +381,12 @@ impl Agreement {
         slot.committed |= slot.commits.certificate(&digest, thresholds).is_some();
     }
 
+    /// Whether this life may say anything of a number: not where a former one may have (R18).
+    #[must_use]
+    pub fn speaks_of(&self, seqno: Seqno) -> bool {
+        self.may_vote(seqno)
+    }
+
     /// R18: a former life may have voted otherwise.
     pub(super) fn may_vote(&self, seqno: Seqno) -> bool {
         self.votes() && (seqno > self.lives.forgotten() || self.has(Plant::LearnerVotes))

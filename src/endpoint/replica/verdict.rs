@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use crate::error::{Ignored, Refused};
 use crate::limits;
 use crate::log::Record;
+use crate::pbft::Role;
 use crate::state::calls::{Verdict, Wanted};
 use crate::types::{Instant, Micros, Now, ReplicaId};
 use crate::wire::agreement::{self, Item};
@@ -111,6 +112,18 @@ impl Replica {
             return;
         };
         open.asks = now.instant + pause;
+        match self.order.agreement().role() {
+            Role::Voter if self.order.agreement().speaks_of(open.place.seqno) => {}
+            Role::Unsure => return,
+            // R18: a former life may have said otherwise. Only its own service is judged.
+            Role::Voter | Role::Learner => {
+                let (seqno, why) = (open.place.seqno, std::mem::take(&mut open.why));
+                self.judge.open = None;
+                self.event(Event::Diverged { seqno, why });
+                self.order.abandon(now);
+                return self.need_state(now, None);
+            }
+        }
         let (place, end, asks) = (open.place, End::Lost, true);
         self.say(None, &Ended { place, end, asks });
         self.look_at_words(now);
@@ -148,6 +161,10 @@ impl Replica {
 
     /// How a call ended here, if this replica can tell.
     fn end_of(&self, place: &Place) -> Option<End> {
+        if !self.order.agreement().speaks_of(place.seqno) {
+            // R18: a former life may have said otherwise.
+            return None;
+        }
         if self
             .judge
             .open

@@ -1,11 +1,13 @@
 //! Replicas that come back without what they said in a former life (R18).
 
-use super::harness::{Group, has};
+use super::harness::{Group, Origin, Posted, has};
 use crate::endpoint::config::AgreementConfig;
-use crate::endpoint::io::Event;
+use crate::endpoint::io::{Completion, Event};
 use crate::endpoint::replica::Replica;
 use crate::pbft::Role;
-use crate::types::{Micros, ReplicaId};
+use crate::soap::xml::Document;
+use crate::types::{Micros, ReplicaId, Seqno};
+use crate::wire::agreement::{self, Item};
 
 const CALL: &str = "<increment xmlns='urn:c'/>";
 const LOST: ReplicaId = ReplicaId(3);
@@ -44,7 +46,7 @@ fn level(group: &Group) {
 fn is_needed(group: &mut Group) {
     let cut = ReplicaId(1);
     group.tap = Box::new(move |posted| {
-        let from = matches!(posted.from, super::harness::Origin::Replica(id, _) if id == cut);
+        let from = matches!(posted.from, Origin::Replica(id, _) if id == cut);
         !from && posted.to != cut
     });
     let token = group.start(CALL);
@@ -134,8 +136,8 @@ fn r18_sequences_of_a_former_life_are_refused() {
     let mut group = Group::durable(small(4));
     counts(&mut group, 3);
     let create = |group: &Group| {
-        let by = |p: &&super::harness::Posted| {
-            matches!(p.from, super::harness::Origin::Replica(LOST, _))
+        let by = |p: &&Posted| {
+            matches!(p.from, Origin::Replica(LOST, _))
                 && has(&p.octets, "CreateSequence>")
                 && p.to == ReplicaId(0)
         };
@@ -146,4 +148,43 @@ fn r18_sequences_of_a_former_life_are_refused() {
     group.pass(Micros::seconds(1));
     let (_, fault) = group.inject(0, old).expect("an answer");
     assert!(has(&fault, "CreateSequenceRefused"));
+}
+
+/// R14: of a number that a former life may have spoken of, nobody is told how a call ended.
+#[test]
+fn r18_a_learner_says_nothing_of_how_a_call_ended() {
+    let mut group = Group::durable(small(4));
+    counts(&mut group, 9);
+    let lost = |who, _| (who == LOST).then(|| Completion::Lost("it broke".to_owned()));
+    group.lie = Box::new(lost);
+    group.wipe(LOST);
+    let before = group.posts.len();
+    let mut until = Seqno(0);
+    let mut calls = Vec::new();
+    for _ in 0..40 {
+        calls.push(group.start(CALL));
+        group.pass(Micros::millis(200));
+        let status = group.replicas[LOST.index()].status();
+        until = until.max(status.learns_until.unwrap_or_default());
+    }
+    assert!(until > Seqno(0));
+    group.pass(Micros::seconds(3));
+    assert!(calls.iter().all(|call| group.answer(*call).is_some()));
+    let lost =
+        |(who, event): &&(_, Event)| *who == Some(LOST) && matches!(event, Event::Diverged { .. });
+    assert!(
+        group.events.iter().filter(lost).count() > 1,
+        "its service fails"
+    );
+    let by = |p: &&Posted| matches!(p.from, Origin::Replica(LOST, _));
+    for post in group.posts[before..].iter().filter(by) {
+        let document = Document::parse(&post.octets).unwrap();
+        let payload = document.root().children().nth(1).unwrap().children().next();
+        let elements = payload.and_then(|payload| agreement::elements(payload).ok());
+        for element in elements.into_iter().flatten() {
+            if let Ok(Item::Ended(ended)) = agreement::read(element) {
+                assert!(ended.place.seqno > until, "{ended:?}");
+            }
+        }
+    }
 }

@@ -274,6 +274,9 @@ impl Agreement {
         if let Some(mine) = mine.filter(|mine| *mine != digest) {
             self.diverge(seqno, mine, digest);
         }
+        if self.catches_up() && self.delivered < self.kept() {
+            self.pin(now, self.executed);
+        }
         self.fall_behind();
         self.truncate();
         self.peers.progress();
@@ -363,7 +366,7 @@ impl Agreement {
     pub fn transferred(&mut self, now: Now, seqno: Seqno, time: Time) {
         assert!(self.mode != Mode::Whole, "a state that is whole stays");
         self.mode = Mode::Whole;
-        self.pinned = None;
+        self.pinned = Some((seqno, now.instant + PIN));
         (self.delivered, self.executed, self.time) = (seqno, seqno, time);
         self.truncate();
         self.peers.hurry(now.instant);
@@ -384,10 +387,18 @@ impl Agreement {
 
     /// Peers keep batches and bodies for one window below the stable checkpoint. Whoever lacks more
     /// cannot be helped by them: it orders on from the stable checkpoint without a state.
+    /// Not so one whose state has just come: what was ordered meanwhile is kept here, and there.
     pub(super) fn fall_behind(&mut self) {
-        if self.delivered < self.kept() {
+        if self.delivered < self.kept() && !self.catches_up() {
             self.give_up_catching_up();
         }
+    }
+
+    fn catches_up(&self) -> bool {
+        let pinned = self
+            .pinned
+            .is_some_and(|(seqno, _)| seqno <= self.delivered);
+        pinned && self.mode == Mode::Whole
     }
 
     /// Peers that restarted keep less. Whoever is told of a stable checkpoint, and of no batch on

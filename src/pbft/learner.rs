@@ -189,6 +189,13 @@ impl Agreement {
         self.lives.known.get(&replica).map(|known| known.life)
     }
 
+    /// Whether another replica says that it learns: its word on what it forgot is none.
+    #[must_use]
+    pub fn knows_learner(&self, replica: ReplicaId) -> bool {
+        let claim = self.lives.claims.get(&replica);
+        claim.is_some_and(|claim| claim.until == Seqno(0) || claim.until > self.stable())
+    }
+
     /// Whether votes may leave.
     pub(super) fn votes(&self) -> bool {
         self.lives.is_voter() || self.has(Plant::LearnerVotes)

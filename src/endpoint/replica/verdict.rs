@@ -86,8 +86,9 @@ impl Replica {
             let asks = false;
             self.say(Some(from), &Ended { place, end, asks });
         }
+        let learns = self.order.agreement().knows_learner(from);
         match &mut self.judge.open {
-            Some(open) if open.place == said.place => {
+            Some(open) if open.place == said.place && !learns => {
                 open.said.insert(from, said.end);
                 self.look_at_words(now);
                 Ok(())
@@ -112,17 +113,8 @@ impl Replica {
             return;
         };
         open.asks = now.instant + pause;
-        match self.order.agreement().role() {
-            Role::Voter if self.order.agreement().speaks_of(open.place.seqno) => {}
-            Role::Unsure => return,
-            // R18: a former life may have said otherwise. Only its own service is judged.
-            Role::Voter | Role::Learner => {
-                let (seqno, why) = (open.place.seqno, std::mem::take(&mut open.why));
-                self.judge.open = None;
-                self.event(Event::Diverged { seqno, why });
-                self.order.abandon(now);
-                return self.need_state(now, None);
-            }
+        if self.order.agreement().role() == Role::Unsure {
+            return;
         }
         let (place, end, asks) = (open.place, End::Lost, true);
         self.say(None, &Ended { place, end, asks });
@@ -136,8 +128,9 @@ impl Replica {
         };
         let count = |end: End| open.said.values().filter(|said| **said == end).count();
         let (answered, closed) = (count(End::Answered), count(End::Closed));
-        // This one got no answer either.
-        let unanswered = 1 + closed + count(End::Lost);
+        // This one got no answer either. A learner's word does not count (R18).
+        let own = self.order.agreement().speaks_of(open.place.seqno);
+        let unanswered = usize::from(own) + closed + count(End::Lost);
         if answered >= quorums.weak() {
             let seqno = open.place.seqno;
             let why = format!("{}; the services of {answered} others answered", open.why);

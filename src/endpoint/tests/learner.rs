@@ -150,9 +150,10 @@ fn r18_sequences_of_a_former_life_are_refused() {
     assert!(has(&fault, "CreateSequenceRefused"));
 }
 
-/// R14: of a number that a former life may have spoken of, nobody is told how a call ended.
+/// R14: of a number that a former life may have spoken of it asks how a call ended, and answers
+/// nobody.
 #[test]
-fn r18_a_learner_says_nothing_of_how_a_call_ended() {
+fn r18_a_learner_answers_nobody_how_a_call_ended() {
     let mut group = Group::durable(small(4));
     counts(&mut group, 9);
     let lost = |who, _| (who == LOST).then(|| Completion::Lost("it broke".to_owned()));
@@ -169,7 +170,9 @@ fn r18_a_learner_says_nothing_of_how_a_call_ended() {
     }
     assert!(until > Seqno(0));
     group.pass(Micros::seconds(3));
-    assert!(calls.iter().all(|call| group.answer(*call).is_some()));
+    // Where it would have had to answer in full, another is asked (R12).
+    let answered = calls.iter().filter(|call| group.answer(**call).is_some());
+    assert!(answered.count() > 30);
     let lost =
         |(who, event): &&(_, Event)| *who == Some(LOST) && matches!(event, Event::Diverged { .. });
     assert!(
@@ -183,7 +186,7 @@ fn r18_a_learner_says_nothing_of_how_a_call_ended() {
         let elements = payload.and_then(|payload| agreement::elements(payload).ok());
         for element in elements.into_iter().flatten() {
             if let Ok(Item::Ended(ended)) = agreement::read(element) {
-                assert!(ended.place.seqno > until, "{ended:?}");
+                assert!(ended.asks || ended.place.seqno > until, "{ended:?}");
             }
         }
     }

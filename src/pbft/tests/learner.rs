@@ -157,6 +157,47 @@ fn r18_restarted_while_it_learns_it_goes_on_learning() {
     cluster.none_rejected();
 }
 
+/// The others go on while a large state is on its way: what they ordered since is kept, and caught
+/// up with, though it is more than a window.
+#[test]
+fn r18_what_is_ordered_while_state_is_fetched_is_not_lost() {
+    let mut cluster = lives(4, 9);
+    cluster.nodes[3].down = true;
+    let mut number = 0;
+    let mut calls = |cluster: &mut Cluster, count: u64| {
+        for _ in 0..count {
+            submit(cluster, number..number + 1);
+            number += 1;
+            cluster.run(Micros::millis(5));
+        }
+    };
+    calls(&mut cluster, 60);
+    cluster.nodes[3].down = false;
+    calls(&mut cluster, 10);
+    assert_eq!(cluster.nodes[3].agreement.mode(), Mode::Behind);
+    let (target, _) = cluster.nodes[3].agreement.certified().unwrap();
+    let fetched = Seqno(target.0 - 8);
+    for _ in 0..8 {
+        let now = cluster.now;
+        (cluster.nodes.iter_mut()).for_each(|node| node.agreement.pin(now, fetched));
+        calls(&mut cluster, 8);
+    }
+    // It executes no faster than others order.
+    cluster.nodes[3].slow = true;
+    cluster.transfer_of(3, 0, fetched);
+    calls(&mut cluster, 20);
+    cluster.nodes[3].wake();
+    cluster.drain(3);
+    calls(&mut cluster, 20);
+    cluster.run(SECOND);
+    let behind = |output: &&Output| matches!(output, Output::Behind { .. });
+    let node = &cluster.nodes[3];
+    assert_eq!(node.events.iter().filter(behind).count(), 1);
+    assert_eq!(node.agreement.mode(), Mode::Whole);
+    let level = cluster.nodes[0].agreement.last_executed();
+    assert_eq!(node.agreement.last_executed(), level);
+}
+
 #[test]
 fn r18_more_than_f_learners_are_told_and_nothing_is_ordered() {
     let mut cluster = lives(4, 8);

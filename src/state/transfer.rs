@@ -55,6 +55,8 @@ pub struct Fetched {
 #[derive(Debug, Default)]
 struct Source {
     dropped: bool,
+    /// So many objects may come that were asked for before this transfer.
+    strays: usize,
     flying: usize,
     /// Asked for, not come in time: it may still come, so many times.
     late: BTreeMap<Digest, u32>,
@@ -101,15 +103,26 @@ pub struct Transfer {
 
 impl Transfer {
     /// To the state of a certified checkpoint, from these peers; `pool` holds what is known here.
+    /// Where pieces were `asked_before`, by an earlier transfer or in a life before this one,
+    /// answers to that may still come, and are no lies.
     #[must_use]
     pub fn new(
         peers: impl Iterator<Item = ReplicaId>,
         patience: Micros,
         certified: (Seqno, Digest),
         pool: BTreeMap<Digest, Bytes>,
+        asked_before: bool,
     ) -> Self {
+        let strays = if asked_before { PIECES_ASKED } else { 0 };
+        let source = |id| {
+            let source = Source {
+                strays,
+                ..Source::default()
+            };
+            (id, source)
+        };
         Self {
-            sources: peers.map(|id| (id, Source::default())).collect(),
+            sources: peers.map(source).collect(),
             patience,
             newest: certified,
             aim: certified,
@@ -188,6 +201,9 @@ impl Transfer {
         } else if self.pool.contains_key(&digest) {
             return Err(Ignored::Duplicate.into());
         } else if source.flying == 0 && source.late.is_empty() {
+            return Err(Ignored::Unasked.into());
+        } else if source.strays > 0 {
+            source.strays -= 1;
             return Err(Ignored::Unasked.into());
         } else {
             self.drop_source(now, from);

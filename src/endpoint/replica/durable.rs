@@ -196,6 +196,7 @@ impl Replica {
         new.durable.used = restart.used;
         let agreement = Self::agreement_config(&new.config);
         new.order = TotalOrderManager::restore(agreement, &recovered, now);
+        new.keeper.asked_before = recovered.incarnation.is_some();
         if recovered.incarnation != Some(new.config.incarnation) {
             let life = Record::Incarnation(new.config.incarnation);
             new.journal.append(life, &new.storage);

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::error::Refused;
+use crate::pbft::Role;
 use crate::state::calls::Calls;
 use crate::state::pieces::Tree;
 use crate::state::snapshots::Snapshots;
@@ -76,6 +77,8 @@ pub(super) struct Keeper {
     /// Not fetched before then.
     not_before: Option<Instant>,
     attempts: u32,
+    /// Pieces were asked for before, perhaps in an earlier life.
+    pub(super) asked_before: bool,
     /// Own token that proved wrong: since when is known, and in what, once the right one is here.
     wrong: Option<Token>,
     /// Pieces of the state that proved wrong; most of them may be right.
@@ -95,6 +98,7 @@ impl Keeper {
             needed: false,
             not_before: None,
             attempts: 0,
+            asked_before: false,
             wrong: None,
             pool: BTreeMap::new(),
             transfer: None,
@@ -343,11 +347,14 @@ impl Replica {
         let others = self.config.group.quorums.replicas();
         let patience = Micros(PATIENCE * self.config.group.agreement.status_interval.0);
         let pool = std::mem::take(&mut keeper.pool);
+        let voter = self.order.agreement().role() == Role::Voter;
+        let asked_before = std::mem::replace(&mut keeper.asked_before, true) || !voter;
         let mut transfer = Transfer::new(
             others.filter(|id| *id != me),
             patience,
             (seqno, digest),
             pool,
+            asked_before,
         );
         transfer.go_on(now.instant);
         keeper.transfer = Some(transfer);

@@ -82,7 +82,7 @@ impl Run {
     fn to(certified: (Seqno, Digest), sources: Snapshots) -> Self {
         let peers = (1..4).map(ReplicaId);
         Self {
-            transfer: Transfer::new(peers, PATIENCE, certified, BTreeMap::new()),
+            transfer: Transfer::new(peers, PATIENCE, certified, BTreeMap::new(), false),
             sources,
             now: Instant(1),
             asked: BTreeMap::new(),
@@ -178,6 +178,26 @@ fn a_poisoned_piece_drops_its_source_for_this_transfer() {
     assert!(run.refused.contains(&(LIAR, Rejected::BadPiece.into())));
     assert!(run.refused.iter().all(|(from, _)| *from == LIAR));
     assert!(run.asked[&LIAR] <= PIECES_ASKED);
+}
+
+#[test]
+fn an_answer_to_an_earlier_question_is_no_lie_but_not_for_ever() {
+    let point = point(8, 0);
+    let mut run = Run::to(point.certified(), sources(&[&point]));
+    let peers = (1..4).map(ReplicaId);
+    run.transfer = Transfer::new(peers, PATIENCE, point.certified(), BTreeMap::new(), true);
+    run.transfer.go_on(run.now);
+    // The first is asked for the token.
+    let source = ReplicaId(1);
+    for n in 0..PIECES_ASKED {
+        let stray = Bytes::from(vec![1; n]);
+        let unasked = Err(Ignored::Unasked.into());
+        assert_eq!(run.transfer.object(run.now, source, &stray), unasked);
+    }
+    let one_more = Bytes::from(vec![2; 9]);
+    let bad = Err(Rejected::BadPiece.into());
+    assert_eq!(run.transfer.object(run.now, source, &one_more), bad);
+    assert_eq!(run.run(&[]).token, point.token);
 }
 
 #[test]

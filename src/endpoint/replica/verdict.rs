@@ -3,13 +3,14 @@
 //! Whether the service executed it, nobody can know. So this replica executes nothing more, and
 //! asks the others how the call ended with them. Where f + 1 say that their services answered,
 //! only this service failed: the replica has lost its state (R21). Where 2f + 1, itself among
-//! them, got no answer, no f + 1 equal ones can ever come: the call is closed, its outcome unknown
+//! them, got no answer, no f + 1 equal ones will come: the call is closed, its outcome unknown
 //! for good, the same at all of them, and the group goes on. One call that crashes or hangs every
 //! service stops nobody.
 //!
-//! The design has the verdict ordered. It need not be: of a call, a correct replica says that it
-//! was answered or that it was lost, never both, so 2f + 1 of the one word leave no f + 1 of the
-//! other. Answers that differ from each other are not judged here.
+//! The design has the verdict ordered. It need not be: with at most f faulty replicas or services,
+//! either every correct service answers, and no 2f + 1 can say that theirs did not, or none does.
+//! Where some do and others do not, more than f have failed, and no checkpoint forms. Answers that
+//! differ from each other are not judged here.
 
 use std::collections::BTreeMap;
 

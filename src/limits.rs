@@ -120,7 +120,7 @@ pub const SNAPSHOT_PIECES: usize = 1 << 16;
 pub const PIECES_ASKED: usize = 16;
 /// Octets of pieces that one peer may draw in a second.
 pub const PIECES_RATE: u64 = 64 << 20;
-/// Calls closed by a verdict that are remembered beside the table (R14).
+/// Calls closed by a verdict that the table of calls remembers (R14).
 pub const CLOSED_CALLS: usize = 1024;
 /// Batches between two snapshots at most; what was delivered since the last one is kept.
 pub const SNAPSHOT_INTERVAL: u64 = 4 * CHECKPOINT_INTERVAL;

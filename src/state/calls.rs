@@ -6,7 +6,7 @@
 //! same again: per call sequence the last executed number and the replies not yet released, per
 //! GroupSequence the bundles that are finished. It does not execute anything itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use uuid::Uuid;
@@ -178,8 +178,9 @@ pub struct Calls {
     chain: Digest,
     /// The floor of clients that are not in the table; set once, with the first batch.
     born: Option<Generation>,
-    /// See [`Calls::doubt`].
-    doubt: bool,
+    /// Calls that were closed, the last of them: their replies may be released before the last
+    /// replica asks how they ended.
+    closed: VecDeque<(ClientId, Wanted)>,
     /// A bug put in on purpose: only the simulator's self-test sets it.
     plant: Option<Plant>,
 }
@@ -263,7 +264,7 @@ impl Calls {
     /// 2f + 1 equal replies decide nothing any more.
     #[must_use]
     pub fn doubt(&self) -> bool {
-        self.doubt
+        !self.closed.is_empty()
     }
 
     /// Where a repeated bundle was ordered, how each of its items ended, and whether in doubt.
@@ -438,7 +439,12 @@ impl Calls {
         let Wanted::Call(sequence, number, digest) = *item else {
             unreachable!("only a call's step is Execute");
         };
-        self.doubt |= reply.is_none();
+        if reply.is_none() {
+            self.closed.push_back((client, item.clone()));
+            if self.closed.len() > limits::CLOSED_CALLS {
+                self.closed.pop_front();
+            }
+        }
         let client = self.client(client);
         let kept = reply.map(Rc::new);
         if let Some(known) = client.sequences.get_mut(&sequence) {
@@ -458,6 +464,10 @@ impl Calls {
         let Wanted::Call(sequence, number, digest) = *item else {
             return None;
         };
+        let is_it = |(of, call): &(ClientId, Wanted)| *of == client && call == item;
+        if self.closed.iter().any(is_it) {
+            return Some(Verdict::Unknown);
+        }
         let known = self.clients.get(&client)?.sequences.get(&sequence)?;
         (number <= known.last).then(|| known.repeated(number, digest).0)
     }
@@ -465,7 +475,7 @@ impl Calls {
     /// Ends a bundle: remembers how, and chains the digest of its replies.
     pub fn finish(&mut self, bundle: &Bundle<'_>, seqno: Seqno, items: Vec<Done>, replies: Digest) {
         self.chain = chained(self.chain, seqno, replies);
-        let doubt = self.doubt;
+        let doubt = self.doubt();
         let client = self.client(bundle.client);
         let group = client.group(bundle.group_sequence, seqno);
         group.used = seqno;

@@ -15,7 +15,6 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Ignored, Refused};
-use crate::limits;
 use crate::log::Record;
 use crate::pbft::Role;
 use crate::state::calls::{Verdict, Wanted};
@@ -40,12 +39,10 @@ struct Open {
     asks: Instant,
 }
 
-/// Calls that were not answered.
+/// The call that was not answered, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     open: Option<Open>,
-    /// The last that were closed: their replies may be released before the last replica asks.
-    closed: std::collections::VecDeque<Place>,
 }
 
 impl Judge {
@@ -142,10 +139,6 @@ impl Replica {
         } else if closed >= quorums.weak() || unanswered >= quorums.certificate() {
             let place = open.place;
             self.judge.open = None;
-            self.judge.closed.push_back(place);
-            if self.judge.closed.len() > limits::CLOSED_CALLS {
-                self.judge.closed.pop_front();
-            }
             self.record_closed();
             self.invoker.close(&self.storage);
             let seqno = place.seqno;
@@ -169,9 +162,6 @@ impl Replica {
         }
         if self.invoker.halted() {
             return None;
-        }
-        if self.judge.closed.contains(place) {
-            return Some(End::Closed);
         }
         let wanted = Wanted::Call(place.sequence, place.number, place.digest);
         match self.invoker.calls().verdict(place.client, &wanted) {

@@ -221,6 +221,35 @@ fn r14_who_asks_of_what_is_not_known_here_gets_no_word() {
 }
 
 #[test]
+fn r14_who_comes_late_hears_that_a_call_was_closed_whatever_was_released_or_restarted_since() {
+    let late = ReplicaId(3);
+    let mut group = Group::durable(AgreementConfig::default());
+    group.tap = Box::new(move |posted| {
+        let from = matches!(posted.from, Origin::Replica(id, _) if id == late);
+        !from && posted.to != late
+    });
+    lose(&mut group, &[0, 1, 2]);
+    is_closed(&mut group, CALL);
+    heal(&mut group);
+    // The second call releases the first one's reply, and so on.
+    for number in 2..=3 {
+        assert_eq!(group.call(CALL), number.to_string());
+    }
+    for n in 0..3 {
+        group.restart(ReplicaId(n));
+    }
+    group.lie = Box::new(move |me, value| {
+        let first = me == late && value == 1;
+        first.then(|| Completion::Lost("it hung up".to_owned()))
+    });
+    group.tap = Box::new(|_| true);
+    group.pass(Micros::seconds(20));
+    assert_eq!(count(&group, diverged), 0);
+    assert_eq!(group.counters, vec![3; usize::from(N)]);
+    level(&group);
+}
+
+#[test]
 fn r17_a_power_cut_with_a_call_at_every_service_closes_that_call() {
     let mut group = Group::durable(AgreementConfig {
         checkpoint_interval: 2,

@@ -13,7 +13,9 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 use super::stored::{Kept, Stored, bytes};
-use super::{CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Verdict};
+use super::{
+    CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Verdict, Wanted,
+};
 use crate::crypto;
 use crate::limits;
 use crate::soap::c14n::PrefixList;
@@ -84,7 +86,11 @@ impl Calls {
         out.digest(&self.chain);
         out.octet(u8::from(self.born.is_some()));
         out.number(self.born.unwrap_or_default().0);
-        out.octet(u8::from(self.doubt));
+        out.count(self.closed.len());
+        for (client, call) in &self.closed {
+            out.digest(&client.0);
+            out.call(call);
+        }
         out.count(self.clients.len());
         for (id, client) in &self.clients {
             out.digest(&id.0);
@@ -119,6 +125,14 @@ impl Writer {
 
     fn uuid(&mut self, uuid: &Uuid) {
         self.out.extend_from_slice(uuid.as_bytes());
+    }
+
+    fn call(&mut self, call: &Wanted) {
+        if let Wanted::Call(sequence, number, digest) = call {
+            self.uuid(sequence);
+            self.number(number.0);
+            self.digest(digest);
+        }
     }
 
     fn octets(&mut self, octets: &[u8]) {
@@ -259,6 +273,11 @@ impl<'a> Reader<'a> {
         self.array().map(Uuid::from_bytes)
     }
 
+    fn call(&mut self) -> Option<Wanted> {
+        let (sequence, number) = (self.uuid()?, CallNumber(self.number()?));
+        Some(Wanted::Call(sequence, number, self.digest()?))
+    }
+
     fn octets(&mut self) -> Option<&'a [u8]> {
         let count = self.count(self.left.len())?;
         self.take(count)
@@ -292,14 +311,16 @@ impl<'a> Reader<'a> {
         if !set && born != Generation::default() {
             return None;
         }
-        let doubt = self.truth()?;
+        let closed = self.count(limits::CLOSED_CALLS)?;
+        let closed = (0..closed).map(|_| Some((ClientId(self.digest()?), self.call()?)));
+        let closed = closed.collect::<Option<_>>()?;
         let id = |reader: &mut Self| reader.digest().map(ClientId);
         let clients = self.map(limits::CLIENTS, id, Self::client)?;
         self.left.is_empty().then(|| Calls {
             clients,
             chain,
             born: set.then_some(born),
-            doubt,
+            closed,
             plant: None,
         })
     }
@@ -421,7 +442,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::tests::Run;
-    use super::super::{Bundle, Released, Wanted};
+    use super::super::{Bundle, Released};
     use super::*;
 
     /// What a client may do next; everything is small, so that numbers meet.

@@ -75,6 +75,8 @@ impl Answered {
 struct Description {
     token: CallToken,
     answers: BTreeMap<ReplicaId, Option<Vec<u8>>>,
+    /// Questions that failed.
+    failed: BTreeMap<ReplicaId, u8>,
     deadline: Instant,
 }
 
@@ -345,7 +347,7 @@ impl Client {
 
     fn failed(&mut self, now: Instant, post: PostId) {
         if let Some((replica, token)) = self.asking.remove(&post) {
-            self.described(token, replica, None);
+            self.not_described(token, replica);
         } else {
             self.sender.ended(post, Ending::Failed, now);
         }

@@ -42,12 +42,26 @@ pub struct Recovered {
     pub bodies: BTreeMap<Digest, SignedBody>,
     /// Own votes on checkpoints.
     pub votes: BTreeMap<Seqno, Digest>,
+    /// The last own vote that a stable checkpoint contradicts: the state was wrong (R19), and what
+    /// was executed since stands on it.
+    pub contradicted: Option<Contradiction>,
     /// Calls that left for the service, by batch and place in it, and how they ended.
     pub calls: BTreeMap<(Seqno, u32), Ended>,
     /// Every batch up to here is in the restored state: that of the snapshot, or replayed since.
     pub executed: Seqno,
     /// The virtual time of the last batch up to [`Recovered::delivered`] (R16).
     pub time: Time,
+}
+
+/// A checkpoint at which the state here was not that of 2f + 1 others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// After which batch.
+    pub seqno: Seqno,
+    /// Of the state here.
+    pub mine: Digest,
+    /// Of theirs.
+    pub theirs: Digest,
 }
 
 /// A stable checkpoint.
@@ -120,6 +134,7 @@ impl Default for Recovered {
             slots: BTreeMap::new(),
             bodies: BTreeMap::new(),
             votes: BTreeMap::new(),
+            contradicted: None,
             calls: BTreeMap::new(),
             executed: Seqno::default(),
             time: Time::default(),
@@ -175,6 +190,7 @@ impl Recovered {
             }),
             Record::CheckpointVote { seqno, digest } => {
                 self.votes.insert(seqno, digest);
+                self.compare();
             }
             Record::Stable {
                 seqno,
@@ -239,6 +255,22 @@ impl Recovered {
         let before = self.stable.as_ref().map(|known| known.seqno);
         if before.is_none_or(|before| before <= stable.seqno) {
             self.stable = Some(stable);
+            self.compare();
+        }
+    }
+
+    fn compare(&mut self) {
+        let Some(stable) = &self.stable else {
+            return;
+        };
+        let (seqno, theirs) = (stable.seqno, stable.digest);
+        let mine = self.votes.get(&seqno).copied();
+        if let Some(mine) = mine.filter(|mine| *mine != theirs) {
+            self.contradicted = Some(Contradiction {
+                seqno,
+                mine,
+                theirs,
+            });
         }
     }
 
@@ -282,6 +314,8 @@ impl Recovered {
         self.executed = seqno;
         self.slots = self.slots.split_off(&seqno.next());
         self.votes = self.votes.split_off(&seqno);
+        // What is saved is a state that the group has certified.
+        self.contradicted = self.contradicted.filter(|wrong| wrong.seqno > seqno);
         self.calls = self.calls.split_off(&(seqno.next(), 0));
         let named: std::collections::BTreeSet<Digest> = self.named().collect();
         self.bodies.retain(|digest, _| named.contains(digest));
@@ -317,17 +351,6 @@ impl Recovered {
     #[must_use]
     pub fn delivered(&self) -> Seqno {
         self.deliveries().last().map_or(self.executed, |p| p.seqno)
-    }
-
-    /// That one of these own votes contradicts the stable checkpoint: the state was wrong (R19).
-    #[must_use]
-    pub fn contradicted_by(
-        &self,
-        votes: &BTreeMap<Seqno, Digest>,
-    ) -> Option<(Seqno, Digest, Digest)> {
-        let stable = self.stable.as_ref()?;
-        let mine = *votes.get(&stable.seqno)?;
-        (mine != stable.digest).then_some((stable.seqno, mine, stable.digest))
     }
 }
 
@@ -410,6 +433,38 @@ mod tests {
         assert_eq!(all.time, Time(90));
         all.restored(Seqno(4), Time(95));
         assert_eq!((all.delivered(), all.time), (Seqno(5), Time(96)));
+    }
+
+    #[test]
+    fn r19_a_state_that_was_wrong_once_is_wrong_until_a_certified_one_is_saved() {
+        let (mine, theirs) = (Digest([1; 32]), Digest([2; 32]));
+        let vote = |seqno, digest| Record::CheckpointVote { seqno, digest };
+        let stable = |seqno, digest| Record::Stable {
+            seqno,
+            digest,
+            certificate: Vec::new(),
+        };
+        for records in [
+            [vote(Seqno(4), mine), stable(Seqno(4), theirs)],
+            [stable(Seqno(4), theirs), vote(Seqno(4), mine)],
+        ] {
+            let mut all = fold(&records);
+            // From there on it has no votes to compare.
+            all.take(stable(Seqno(8), theirs));
+            let seqno = Seqno(4);
+            let wrong = Contradiction {
+                seqno,
+                mine,
+                theirs,
+            };
+            assert_eq!(all.contradicted, Some(wrong));
+            all.restored(Seqno(2), Time(1));
+            assert_eq!(all.contradicted, Some(wrong));
+            all.restored(Seqno(8), Time(1));
+            assert_eq!(all.contradicted, None);
+        }
+        let equal = fold(&[vote(Seqno(4), mine), stable(Seqno(4), mine)]);
+        assert_eq!(equal.contradicted, None);
     }
 
     #[test]

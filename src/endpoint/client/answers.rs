@@ -24,6 +24,9 @@ use super::super::voter::Decision;
 use super::calls::{Full, Kind, Waiting};
 use super::{Client, Closing, Description};
 
+/// How often a replica is asked for the WSDL that gives no answer.
+const DESCRIBE_TRIES: u8 = 4;
+
 impl Client {
     pub(super) fn take_call(&mut self, now: Instant, token: CallToken, call: UserCall) {
         if self.closing != Closing::No {
@@ -223,22 +226,42 @@ impl Client {
         self.descriptions.push(Description {
             token,
             answers: Default::default(),
+            failed: Default::default(),
             deadline,
         });
         for to in self.config.group.quorums.replicas() {
-            let (Some(pair), Some(member)) = (
-                self.keys.replica(to),
-                self.config.group.replicas.get(to.index()),
-            ) else {
-                continue;
-            };
-            let mut out = Outgoing::to(&member.url);
-            out.action = wire::DESCRIBE;
-            out.message_id = self.ids.urn();
-            let octets = out.seal(&wire::description::question(), &[], pair);
-            let post: PostId = self.ids.post();
-            self.asking.insert(post, (to, token));
-            self.out.push_back(ClientOutput::Post { to, post, octets });
+            self.ask_for_description(token, to);
+        }
+    }
+
+    fn ask_for_description(&mut self, token: CallToken, to: ReplicaId) {
+        let (Some(pair), Some(member)) = (
+            self.keys.replica(to),
+            self.config.group.replicas.get(to.index()),
+        ) else {
+            return;
+        };
+        let mut out = Outgoing::to(&member.url);
+        out.action = wire::DESCRIBE;
+        out.message_id = self.ids.urn();
+        let octets = out.seal(&wire::description::question(), &[], pair);
+        let post: PostId = self.ids.post();
+        self.asking.insert(post, (to, token));
+        self.out.push_back(ClientOutput::Post { to, post, octets });
+    }
+
+    /// A question was lost, or its answer: it is asked again, a few times.
+    pub(super) fn not_described(&mut self, token: CallToken, from: ReplicaId) {
+        let mut open = self.descriptions.iter_mut();
+        let Some(description) = open.find(|description| description.token == token) else {
+            return;
+        };
+        let failed = description.failed.entry(from).or_default();
+        *failed += 1;
+        if *failed < DESCRIBE_TRIES {
+            self.ask_for_description(token, from);
+        } else {
+            self.described(token, from, None);
         }
     }
 

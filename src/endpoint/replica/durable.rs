@@ -201,9 +201,10 @@ impl Replica {
             let life = Record::Incarnation(new.config.incarnation);
             new.journal.append(life, &new.storage);
         }
-        if let Some((seqno, mine, theirs)) = recovered.contradicted_by(&new.durable.votes) {
+        if let Some(wrong) = recovered.contradicted {
+            let (mine, theirs) = (wrong.mine, wrong.theirs);
             let why = format!("its checkpoint was {mine:?}, that of 2f + 1 others {theirs:?}");
-            new.lose(seqno, why);
+            new.lose(wrong.seqno, why);
         }
         let standing = recovered.standing;
         if standing.is_some_and(|standing| !standing.votes || standing.bound.is_some()) {

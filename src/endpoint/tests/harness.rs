@@ -65,6 +65,8 @@ pub struct Group {
     /// Every POST that was delivered.
     pub posts: Vec<Posted>,
     pub answers: Vec<(CallToken, Answer)>,
+    /// The WSDL, as often as it was asked for.
+    pub described: Vec<Result<Vec<u8>, String>>,
     pub events: Vec<(Option<ReplicaId>, Event)>,
     /// What a replica's service answers instead of its counter's value.
     pub lie: Lie,
@@ -167,6 +169,7 @@ impl Group {
             now,
             posts: Vec::new(),
             answers: Vec::new(),
+            described: Vec::new(),
             events: Vec::new(),
             lie: Box::new(|_, _| None),
             tap: Box::new(|_| true),
@@ -442,7 +445,8 @@ impl Group {
                 ClientOutput::Answer { token, answer } => self.answers.push((token, answer)),
                 ClientOutput::Event(event) => self.events.push((None, event)),
                 ClientOutput::Ordered { .. } => {}
-                ClientOutput::Described { .. } | ClientOutput::Drained => {}
+                ClientOutput::Described { wsdl, .. } => self.described.push(wsdl),
+                ClientOutput::Drained => {}
             }
         }
     }

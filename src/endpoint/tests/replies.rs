@@ -1,7 +1,7 @@
 //! What is voted, what is not, and how many envelopes that takes.
 
-use super::harness::{Group, text};
-use crate::endpoint::io::{Completion, Event, Outcome};
+use super::harness::{Group, has, text};
+use crate::endpoint::io::{CallToken, ClientInput, Completion, Event, Outcome};
 use crate::endpoint::replica::Replica;
 use crate::types::{Micros, ReplicaId};
 
@@ -160,4 +160,22 @@ fn r12_a_replica_that_keeps_its_full_reply_back_is_asked_around() {
     );
     group.pass(Micros::millis(300));
     assert_eq!(text(group.answer(token).unwrap()), "2");
+}
+
+#[test]
+fn a_question_for_the_wsdl_that_is_lost_is_asked_again_but_not_for_ever() {
+    for (lost, found) in [(8, true), (100, false)] {
+        let mut group = Group::new();
+        let mut left = lost;
+        group.tap = Box::new(move |posted| {
+            let question = has(&posted.octets, "urn:bft-ws:1/Describe");
+            left -= u32::from(question && left > 0);
+            !question || left == 0
+        });
+        group.give(ClientInput::Describe(CallToken(77)));
+        group.run();
+        assert_eq!(group.described.len(), 1);
+        let wsdl = group.described[0].as_deref();
+        assert_eq!(wsdl.ok(), found.then_some(&b"<wsdl/>"[..]));
+    }
 }

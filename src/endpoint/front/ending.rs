@@ -156,7 +156,7 @@ impl Front {
     fn ill_polled(&mut self, code: SoapCode, subcode: &'static str, asker: &Asker) {
         let why = match subcode {
             "MissingSelection" => "The MakeConnection does not say whose messages it is for.",
-            _ => "Messages are selected by Address alone here.",
+            _ => "Messages are selected by an Address of WS-MakeConnection's anonymous form alone.",
         };
         let fault = Fault::new(code, why).subcode(WSMC, subcode);
         self.refused(Rejected::Schema.into());

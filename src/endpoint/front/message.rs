@@ -69,7 +69,8 @@ pub enum Owned {
 /// Whose messages a poll asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// Those for this address.
+    /// Those for this address, of the form that is polled for: whoever polls for anything else, as
+    /// all users' `anonymous`, would get what is another's.
     Address(String),
     /// It does not say.
     Missing,
@@ -132,7 +133,9 @@ pub fn mentions(octets: &[u8]) -> bool {
 /// Whether an address is of the form that is polled for.
 #[must_use]
 pub fn is_polled(address: &str) -> bool {
-    address.starts_with(POLLED)
+    address
+        .strip_prefix(POLLED)
+        .is_some_and(|id| !id.is_empty())
 }
 
 /// Whether header blocks in this namespace are consumed by the gateway (R3).
@@ -284,6 +287,9 @@ fn selection(poll: Element<'_, '_>) -> Result<Selection, Box<Unread>> {
             .map_err(|reason| Unread::new(reason, "the address of a MakeConnection"))?;
         if text.len() > limits::FRONT_URI_BYTES {
             return Err(Unread::new(Rejected::TooLarge, "the address is too long"));
+        }
+        if !is_polled(&text) {
+            return Ok(Selection::Unsupported);
         }
         address = Some(text.into_owned());
     }

@@ -4,7 +4,7 @@ use super::harness::*;
 use crate::endpoint::io::{Order, Ordered};
 use crate::limits;
 use crate::rm::version::V200702;
-use crate::soap::addressing::{NONE, V200508};
+use crate::soap::addressing::{NONE, V200408, V200508};
 use crate::soap::envelope::Version;
 use crate::types::{CallNumber, Micros};
 use crate::wire;
@@ -368,6 +368,49 @@ fn wsmc_3_2_a_poll_brings_what_no_request_can_carry() {
     ] {
         let (_, answer) = world.ask(user.soap, &poll(&user, wrong, ""));
         assert_eq!(fault(&answer).unwrap().1, code);
+    }
+}
+
+#[test]
+fn wsmc_3_1_a_poll_for_what_is_not_polled_for_brings_nothing() {
+    let template = POLLED.split_once("urn").unwrap().0;
+    let wrong = [
+        V200508.anonymous,
+        V200408.anonymous,
+        "http://www.w3.org/2005/08/addressing/none",
+        "http://gateway.example/",
+        template,
+    ];
+    for mut user in users() {
+        let mut world = World::new();
+        user.begin(&mut world);
+        world.ask(user.soap, &user.message(1, 0));
+        world.ask(user.soap, &user.message(2, 0));
+        world.wait(Micros::seconds(2));
+        let stranger = User::new((user.rm, user.wsa, user.soap));
+        for end in [false, true] {
+            for address in wrong {
+                let poll = format!(
+                    "<m:MakeConnection xmlns:m='http://docs.oasis-open.org/ws-rx/wsmc/200702'>\
+                     <m:Address>{address}</m:Address></m:MakeConnection>"
+                );
+                let poll = stranger.envelope("urn:poll", "", &poll);
+                let (status, answer) = world.ask(user.soap, &poll);
+                assert!(status >= 400, "{address}: {answer}");
+                assert_eq!(fault(&answer).unwrap().1, "UnsupportedSelection");
+                for secret in [&user.identifier, "urn:do", "urn:uuid:offered-by-the-user"] {
+                    assert!(!answer.contains(secret), "{address}: {answer}");
+                }
+            }
+            if !end {
+                world.ask(user.soap, &user.terminate(2));
+            }
+        }
+        // Nor is a sequence begun for it.
+        let mut bare = User::new((user.rm, user.wsa, user.soap));
+        bare.acks_to = template.to_owned();
+        let (_, answer) = world.ask(user.soap, &bare.create().replace("urn:m:", "urn:n:"));
+        assert_eq!(fault(&answer).unwrap().1, "CreateSequenceRefused");
     }
 }
 

@@ -81,6 +81,11 @@ pub const FRONT_WAITERS: usize = 16;
 pub const FRONT_URI_BYTES: usize = 512;
 /// After so long without a message a user's sequence ends.
 pub const FRONT_IDLE: Micros = Micros::seconds(600);
+/// So long lives a user's sequence at most for which an Expires was asked.
+pub const FRONT_LIFE: Micros = Micros::seconds(24 * 3_600);
+/// After so long without a message a user's sequence with nothing outstanding gives way to a new
+/// one when all places are taken; one that never had a message does so at once.
+pub const FRONT_GIVES_WAY: Micros = Micros::seconds(60);
 
 /// Bundles that one client has waiting in a replica's pool.
 pub const POOL_BUNDLES: usize = 1_024;
@@ -154,6 +159,7 @@ const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
 const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
 const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_WINDOW / 2);
+const _: () = assert!(FRONT_GIVES_WAY.0 < FRONT_IDLE.0 && FRONT_IDLE.0 < FRONT_LIFE.0);
 // A forwarded body is base64: four octets for three.
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);

@@ -73,7 +73,8 @@ struct Creating {
     accepts: bool,
     /// Where the user said that he found us.
     to: String,
-    life: Micros,
+    /// How long it may live, and the Expires that says so.
+    granted: (Micros, Option<String>),
     askers: Vec<Asker>,
 }
 
@@ -109,6 +110,8 @@ pub struct Front {
     ids: Ids,
     sequences: BTreeMap<Uuid, FrontSequence>,
     creating: BTreeMap<Uuid, Creating>,
+    /// Sequences that are ending, and which of `creating` gets the place of each.
+    places: BTreeMap<Uuid, Uuid>,
     /// What came for sequences that are being taken up; of each at most
     /// [`limits::FRONT_WAITERS`].
     later: BTreeMap<Uuid, Vec<Raw>>,
@@ -130,6 +133,7 @@ impl Front {
             config,
             sequences: BTreeMap::new(),
             creating: BTreeMap::new(),
+            places: BTreeMap::new(),
             later: BTreeMap::new(),
             created: VecDeque::new(),
             gone: VecDeque::new(),
@@ -281,7 +285,7 @@ impl Front {
             }
         }
         match &message.what {
-            What::Operation(Owned::Create(_)) => self.create(message, asker),
+            What::Operation(Owned::Create(_)) => self.create(now, message, asker),
             What::Operation(Owned::Close(end)) => self.close(end, &asker),
             What::Operation(Owned::Terminate(end)) => self.terminate(end, &asker),
             What::Operation(Owned::Answer) => self.respond(request, nothing()),
@@ -482,6 +486,7 @@ impl Front {
                 Effect::Gone => {
                     self.sequences.remove(&uuid);
                     self.created.retain(|created| created.sequence != uuid);
+                    self.place_free(uuid);
                 }
             }
         }

@@ -134,7 +134,27 @@ impl Back {
     /// what CreateSequence caused in the Body alone.
     #[must_use]
     pub fn rm_fault(&self, fault: &RmFault, acknowledgement: Option<Acknowledgement>) -> Answer {
+        self.rm_soap(fault, fault.soap(self.rm), acknowledgement)
+    }
+
+    /// CreateSequenceRefused (§4.6), and why.
+    #[must_use]
+    pub fn not_created(&self, why: &str) -> Answer {
+        let fault = RmFault {
+            code: RmCode::CreateSequenceRefused,
+            identifier: None,
+        };
         let mut soap = fault.soap(self.rm);
+        soap.reason = format!("{} {why}", soap.reason);
+        self.rm_soap(&fault, soap, None)
+    }
+
+    fn rm_soap(
+        &self,
+        fault: &RmFault,
+        mut soap: Fault,
+        acknowledgement: Option<Acknowledgement>,
+    ) -> Answer {
         let mut blocks = Vec::new();
         if self.soap == Version::V11 && fault.code != RmCode::CreateSequenceRefused {
             soap.subcode = None;

@@ -2,26 +2,59 @@
 
 use uuid::Uuid;
 
-use crate::error::Rejected;
+use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::rm::content::{CreateSequence, CreateSequenceResponse, IncompleteSequence};
-use crate::rm::fault::{Code, RmFault};
 use crate::rm::version::Operation;
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::state::calls::Done;
 use crate::types::{Instant, Micros};
 
-use super::super::io::{Order, Ordered};
+use super::super::io::{Event, Order, Ordered};
 use super::answer::{Answer, nothing};
 use super::call::Asker;
 use super::identifier::Named;
 use super::message::{Message, Owned, What, is_back};
 use super::sequence::FrontSequence;
-use super::{Created, Creating, Front, Wish, lifetime, remember};
+use super::{Created, Creating, Front, FrontOutput, Gone, Wish, lifetime, remember};
+
+/// Why a sequence is not created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Expires,
+    Long,
+    Elsewhere,
+    Full,
+    Group,
+}
+
+impl Why {
+    /// For the user, and for the gateway's log.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Expires => "Expires is not a duration that can be served.",
+            Self::Long => "An address or identifier in CreateSequence is too long.",
+            Self::Elsewhere => {
+                "AcksTo and ReplyTo must lead back on the connection or to a MakeConnection poll."
+            }
+            Self::Full => "Too many sequences are open at this gateway, all of them in use.",
+            Self::Group => "The group did not begin it.",
+        }
+    }
+
+    fn refused(self) -> Refused {
+        match self {
+            Self::Expires => Rejected::Schema.into(),
+            Self::Long => Rejected::TooLarge.into(),
+            Self::Elsewhere => Rejected::Misdirected.into(),
+            Self::Full | Self::Group => Ignored::Full.into(),
+        }
+    }
+}
 
 impl Front {
     /// CreateSequence (§3.4). One that comes again is known by its MessageID.
-    pub(super) fn create(&mut self, message: &Message<'_, '_>, asker: Asker) {
+    pub(super) fn create(&mut self, now: Instant, message: &Message<'_, '_>, asker: Asker) {
         let What::Operation(Owned::Create(create)) = &message.what else {
             return;
         };
@@ -43,10 +76,9 @@ impl Front {
             }
             return self.respond(asker.request, nothing());
         }
-        let Some(life) = self.may_begin(message, create, &message_id) else {
-            let fault = refused();
-            self.refused(fault.refused());
-            return self.respond(asker.request, asker.back.rm_fault(&fault, None));
+        let granted = match self.may_begin(now, message, create, &message_id) {
+            Ok(granted) => granted,
+            Err(why) => return self.not_created(why, &[asker]),
         };
         let sequence = self.ids.uuid();
         let to = message.addressing.to.as_deref();
@@ -55,28 +87,92 @@ impl Front {
             accepts: self.accepts(message, create),
             create: create.clone(),
             to: to.unwrap_or(&self.config.url).to_owned(),
-            life,
+            granted,
             askers: vec![asker],
         };
         self.creating.insert(sequence, creating);
-        self.order(Wish::Create(sequence), Order::Begin(sequence, None));
+        if self.occupied() <= limits::FRONT_SEQUENCES {
+            return self.order(Wish::Create(sequence), Order::Begin(sequence, None));
+        }
+        // It begins when the other one has ended: the replicas' bound holds at any time.
+        if let Some(old) = self.gives_way(now) {
+            self.places.insert(old, sequence);
+            self.give_way(old);
+        }
     }
 
-    /// How long a sequence may live that is asked for; `None` if it is not created. Only the back
-    /// channel is served: no address that a user names is ever dialled.
+    /// Places that are taken; one that is handed on is one.
+    fn occupied(&self) -> usize {
+        self.sequences() - self.places.len()
+    }
+
+    /// The sequence that loses least by giving way: of those that never had a message, else of
+    /// those unused for a while with nothing outstanding, the one that is idle the longest. All
+    /// that was acknowledged on it was executed, and its replies are with its user.
+    fn gives_way(&self, now: Instant) -> Option<Uuid> {
+        let free = self.sequences.iter().filter(|(_, s)| s.gives_way(now));
+        let first = free.min_by_key(|(_, s)| (!s.is_fresh(), s.used));
+        first.map(|(uuid, _)| *uuid)
+    }
+
+    fn give_way(&mut self, old: Uuid) {
+        let Some(sequence) = self.sequences.get_mut(&old) else {
+            return;
+        };
+        let last = sequence.last_reply();
+        let offered = sequence.named().offered.clone();
+        let gone = Gone {
+            sequence: old,
+            acknowledgement: sequence.acknowledgement(),
+            offered: offered.map(|offered| (offered, last)),
+        };
+        sequence.give_way();
+        remember(&mut self.gone, gone);
+        self.carry_out(old);
+    }
+
+    /// A sequence has ended: the one that waits for its place begins.
+    pub(super) fn place_free(&mut self, old: Uuid) {
+        if let Some(next) = self.places.remove(&old) {
+            self.order(Wish::Create(next), Order::Begin(next, None));
+        }
+    }
+
+    fn not_created(&mut self, why: Why, askers: &[Asker]) {
+        self.out.push_back(FrontOutput::Event(Event::Refused {
+            from: "user".to_owned(),
+            reason: why.refused(),
+            what: why.text(),
+        }));
+        for asker in askers {
+            self.respond(asker.request, asker.back.not_created(why.text()));
+        }
+    }
+
+    /// How long a sequence may live that is asked for, and what its user is told of it; or why it
+    /// is not created. Only the back channel is served: no address that a user names is ever
+    /// dialled.
     fn may_begin(
         &self,
+        now: Instant,
         message: &Message<'_, '_>,
         create: &CreateSequence,
         message_id: &str,
-    ) -> Option<Micros> {
+    ) -> Result<(Micros, Option<String>), Why> {
         let offered = create.offer.iter().map(|offer| offer.identifier.as_str());
         let mut texts = offered.chain([create.acks_to.as_str(), message_id]);
-        let short = texts.all(|text| text.len() <= limits::FRONT_URI_BYTES);
-        let reachable = is_back(&create.acks_to) && is_back(message.reply_to());
-        let room = self.sequences() < limits::FRONT_SEQUENCES;
-        let life = lifetime::read(create.expires.as_deref())?;
-        (short && reachable && room).then_some(life)
+        if !texts.all(|text| text.len() <= limits::FRONT_URI_BYTES) {
+            return Err(Why::Long);
+        }
+        if !is_back(&create.acks_to) || !is_back(message.reply_to()) {
+            return Err(Why::Elsewhere);
+        }
+        let granted = lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)?;
+        let full = self.occupied() >= limits::FRONT_SEQUENCES;
+        match full && self.gives_way(now).is_none() {
+            true => Err(Why::Full),
+            false => Ok(granted),
+        }
     }
 
     /// Whether the offered sequence is taken. What we cannot serve is declined, by silence about it
@@ -105,11 +201,9 @@ impl Front {
         };
         let back = creating.askers.first().map(|asker| asker.back.clone());
         let (Ordered::Done(Done::Began(_, generation, _)), Some(back)) = (ordered, back) else {
-            for asker in &creating.askers {
-                self.respond(asker.request, asker.back.rm_fault(&refused(), None));
-            }
-            return;
+            return self.not_created(Why::Group, &creating.askers);
         };
+        let (life, expires) = creating.granted;
         let offered = creating.create.offer.filter(|_| creating.accepts);
         let named = Named {
             sequence,
@@ -121,7 +215,7 @@ impl Front {
         let identifier = named.write(&self.config.key);
         let response = CreateSequenceResponse {
             identifier: identifier.clone(),
-            expires: creating.create.expires,
+            expires,
             incomplete: IncompleteSequence::NoDiscard,
             accept: named.offered.as_ref().map(|_| creating.to),
         };
@@ -130,7 +224,7 @@ impl Front {
             let answer = created(asker, &body);
             self.respond(asker.request, answer);
         }
-        let front = FrontSequence::begun(named, identifier, now, creating.life);
+        let front = FrontSequence::begun(named, identifier, now, life);
         self.sequences.insert(sequence, front);
         let made = Created {
             message_id: creating.message_id,
@@ -138,13 +232,6 @@ impl Front {
             body,
         };
         remember(&mut self.created, made);
-    }
-}
-
-fn refused() -> RmFault {
-    RmFault {
-        code: Code::CreateSequenceRefused,
-        identifier: None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The lifetime that a user asks for in Expires: an xs:duration (XML Schema part 2 §3.2.6).
 //!
-//! What is granted is what was asked; an unused sequence ends after `limits::FRONT_IDLE` anyhow.
+//! What is granted is what was asked, up to `limits::FRONT_LIFE`; an unused sequence ends after
+//! `limits::FRONT_IDLE` anyhow.
 
+use crate::limits;
 use crate::types::Micros;
 
 /// Seconds that each letter stands for, before and behind the `T`. A month and a year are as long
@@ -12,12 +14,25 @@ const HOURS: [(char, u64); 3] = [('H', 3_600), ('M', 60), ('S', 1)];
 /// For ever: what is meant without an Expires, and by PT0S.
 pub const FOREVER: Micros = Micros(u64::MAX);
 
-/// How long a sequence lives; `None` for what is no duration.
+/// How long a sequence lives, and the Expires that says so; `None` for what is no duration, or one
+/// that nobody can count.
 #[must_use]
-pub fn read(expires: Option<&str>) -> Option<Micros> {
+pub fn grant(expires: Option<&str>) -> Option<(Micros, Option<String>)> {
     let Some(text) = expires else {
-        return Some(FOREVER);
+        return Some((FOREVER, None));
     };
+    let life = match seconds(text)? {
+        0 => FOREVER,
+        seconds => Micros::seconds(seconds).min(limits::FRONT_LIFE),
+    };
+    if life == FOREVER || life < limits::FRONT_LIFE {
+        return Some((life, Some(text.to_owned())));
+    }
+    let seconds = limits::FRONT_LIFE.0 / 1_000_000;
+    Some((limits::FRONT_LIFE, Some(format!("PT{seconds}S"))))
+}
+
+fn seconds(text: &str) -> Option<u64> {
     let text = text.trim().strip_prefix('P')?;
     let (date, time) = text
         .split_once('T')
@@ -25,11 +40,7 @@ pub fn read(expires: Option<&str>) -> Option<Micros> {
     if (date.is_empty() && time.is_none()) || time.is_some_and(str::is_empty) {
         return None;
     }
-    let seconds = part(date, &DAYS)?.saturating_add(part(time.unwrap_or_default(), &HOURS)?);
-    Some(match seconds {
-        0 => FOREVER,
-        _ => Micros::seconds(seconds),
-    })
+    part(date, &DAYS)?.checked_add(part(time.unwrap_or_default(), &HOURS)?)
 }
 
 /// Numbers, each with its letter, in the order of the letters. Fractions of a second are dropped.
@@ -47,10 +58,10 @@ fn part(mut text: &str, letters: &[(char, u64)]) -> Option<u64> {
             _ => number,
         };
         let number = match whole.bytes().all(|b| b.is_ascii_digit()) && !whole.is_empty() {
-            true => whole.parse::<u64>().unwrap_or(u64::MAX),
+            true => whole.parse::<u64>().ok()?,
             false => return None,
         };
-        seconds = seconds.saturating_add(number.saturating_mul(*worth));
+        seconds = seconds.checked_add(number.checked_mul(*worth)?)?;
         text = rest;
     }
     text.is_empty().then_some(seconds)
@@ -62,22 +73,40 @@ mod tests {
 
     #[test]
     fn durations_as_peers_write_them() {
-        let lives = |text, seconds| assert_eq!(read(Some(text)), Some(seconds), "{text}");
+        let lives = |text: &str, seconds| {
+            let told = Some(text.to_owned());
+            assert_eq!(grant(Some(text)), Some((seconds, told)), "{text}");
+        };
         lives("PT0S", FOREVER);
         lives("PT00H00M10S", Micros::seconds(10));
-        lives("P1D", Micros::seconds(86_400));
-        lives("P0Y0M1DT2H0M3.5S", Micros::seconds(86_400 + 7_203));
-        assert_eq!(read(None), Some(FOREVER));
+        lives("PT23H59M", Micros::seconds(86_340));
+        lives("P0Y0M0DT2H0M3.5S", Micros::seconds(7_203));
+        assert_eq!(grant(None), Some((FOREVER, None)));
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn wsrm_3_4_more_than_a_day_is_asked_and_a_day_granted() {
+        let capped = Some((limits::FRONT_LIFE, Some("PT86400S".to_owned())));
+        for text in ["P99Y", "P1D", "P1DT1S", "P1M", "PT18446744073709551615S"] {
+            assert_eq!(grant(Some(text)), capped, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_or_beyond_counting_is_refused() {
         for text in [
             "", "P", "PT", "10", "P1S", "PT1D", "-PT1S", "PT1.5H", "PTS", "PT1S2M",
         ] {
-            assert_eq!(read(Some(text)), None, "{text}");
+            assert_eq!(grant(Some(text)), None, "{text}");
         }
-        let long = format!("P{}Y", "9".repeat(40));
-        assert_eq!(read(Some(&long)), Some(FOREVER));
+        let most = u64::MAX;
+        for text in [
+            format!("P{}Y", "9".repeat(40)),
+            format!("P{most}Y"),
+            format!("P{most}DT1S"),
+            format!("PT1M{most}S"),
+        ] {
+            assert_eq!(grant(Some(&text)), None, "{text}");
+        }
     }
 }

@@ -152,6 +152,37 @@ impl FrontSequence {
         matches!(self.stage, Stage::Ending | Stage::Ended)
     }
 
+    /// Whether it never had a message.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        let taken = self.calls.is_empty() && self.executed == 0;
+        taken && self.inbox.waiting().0 == 0
+    }
+
+    /// Whether it may end for a new one's sake (R20): all that it acknowledged was executed, and
+    /// every reply was sent, or acknowledged where that can be said. What came past a gap was
+    /// acknowledged to nobody.
+    #[must_use]
+    pub fn gives_way(&self, now: Instant) -> bool {
+        let done = |taken: &Taken| match &taken.state {
+            State::Done(reply) => taken.sent.is_some() || !taken.call.speaks(reply.as_deref()),
+            _ => false,
+        };
+        let idle = self.used + limits::FRONT_GIVES_WAY <= now;
+        let waits = self.flight > 0 || !self.early.is_empty() || !self.held.is_empty();
+        let asked = self.calls.values().any(|taken| !taken.askers.is_empty());
+        let acked =
+            !self.offers() || self.acked.contiguous_from(MessageNumber::FIRST) >= self.replies;
+        let outstanding = waits || asked || !acked || !self.calls.values().all(done);
+        let live = self.stage == Stage::Live && self.known;
+        live && !outstanding && (idle || self.is_fresh())
+    }
+
+    /// Ends for a new one's sake.
+    pub fn give_way(&mut self) {
+        self.end();
+    }
+
     /// The acknowledgement, unless its version has no way to say that there is nothing.
     #[must_use]
     pub fn acknowledgement(&mut self) -> Option<Acknowledgement> {

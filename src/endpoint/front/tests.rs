@@ -2,5 +2,6 @@
 
 mod faults;
 mod harness;
+mod places;
 mod sequences;
 mod shuffle;

@@ -150,20 +150,6 @@ fn wsrm_4_6_create_sequence_refused() {
 }
 
 #[test]
-fn r20_sequences_are_bounded_and_the_bound_is_told() {
-    let mut world = World::new();
-    let mut user = User::new((&V200702, &V200508, Version::V12));
-    user.offer = None;
-    let create = |i: usize| user.create().replace("urn:m:", &format!("urn:n{i}:"));
-    for i in 0..limits::FRONT_SEQUENCES {
-        assert_eq!(world.ask(user.soap, &create(i)).0, 200);
-    }
-    let (_, answer) = world.ask(user.soap, &create(999));
-    assert_eq!(fault(&answer).unwrap().1, "CreateSequenceRefused");
-    assert_eq!(world.group.sequences(), limits::FRONT_SEQUENCES);
-}
-
-#[test]
 fn r20_messages_past_a_gap_are_bounded() {
     let mut world = World::new();
     let mut user = User::new((&V200702, &V200508, Version::V12));

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::{Front, FrontConfig, FrontInput, FrontOutput};
 use crate::crypto::PairKey;
-use crate::endpoint::io::{CallToken, Order, Ordered, RequestId};
+use crate::endpoint::io::{CallToken, Event, Order, Ordered, RequestId};
 use crate::rm::version::{V200502, V200702, Version as Rm};
 use crate::soap::addressing::{V200408, V200508, Version as Wsa};
 use crate::soap::envelope::{Envelope, Version};
@@ -107,6 +107,8 @@ pub struct World {
     pub orders: VecDeque<(CallToken, Order)>,
     /// What was answered: `None` for a plain message.
     pub answers: BTreeMap<RequestId, Option<(u16, String)>>,
+    /// What was refused, as the gateway logs it.
+    pub refused: Vec<&'static str>,
     pub now: Instant,
     next: u64,
     lives: u8,
@@ -119,6 +121,7 @@ impl World {
             group: Group::default(),
             orders: VecDeque::new(),
             answers: BTreeMap::new(),
+            refused: Vec::new(),
             now: Instant(1_000_000),
             next: 0,
             lives: 1,
@@ -159,6 +162,7 @@ impl World {
                     let before = self.group.released.insert(uuid, up_to);
                     assert!(before.is_none_or(|before| before < up_to));
                 }
+                FrontOutput::Event(Event::Refused { what, .. }) => self.refused.push(what),
                 FrontOutput::Event(_) => {}
             }
         }
@@ -239,6 +243,8 @@ pub struct User {
     /// AcksTo, and the offer's Endpoint.
     pub acks_to: String,
     pub identifier: String,
+    /// Tells his message ids from another user's.
+    pub name: usize,
 }
 
 impl User {
@@ -251,6 +257,7 @@ impl User {
             reply_to: None,
             acks_to: wsa.anonymous.to_owned(),
             identifier: String::new(),
+            name: 0,
         }
     }
 
@@ -264,10 +271,11 @@ impl User {
         let reply_to = reply_to.unwrap_or_default();
         format!(
             "<s:Envelope xmlns:s='{s}' xmlns:a='{a}' xmlns:r='{r}'><s:Header>\
-             <a:To>http://gateway.example/service</a:To>{reply_to}<a:MessageID>urn:m:{action}:{}\
+             <a:To>http://gateway.example/service</a:To>{reply_to}<a:MessageID>urn:m:{action}:{}:{}\
              </a:MessageID><a:Action>{action}</a:Action>{blocks}</s:Header><s:Body>{body}</s:Body>\
              </s:Envelope>",
-            blocks.len()
+            blocks.len(),
+            self.name
         )
     }
 

@@ -429,6 +429,14 @@ fn an_offer_that_cannot_be_served_is_declined() {
         if user.rm.offer_endpoint {
             let (status, _) = world.ask(user.soap, &missing);
             assert_ne!(status, 200, "an unknown child is no offer");
+            // Its Endpoint is elsewhere: the sequence is created, and the offer not accepted.
+            let elsewhere = far.create().replace("urn:m:", "urn:o:");
+            let (before, offer) = elsewhere.split_once("<r:Offer>").unwrap();
+            let offer = offer.replace(user.wsa.anonymous, "http://victim.example/");
+            let elsewhere = format!("{before}<r:Offer>{offer}");
+            let (status, answer) = world.ask(user.soap, &elsewhere);
+            assert_eq!(status, 200, "{answer}");
+            assert!(!answer.contains("Accept"), "{answer}");
         }
     }
 }

@@ -6,7 +6,7 @@
 //! is full. Every length is compared with what is there before anything is allocated. Nothing is
 //! decided here; what a bad frame means depends on where it stands (`segments`).
 
-use super::record::{Bound, Known, Placed, Record, Standing, ViewChange};
+use super::record::{Begun, Bound, Known, Placed, Record, Standing, ViewChange, Vouched};
 use crate::limits;
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
@@ -171,7 +171,11 @@ fn put_record(record: &Record, to: &mut Vec<u8>) {
             put(to, seqno.0);
             to.extend(digest.0);
         }
-        Record::ViewChange(change) => put_view_change(to, change),
+        Record::ViewChange(change) => {
+            to.push(21);
+            put_view_change(to, change);
+        }
+        Record::Begun(begun) => put_begun(to, begun),
         Record::NewView {
             view,
             base,
@@ -277,8 +281,25 @@ fn put_checkpoint(record: &Record, to: &mut Vec<u8>) {
     }
 }
 
+fn put_begun(to: &mut Vec<u8>, begun: &Begun) {
+    to.push(31);
+    put(to, begun.view.0);
+    to.extend(begun.primary.0.to_le_bytes());
+    put_count(to, begun.named.len());
+    for (replica, digest) in &begun.named {
+        to.extend(replica.0.to_le_bytes());
+        to.extend(digest.0);
+    }
+    put_octets(to, &begun.signature);
+    put_count(to, begun.basis.len());
+    for vouched in &begun.basis {
+        to.extend(vouched.replica.0.to_le_bytes());
+        put_view_change(to, &vouched.change);
+        put_octets(to, &vouched.signature);
+    }
+}
+
 fn put_view_change(to: &mut Vec<u8>, change: &ViewChange) {
-    to.push(21);
     put(to, change.view.0);
     put(to, change.stable.0.0);
     to.extend(change.stable.1.0);
@@ -421,6 +442,7 @@ impl<'a> Reader<'a> {
                 digest: self.digest()?,
                 certificate: self.list(6, |r| Ok((r.replica()?, r.octets()?.to_vec())))?,
             },
+            31 => Record::Begun(self.begun()?),
             26 | 27 | 30 => self.call_record(kind)?,
             28 => Record::Standing(self.standing()?),
             29 => Record::Known(Known {
@@ -474,6 +496,22 @@ impl<'a> Reader<'a> {
             1 => Ok(true),
             _ => Err(Broken::Unknown),
         }
+    }
+
+    fn begun(&mut self) -> Read<Begun> {
+        Ok(Begun {
+            view: View(self.u64()?),
+            primary: self.replica()?,
+            named: self.list(34, |r| Ok((r.replica()?, r.digest()?)))?,
+            signature: self.octets()?.to_vec(),
+            basis: self.list(62, |r| {
+                Ok(Vouched {
+                    replica: r.replica()?,
+                    change: r.view_change()?,
+                    signature: r.octets()?.to_vec(),
+                })
+            })?,
+        })
     }
 
     fn view_change(&mut self) -> Read<ViewChange> {

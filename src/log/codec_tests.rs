@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::codec::{Broken, Frame, HEAD, Needed, Segment, decode, encode};
-use super::record::{Bound, Known, Placed, Record, Standing, ViewChange};
+use super::record::{Begun, Bound, Known, Placed, Record, Standing, ViewChange, Vouched};
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
 fn digest() -> impl Strategy<Value = Digest> {
@@ -73,6 +73,29 @@ fn lives() -> impl Strategy<Value = Record> {
     ]
 }
 
+fn begun() -> impl Strategy<Value = Record> {
+    let replica = || any::<u16>().prop_map(ReplicaId);
+    let named = proptest::collection::vec((replica(), digest()), 0..4);
+    let vouched = (replica(), view_change(), octets());
+    let vouched = vouched.prop_map(|(replica, change, signature)| Vouched {
+        replica,
+        change,
+        signature,
+    });
+    let basis = proptest::collection::vec(vouched, 0..3);
+    (any::<u64>(), replica(), named, octets(), basis).prop_map(
+        |(view, primary, named, signature, basis)| {
+            Record::Begun(Begun {
+                view: View(view),
+                primary,
+                named,
+                signature,
+                basis,
+            })
+        },
+    )
+}
+
 /// Any record.
 pub fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
@@ -82,6 +105,7 @@ pub fn record() -> impl Strategy<Value = Record> {
         }),
         any::<u64>().prop_map(|life| Record::Incarnation(Incarnation(life))),
         lives(),
+        begun(),
         (digest(), octets(), octets()).prop_map(|(client, signature, octets)| Record::Body {
             client: ClientId(client),
             signature,

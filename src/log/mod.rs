@@ -16,7 +16,7 @@ pub mod segments;
 #[cfg(test)]
 pub(crate) mod codec_tests;
 
-pub use record::{Bound, Known, Placed, Record, Standing, ViewChange};
+pub use record::{Begun, Bound, Known, Placed, Record, Standing, ViewChange, Vouched};
 
 /// A place in a replica's log: how many records stand up to and with it. The empty log is at 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -72,6 +72,8 @@ pub enum Record {
         /// Its bundles in order.
         bundles: Vec<Digest>,
     },
+    /// How the present view began, to be shown to who was not there.
+    Begun(Begun),
     /// Own vote on a checkpoint.
     CheckpointVote {
         /// After which batch.
@@ -121,7 +123,10 @@ impl Record {
     /// be synced for its own sake.
     #[must_use]
     pub fn is_awaited(&self) -> bool {
-        !matches!(self, Self::Decided { .. } | Self::Stable { .. })
+        !matches!(
+            self,
+            Self::Decided { .. } | Self::Stable { .. } | Self::Begun(_)
+        )
     }
 
     /// About so many octets it takes.
@@ -133,6 +138,7 @@ impl Record {
             } => signature.len() + octets.len(),
             Self::Replied { octets, .. } => octets.len(),
             Self::PrePrepare { bundles, .. } | Self::Decided { bundles, .. } => 32 * bundles.len(),
+            Self::Begun(begun) => begun.size(),
             Self::NewView { batches, .. } => batches.iter().map(|b| 32 * b.bundles.len()).sum(),
             _ => 0,
         };
@@ -147,6 +153,24 @@ pub struct Standing {
     pub votes: bool,
     /// What a former life may have voted on, if there was one and that is known.
     pub bound: Option<Bound>,
+}
+
+impl Begun {
+    /// About so many octets it takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let entry = |(_, digests): &(Seqno, Vec<_>)| 64 + 48 * digests.len();
+        let one = |vouched: &Vouched| {
+            let change = &vouched.change;
+            let prepared: usize = change
+                .prepared
+                .iter()
+                .map(|b| 64 + 32 * b.bundles.len())
+                .sum();
+            prepared + change.pre_prepared.iter().map(entry).sum::<usize>() + 256
+        };
+        self.basis.iter().map(one).sum()
+    }
 }
 
 /// A life of another replica.
@@ -167,6 +191,32 @@ pub struct Bound {
     pub seqno: Seqno,
     /// It asked for no higher view.
     pub view: View,
+}
+
+/// How a view began: what proves it to others (TOCS 2002 §4.5.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Which view.
+    pub view: View,
+    /// Its primary, who said so.
+    pub primary: ReplicaId,
+    /// Whose view-changes it rests on, and their digests.
+    pub named: Vec<(ReplicaId, Digest)>,
+    /// The primary's signature.
+    pub signature: Vec<u8>,
+    /// These view-changes.
+    pub basis: Vec<Vouched>,
+}
+
+/// A view-change and the signature of its replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vouched {
+    /// Who asked for the view.
+    pub replica: ReplicaId,
+    /// What it said. The digest of its checkpoint is no part of that.
+    pub change: ViewChange,
+    /// Its signature.
+    pub signature: Vec<u8>,
 }
 
 /// A batch in its place, with the view in which it was last prepared or pre-prepared.

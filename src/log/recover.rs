@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Known, Placed, Record, Standing, ViewChange};
+use super::record::{Begun, Known, Placed, Record, Standing, ViewChange};
 use crate::crypto;
 use crate::types::{ClientId, Digest, Incarnation, Micros, ReplicaId, Seqno, Time, View};
 
@@ -34,6 +34,8 @@ pub struct Recovered {
     pub view_change: Option<ViewChange>,
     /// The last view it entered, the checkpoint that it starts from and what it proposes.
     pub new_view: Option<(View, Seqno, Vec<Placed>)>,
+    /// How the last view began that this replica entered, as far as that was written.
+    pub begun: Option<Begun>,
     /// The last stable checkpoint: after which batch, of which state, and who signed that.
     pub stable: Option<Stable>,
     /// What is known of each batch above the snapshot.
@@ -130,6 +132,7 @@ impl Default for Recovered {
             active: true,
             view_change: None,
             new_view: None,
+            begun: None,
             stable: None,
             slots: BTreeMap::new(),
             bodies: BTreeMap::new(),
@@ -172,6 +175,7 @@ impl Recovered {
                 digest,
             } => self.prepared(seqno, view, digest),
             Record::ViewChange(change) => self.left(change),
+            Record::Begun(begun) => self.begun = Some(begun),
             Record::NewView {
                 view,
                 base,
@@ -201,9 +205,7 @@ impl Recovered {
                 digest,
                 certificate,
             }),
-            Record::Executing { seqno, index } => {
-                self.calls.entry((seqno, index)).or_default();
-            }
+            Record::Executing { seqno, index } => self.called((seqno, index)),
             Record::Replied {
                 seqno,
                 index,
@@ -215,6 +217,10 @@ impl Recovered {
             }
             Record::Closed { seqno, index } => self.closed((seqno, index)),
         }
+    }
+
+    fn called(&mut self, call: (Seqno, u32)) {
+        self.calls.entry(call).or_default();
     }
 
     fn closed(&mut self, call: (Seqno, u32)) {

@@ -24,6 +24,7 @@ pub struct Retention {
     known: BTreeMap<ReplicaId, Record>,
     view_change: Option<Record>,
     new_view: Option<Record>,
+    begun: Option<Record>,
     stable: Option<Record>,
     /// Own votes above the stable checkpoint.
     votes: BTreeMap<Seqno, Record>,
@@ -52,6 +53,7 @@ impl Retention {
                     self.names(batch.seqno, &batch.bundles);
                 }
             }
+            Record::Begun(_) => self.begun = Some(record.clone()),
             Record::Body { octets, .. } => {
                 self.bodies.insert(crypto::sha256(octets), segment);
             }
@@ -94,6 +96,7 @@ impl Retention {
             &self.incarnation,
             &self.standing,
             &self.view_change,
+            &self.begun,
             &self.new_view,
             &self.stable,
         ];

@@ -1,22 +1,21 @@
 //! Agreement after a restart (R17): what the log says was promised stands again, so that nothing
 //! is said that contradicts it; what others said is asked for anew.
 //!
-//! What is restored: view and whether it began, P and Q of each slot, own votes of the present
-//! view, what was decided, the stable checkpoint. Others' votes and the proof of the present view
-//! are not on disk: status messages bring the former, and whoever lacks the latter is kept up with
-//! what is decided until the next view begins.
+//! What is restored: view, whether it began and what proves that, P and Q of each slot, own votes
+//! of the present view, what was decided, the stable checkpoint. Others' votes are not on disk:
+//! status messages bring them.
 
 use std::collections::BTreeMap;
 
-use super::change::{Placed, PrePrepared, ViewChange};
 use super::io::Unsigned;
 use super::messages::{Batch, BundleHead, SignedCheckpoint};
 use super::slots::Accepted;
+use super::view_change::words;
 use super::{Agreement, Config, Output};
 use crate::log;
 use crate::log::recover::{Recovered, Slot, Stable};
 use crate::plant::Plant;
-use crate::types::{Digest, Now, Seqno, View};
+use crate::types::{Digest, Now, Seqno};
 
 impl Agreement {
     /// Agreement as the log has it. The caller holds all bodies, executes
@@ -50,13 +49,16 @@ impl Agreement {
             this.restore_slot(now, *seqno, slot);
         }
         this.restore_new_view(now, recovered);
+        if let Some(proof) = recovered.begun.as_ref().filter(|b| b.view == this.view) {
+            this.restore_begun(proof);
+        }
         for seqno in this.slots.seqnos_above(this.floor()) {
             this.note_slot(seqno);
         }
         this.proposed = this.slots.last_proposed();
         let own = recovered.view_change.as_ref();
         if let Some(own) = own.filter(|own| !this.active && own.view == this.view) {
-            let content = own_words(own, &this);
+            let content = words(own, this.config.me);
             (this.out).push_back(Output::Sign(Unsigned::ViewChange(content)));
         }
         this.tell_standing();
@@ -156,24 +158,4 @@ fn certificate(stable: &Stable) -> Vec<SignedCheckpoint> {
         signature: signature.clone(),
     };
     stable.certificate.iter().map(vote).collect()
-}
-
-/// The own view-change exactly as it was said before: another one would be a lie.
-fn own_words(own: &log::ViewChange, this: &Agreement) -> ViewChange {
-    let placed = |placed: &log::Placed| Placed {
-        seqno: placed.seqno,
-        view: placed.view,
-        batch: Batch::from(placed),
-    };
-    let entry = |(seqno, batches): &(Seqno, Vec<(View, Digest)>)| PrePrepared {
-        seqno: *seqno,
-        batches: batches.clone(),
-    };
-    ViewChange {
-        view: own.view,
-        replica: this.config.me,
-        stable: own.stable.0,
-        prepared: own.prepared.iter().map(placed).collect(),
-        pre_prepared: own.pre_prepared.iter().map(entry).collect(),
-    }
 }

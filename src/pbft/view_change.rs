@@ -17,6 +17,7 @@ use super::selection::{Selection, select};
 use super::slots::Slot;
 use super::{Agreement, Output, To};
 use crate::error::{Ignored, Refused, Rejected};
+use crate::limits;
 use crate::log;
 use crate::plant::Plant;
 use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, View};
@@ -194,7 +195,7 @@ impl Agreement {
             Message::NewView(begin) => {
                 assert!(begin.content.replica == self.config.me, "own words only");
                 let basis = std::mem::take(&mut self.changes.basis);
-                self.changes.begun = Some((begin.clone(), basis));
+                self.begun(begin.clone(), basis);
             }
             _ => return,
         }
@@ -440,9 +441,48 @@ impl Agreement {
             }
             return Err(Rejected::BadNewView.into());
         };
-        self.changes.begun = Some((begin, basis));
+        self.begun(begin, basis);
         self.enter(now, view, &selection);
         Ok(())
+    }
+
+    /// What proves the view to others is kept, across restarts too: who missed it could not be
+    /// brought into it else, once all had restarted.
+    fn begun(&mut self, begin: SignedNewView, basis: Vec<SignedViewChange>) {
+        let vouched = |change: &SignedViewChange| log::Vouched {
+            replica: change.content.replica,
+            change: record_of(&change.content, Digest::default()),
+            signature: change.signature.clone(),
+        };
+        let proof = log::Begun {
+            view: begin.content.view,
+            primary: begin.content.replica,
+            named: begin.content.view_changes.clone(),
+            signature: begin.signature.clone(),
+            basis: basis.iter().map(vouched).collect(),
+        };
+        if proof.size() < limits::LOG_RECORD_BYTES / 2 {
+            self.persist(log::Record::Begun(proof));
+        }
+        self.changes.begun = Some((begin, basis));
+    }
+
+    /// As it was before a restart.
+    pub(super) fn restore_begun(&mut self, proof: &log::Begun) {
+        let begin = SignedNewView {
+            content: NewView {
+                view: proof.view,
+                replica: proof.primary,
+                view_changes: proof.named.clone(),
+            },
+            signature: proof.signature.clone(),
+        };
+        let change = |vouched: &log::Vouched| SignedViewChange {
+            content: words(&vouched.change, vouched.replica),
+            signature: vouched.signature.clone(),
+        };
+        let basis = proof.basis.iter().map(change).collect();
+        self.changes.begun = Some((begin, basis));
     }
 
     /// The view begins here: what was selected stands in its slots, and votes begin anew.
@@ -579,5 +619,25 @@ fn record_of(change: &ViewChange, stable: Digest) -> log::ViewChange {
         stable: (change.stable, stable),
         prepared: change.prepared.iter().map(placed).collect(),
         pre_prepared: change.pre_prepared.iter().map(pre_prepared).collect(),
+    }
+}
+
+/// A view-change exactly as it was said before: another one would be a lie.
+pub(super) fn words(own: &log::ViewChange, replica: ReplicaId) -> ViewChange {
+    let placed = |placed: &log::Placed| Placed {
+        seqno: placed.seqno,
+        view: placed.view,
+        batch: Batch::from(placed),
+    };
+    let entry = |(seqno, batches): &(Seqno, Vec<(View, Digest)>)| PrePrepared {
+        seqno: *seqno,
+        batches: batches.clone(),
+    };
+    ViewChange {
+        view: own.view,
+        replica,
+        stable: own.stable.0,
+        prepared: own.prepared.iter().map(placed).collect(),
+        pre_prepared: own.pre_prepared.iter().map(entry).collect(),
     }
 }

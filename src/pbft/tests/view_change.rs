@@ -240,6 +240,34 @@ fn r17_restarts_at_any_moment_contradict_nothing_and_lose_nothing() {
     }
 }
 
+/// A view began without a replica, and then all lose their memory: it is brought into that view,
+/// so that the group endures one more that dies, whichever it is.
+#[test]
+fn tocs_4_5_who_missed_a_view_is_brought_into_it_though_all_restarted_since() {
+    for dead in 1..4 {
+        let mut cluster = nervous(4, 60);
+        submit_all(&mut cluster, 0..3);
+        cluster.run_until_executed(3, MINUTE);
+        cluster.nodes[0].down = true;
+        submit_all(&mut cluster, 3..6);
+        cluster.run_until_executed(6, MINUTE);
+        cluster.nodes[0].down = false;
+        for node in 0..4 {
+            cluster.restart(node);
+        }
+        cluster.run(Micros::seconds(5));
+        let all = views(&cluster);
+        assert!(
+            all.iter().all(|view| *view == all[0] && *view > 0),
+            "{all:?}"
+        );
+        cluster.nodes[dead].down = true;
+        submit_all(&mut cluster, 6..9);
+        cluster.run_until_executed(9, MINUTE);
+        cluster.none_rejected();
+    }
+}
+
 fn change(view: u64, replica: u16, stable: u64) -> SignedViewChange {
     SignedViewChange {
         content: ViewChange {

@@ -249,17 +249,7 @@ impl Front {
     fn unread(&mut self, request: RequestId, version: Version, unread: &Unread) {
         self.refused(unread.reason);
         let answer = match &unread.rm {
-            Some((fault, rm)) => {
-                let wsa = &crate::soap::addressing::V200508;
-                let back = Back {
-                    soap: version,
-                    wsa,
-                    rm,
-                    to: wsa.anonymous.to_owned(),
-                    relates_to: None,
-                };
-                back.rm_fault(fault, None)
-            }
+            Some((fault, back)) => back.rm_fault(fault, None),
             None => {
                 let octets = envelope::write(version, &[], &unread.fault.write(version));
                 (unread.fault.http_status(version), octets)

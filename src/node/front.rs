@@ -12,6 +12,7 @@ use super::client::{ClientMachine, ClientNode};
 use super::driver::{Driver, Machine, World};
 use crate::endpoint::front::{Front, FrontInput, FrontOutput};
 use crate::endpoint::io::{Event, Ordered, RequestId};
+use crate::error::Ignored;
 use crate::soap::envelope::Version;
 use crate::types::{Instant, Now};
 
@@ -92,7 +93,14 @@ impl<M: ClientMachine> World<Front> for FrontWorld<M> {
             FrontOutput::Plain(request) => self.answer(request, Said::Plain),
             FrontOutput::Release(sequence, up_to) => self.client.release(sequence, up_to),
             FrontOutput::Event(Event::Refused { from, reason, what }) => {
-                self.client.report().refused(&from, reason, what);
+                let report = self.client.report();
+                report.refused(&from, reason, what);
+                // Honest users are turned away: an operator must hear of it.
+                if reason == Ignored::Full.into()
+                    && let Some(kept_back) = report.due(&from, what)
+                {
+                    tracing::warn!(from, kept_back, "not taken: {what}");
+                }
             }
             FrontOutput::Event(event) => tracing::info!("{event:?}"),
             FrontOutput::Order { token, order } => {

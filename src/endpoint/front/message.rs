@@ -18,6 +18,8 @@ use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::WSMC;
 use crate::soap::xml::Element;
 
+use super::answer::Back;
+
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
 const POLLED: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=";
 
@@ -83,8 +85,8 @@ pub enum Selection {
 pub struct Unread {
     /// What its user is told.
     pub fault: Fault,
-    /// A fault of WS-RM says it instead, in this version.
-    pub rm: Option<(RmFault, &'static rm::Version)>,
+    /// A fault of WS-RM says it instead, on this way back.
+    pub rm: Option<(RmFault, Back)>,
     /// What it is counted as.
     pub reason: Refused,
 }
@@ -100,10 +102,10 @@ impl Unread {
         })
     }
 
-    fn of(refusal: &Refusal, version: &'static rm::Version) -> Box<Self> {
+    fn of(refusal: &Refusal, back: Back) -> Box<Self> {
         let reason = refusal.refused();
         let rm = match refusal {
-            Refusal::Fault(fault) => Some((fault.clone(), version)),
+            Refusal::Fault(fault) => Some((fault.clone(), back)),
             Refusal::Refused(_) => None,
         };
         let why = format!("the WS-ReliableMessaging part of the message: {reason}");
@@ -176,8 +178,16 @@ impl<'d, 'a> Message<'d, 'a> {
         }
         let (addressing, wsa) = Addressing::read_any(&envelope.blocks)
             .map_err(|reason| Unread::new(reason, "the WS-Addressing part of the message"))?;
+        let wsa = wsa.unwrap_or(&addressing::V200508);
+        let back = || Back {
+            soap: envelope.version,
+            wsa,
+            rm: version,
+            to: wsa.anonymous.to_owned(),
+            relates_to: addressing.message_id.as_deref().map(str::to_owned),
+        };
         let headers = Headers::read(envelope.blocks.iter().copied())
-            .map_err(|refusal| Unread::of(&refusal, version))?;
+            .map_err(|refusal| Unread::of(&refusal, back()))?;
         if headers.version.is_some_and(|spoken| spoken != version) {
             let why = "two versions of WS-ReliableMessaging in one message";
             return Err(Unread::new(Rejected::Schema, why));
@@ -185,7 +195,7 @@ impl<'d, 'a> Message<'d, 'a> {
         let mut message = Self {
             envelope,
             addressing,
-            wsa: wsa.unwrap_or(&addressing::V200508),
+            wsa,
             headers,
             rm: version,
             what: What::Headers,
@@ -211,7 +221,8 @@ impl<'d, 'a> Message<'d, 'a> {
                 None => What::Headers,
             });
         };
-        let content = Content::read(child).map_err(|refusal| Unread::of(&refusal, self.rm))?;
+        let content =
+            Content::read(child).map_err(|refusal| Unread::of(&refusal, Back::to(self)))?;
         let (owned, operation) = match content {
             Some(Content::CreateSequence(create, _)) => {
                 (Owned::Create(create), Operation::CreateSequence)

@@ -78,6 +78,22 @@ fn wsrm_4_5_message_number_rollover() {
 }
 
 #[test]
+fn wsa_3_4_a_fault_about_what_cannot_be_read_says_to_which_message() {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let mut user = User::new(versions);
+        user.begin(&mut world);
+        let message = on(&user, &user.identifier, "9223372036854775808");
+        let (_, answer) = world.ask(user.soap, &message);
+        let id = message.split_once("<a:MessageID>").unwrap().1;
+        let id = id.split_once('<').unwrap().0.trim();
+        let (relates_to, _) = answer.split_once(":RelatesTo>").expect("a RelatesTo");
+        assert!(relates_to.contains(&format!(">{id}<")), "{answer}");
+        assert!(answer.contains(user.wsa.ns.uri), "{answer}");
+    }
+}
+
+#[test]
 fn wsrm_4_4_invalid_acknowledgement() {
     let offered = "urn:uuid:offered-by-the-user";
     for ranges in [&[(1, 2)][..], &[(7, 9)], &[(2, 1)]] {

@@ -86,7 +86,7 @@ names! {
         BadDigest => "bad_digest",
         /// A piece of a snapshot that nobody named.
         BadPiece => "bad_piece",
-        /// A batch whose proposed time is outside the window (R16).
+        /// A batch whose time is outside the window (R16), or a life that is to come (R18).
         BadTime => "bad_time",
         /// A batch over its bounds, empty where it must not be, or with a bundle twice.
         BadBatch => "bad_batch",

@@ -155,6 +155,10 @@ pub const CLOCK_WINDOW: Micros = Micros::seconds(10);
 /// signed earlier than that is of a life before (R4).
 pub const BEGIN_SKEW: Micros = Micros::seconds(60);
 
+/// How far a replica's life, its clock's microseconds when it began, may lie ahead of another's
+/// clock: a key that was stolen must not shut its replica out for longer than this (R18).
+pub const LIFE_AHEAD: Micros = Micros::seconds(24 * 60 * 60);
+
 const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
 const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use crate::limits;
+
 /// One replica of the group, `0..n`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId(pub u16);
@@ -175,6 +177,14 @@ counting!(
     Generation,
     Incarnation
 );
+
+impl Incarnation {
+    /// Whether it lies further ahead of a clock than a life may, which rises with its own (R18).
+    #[must_use]
+    pub fn is_to_come(self, wall: Time) -> bool {
+        self.0 > wall.0.saturating_add(limits::LIFE_AHEAD.0)
+    }
+}
 
 impl fmt::Debug for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

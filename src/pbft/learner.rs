@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use super::messages::{Message, QueryStable, ReplyStable};
 use super::{Agreement, Batch, Output, To};
-use crate::error::{Ignored, Refused};
+use crate::error::{Ignored, Refused, Rejected};
 use crate::log;
 use crate::log::recover::Recovered;
 use crate::log::{Bound, Record, Standing};
@@ -372,6 +372,9 @@ impl Agreement {
         from: ReplicaId,
         query: &QueryStable,
     ) -> Result<(), Refused> {
+        if query.life.is_to_come(now.wall) {
+            return Err(Rejected::BadTime.into());
+        }
         let before = self.note_life(now.instant, from, query.life)?;
         self.note_claim(now.instant, from, query);
         self.depose_learner(now, from, query);

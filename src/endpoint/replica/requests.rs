@@ -259,6 +259,10 @@ impl Replica {
         if leg.group != self.config.group.id || leg.from != self.name(incoming.from) {
             return Err(Rejected::Misdirected.into());
         }
+        let is_replica = matches!(incoming.from, Principal::Replica(_));
+        if is_replica && leg.incarnation.is_to_come(now.wall) {
+            return Err(Rejected::BadTime.into());
+        }
         let identifier = match incoming.from {
             Principal::Replica(_) => peer_sender::in_life(&identifier, self.config.incarnation),
             Principal::Client(_) => identifier,

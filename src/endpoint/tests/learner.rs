@@ -1,9 +1,11 @@
 //! Replicas that come back without what they said in a former life (R18).
 
-use super::harness::{Group, Origin, Posted, has};
+use super::harness::{Group, Origin, Posted, START, has};
+use super::rogue::Rogue;
 use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::io::{Completion, Event};
 use crate::endpoint::replica::Replica;
+use crate::limits;
 use crate::pbft::Role;
 use crate::soap::xml::Document;
 use crate::types::{Micros, ReplicaId, Seqno};
@@ -148,6 +150,24 @@ fn r18_sequences_of_a_former_life_are_refused() {
     group.pass(Micros::seconds(1));
     let (_, fault) = group.inject(0, old).expect("an answer");
     assert!(has(&fault, "CreateSequenceRefused"));
+}
+
+/// Who has a replica's key must not keep the replica from ever coming back.
+#[test]
+fn r18_a_life_that_is_to_come_shuts_nobody_out() {
+    let mut group = Group::durable(small(4));
+    counts(&mut group, 3);
+    for to in [0, 1, 2] {
+        let mut rogue = Rogue::replica(&mut group, "replica-3", to);
+        assert_eq!(rogue.create_in(u64::MAX, "urn:later", 0).0, 400);
+        let latest = START + limits::LIFE_AHEAD.0;
+        assert_eq!(rogue.create_in(2 * latest, "urn:later", 0).0, 400);
+    }
+    group.wipe(LOST);
+    group.pass(Micros::seconds(10));
+    counts(&mut group, 3);
+    assert_eq!(role(&group, LOST), Role::Voter);
+    is_needed(&mut group);
 }
 
 /// R14: of a number that a former life may have spoken of it asks how a call ended, and answers

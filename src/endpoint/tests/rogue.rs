@@ -73,6 +73,11 @@ impl<'g> Rogue<'g> {
 
     /// Another sequence of a client.
     pub fn create_named(&mut self, identifier: &str, first: u64) -> Said {
+        self.create_in(START, identifier, first)
+    }
+
+    /// A sequence of some life.
+    pub fn create_in(&mut self, life: u64, identifier: &str, first: u64) -> Said {
         let (url, pair) = (self.url(), self.pair());
         let carries = Carries {
             group_sequence: GROUP_SEQUENCE,
@@ -81,7 +86,7 @@ impl<'g> Rogue<'g> {
         let leg = Leg {
             group: self.group.config.id,
             from: self.name.to_owned(),
-            incarnation: Incarnation(START),
+            incarnation: Incarnation(life),
             carries: (first > 0).then_some(carries),
         };
         let mut out = Outgoing::to(&url);

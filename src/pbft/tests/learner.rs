@@ -1,7 +1,8 @@
 //! Replicas that lost what they said (R18): in a cluster, and one alone against hand-made answers.
 
 use super::cluster::{Cluster, by, digest, from_client, head};
-use crate::error::Ignored;
+use crate::error::{Ignored, Rejected};
+use crate::limits;
 use crate::log::recover::Recovered;
 use crate::log::{Bound, Record, Standing};
 use crate::pbft::*;
@@ -402,6 +403,19 @@ fn r18_who_claims_to_learn_again_and_again_gains_no_more_than_once() {
     // 20 seconds: one grant of two windows and a checkpoint.
     assert!(nulls > 0 && nulls <= 2 * 16 + 8, "{nulls}");
     // And each life is written down, but no more than one a second.
+}
+
+#[test]
+fn r18_a_life_that_is_to_come_is_not_noted() {
+    let (mut primary, now) = primary();
+    let latest = now.wall.0 + limits::LIFE_AHEAD.0;
+    for life in [u64::MAX, latest + 1] {
+        let refused = primary.message(now, by(3, query(life, 16)));
+        assert_eq!(refused, Err(Rejected::BadTime.into()));
+        assert_eq!(primary.life_of(ReplicaId(3)), None);
+    }
+    assert_eq!(primary.message(now, by(3, query(latest, 16))), Ok(()));
+    assert_eq!(primary.life_of(ReplicaId(3)), Some(Incarnation(latest)));
 }
 
 #[test]

@@ -146,6 +146,8 @@ pub const LEG_CONNECTIONS: usize = 8;
 pub const PEER_CONNECTIONS: usize = 4;
 /// Connections that one listener serves at once.
 pub const CONNECTIONS: usize = 4_096;
+/// Octets of requests that are coming in, all connections of one listener together.
+pub const BODIES_BYTES: usize = 256 << 20;
 /// Time for a peer to send one whole request, head and body.
 pub const REQUEST_READ: Micros = Micros::seconds(30);
 
@@ -166,6 +168,8 @@ const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_W
 const _: () = assert!(FRONT_GIVES_WAY.0 < FRONT_IDLE.0 && FRONT_IDLE.0 < FRONT_LIFE.0);
 // A forwarded body is base64: four octets for three.
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
+// A buffer that grows may have twice the room that it needs.
+const _: () = assert!(BODIES_BYTES >= 4 * ENVELOPE_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
 const _: () = assert!(2 * PIECES_ASKED * PIECE_BYTES < ENVELOPE_BYTES / 2);
 const _: () = assert!(LOG_RECORD_BYTES >= 2 * ENVELOPE_BYTES);

@@ -5,6 +5,7 @@
 //! arrive, and counts what it refuses; the pool never pipelines (R8) and never repeats a request
 //! of which a byte may have left (R21). What a body means is not known here.
 
+mod bodies;
 mod client;
 mod server;
 

@@ -34,7 +34,8 @@ pub struct Init {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Where the wrapped service takes calls: once for all replicas, or once per replica in order.
-    /// {port} and {id} stand for each replica's own
+    /// {port} and {id} stand for each replica's own. builtin:counter, builtin:bank or builtin:echo
+    /// puts a service for tries inside each replica
     #[arg(long, value_name = "URL")]
     service_url: Vec<String>,
     /// Command by which each replica starts its service; {port} and {id} stand for its own

@@ -7,8 +7,8 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::TEXT;
+use super::bodies::{Crowded, Place, Room};
 use crate::limits;
 use crate::node::clock;
 use crate::types::{Instant, Micros};
@@ -91,6 +92,8 @@ impl Reply {
 pub struct ServeLimits {
     /// Octets of a request's body.
     pub body: usize,
+    /// Octets of all bodies that are coming in at once.
+    pub bodies: usize,
     /// Octets of a request's head; at least 8 KiB.
     pub head: usize,
     /// Connections served at once; more are closed at once.
@@ -105,6 +108,7 @@ impl Default for ServeLimits {
     fn default() -> Self {
         Self {
             body: limits::ENVELOPE_BYTES,
+            bodies: limits::BODIES_BYTES,
             head: limits::HTTP_HEAD_BYTES,
             connections: limits::CONNECTIONS,
             read: clock::duration(limits::REQUEST_READ),
@@ -126,6 +130,8 @@ pub struct Counters {
     pub requests: Cell<u64>,
     /// Requests with a body over the bound.
     pub too_large: Cell<u64>,
+    /// Requests for whose body there was no room.
+    pub crowded: Cell<u64>,
     /// Requests that did not come in whole in time.
     pub timed_out: Cell<u64>,
     /// Requests that ended early.
@@ -142,10 +148,11 @@ const QUIET: Micros = Micros::seconds(5);
 impl Counters {
     /// What did not come in whole, by reason.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 5] {
+    pub fn named(&self) -> [(&'static str, u64); 6] {
         [
             ("too_many_connections", self.refused.get()),
             ("too_large", self.too_large.get()),
+            ("crowded", self.crowded.get()),
             ("timed_out", self.timed_out.get()),
             ("truncated", self.truncated.get()),
             ("broken", self.broken.get()),
@@ -184,15 +191,15 @@ pub async fn serve<H, F>(
 {
     let (handler, switch) = (Rc::new(handler), stop.clone());
     let mut connections = JoinSet::new();
+    let room = Room::new(limits.bodies);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if counters.open.get() < limits.connections => {
                     count(&counters.connections);
                     let (counters, stop) = (counters.clone(), switch.clone());
-                    connections.spawn_local(
-                        connection(stream, limits, counters, stop, handler.clone()),
-                    );
+                    let kept = (limits, room.clone(), counters);
+                    connections.spawn_local(connection(stream, kept, stop, handler.clone()));
                 }
                 Ok(_) => counters.refuse(&counters.refused, "too many connections"),
                 // Out of descriptors, or the peer is gone already: the listener itself is sound.
@@ -225,8 +232,7 @@ impl Drop for Open {
 
 async fn connection<H, F>(
     stream: TcpStream,
-    limits: ServeLimits,
-    counters: Rc<Counters>,
+    (limits, room, counters): (ServeLimits, Rc<Room>, Rc<Counters>),
     mut stop: watch::Receiver<bool>,
     handler: Rc<H>,
 ) where
@@ -238,8 +244,9 @@ async fn connection<H, F>(
     let counted = counters.clone();
     let service = hyper::service::service_fn(move |request| {
         let (counters, handler) = (counted.clone(), handler.clone());
+        let room = room.clone();
         async move {
-            let reply = match receive(request, limits, &counters).await {
+            let reply = match receive(request, limits, &room, &counters).await {
                 Ok(request) => response(handler(request).await),
                 Err(refused) => closing(refused),
             };
@@ -268,10 +275,39 @@ async fn connection<H, F>(
     }
 }
 
+/// Seconds after which one for whose body there was no room may come again.
+const RETRY: u64 = 1;
+
+/// Why a body did not come in whole.
+enum Cut {
+    TooLarge,
+    Crowded,
+    Ended,
+}
+
+/// Reads a body into one buffer, whose room is counted as it grows: what is received in many small
+/// parts takes no more than it is.
+async fn collect(mut body: Incoming, at_most: usize, place: &Place) -> Result<Bytes, Cut> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(part) = frame.map_err(|_| Cut::Ended)?.into_data() else {
+            continue;
+        };
+        if part.len() > at_most.saturating_sub(whole.len()) {
+            return Err(Cut::TooLarge);
+        }
+        whole.extend_from_slice(&part);
+        let held = place.holds(whole.capacity(), clock::instant());
+        held.map_err(|Crowded| Cut::Crowded)?;
+    }
+    Ok(whole.freeze())
+}
+
 /// Reads the body within its bounds, or says what to answer before the connection closes.
 async fn receive(
     request: hyper::Request<Incoming>,
     limits: ServeLimits,
+    room: &Rc<Room>,
     counters: &Counters,
 ) -> Result<Request, Reply> {
     let (
@@ -293,11 +329,24 @@ async fn receive(
     if declared.is_some_and(|length: u64| length > limits.body as u64) {
         return Err(too_large());
     }
-    let whole = Limited::new(body, limits.body).collect();
+    let place = room.enter(clock::instant());
+    let whole = async {
+        tokio::select! {
+            biased;
+            () = place.given_up() => Err(Cut::Crowded),
+            whole = collect(body, limits.body, &place) => whole,
+        }
+    };
     let body = match tokio::time::timeout(limits.read, whole).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Ok(Err(_)) => {
+        Ok(Ok(body)) => body,
+        Ok(Err(Cut::TooLarge)) => return Err(too_large()),
+        Ok(Err(Cut::Crowded)) => {
+            counters.refuse(&counters.crowded, "too many bodies are coming in");
+            let mut reply = Reply::words(503, "too much is coming in\n");
+            reply.headers.push(("retry-after", RETRY.to_string()));
+            return Err(reply);
+        }
+        Ok(Err(Cut::Ended)) => {
             counters.refuse(&counters.truncated, "its body ended early");
             return Err(Reply::words(400, "the body ended early\n"));
         }

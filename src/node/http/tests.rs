@@ -184,6 +184,63 @@ fn a_peer_that_never_finishes_sending_is_closed() {
     });
 }
 
+/// Sends a part of a body, and gives the connection once the server has room for it or none.
+async fn begun(address: &str, octets: usize, counters: &Counters) -> TcpStream {
+    let taken = counters.connections.get();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n".to_vec();
+    let sent = [head, vec![b'x'; octets]].concat();
+    stream.write_all(&sent).await.unwrap();
+    while counters.connections.get() == taken {
+        tokio::task::yield_now().await;
+    }
+    stream
+}
+
+async fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    let whole = tokio::time::timeout(LONG, stream.read_to_string(&mut answer));
+    whole.await.unwrap().unwrap();
+    answer
+}
+
+#[test]
+fn bodies_that_are_not_finished_take_no_more_room_than_there_is() {
+    run(async {
+        let limits = ServeLimits {
+            bodies: 4_000,
+            connections: 100,
+            read: LONG,
+            ..tight()
+        };
+        let (address, counters, _stop) = echo(limits).await;
+        let mut held = Vec::new();
+        for _ in 0..12 {
+            held.push(begun(&address, 999, &counters).await);
+        }
+        while counters.crowded.get() < 8 {
+            tokio::task::yield_now().await;
+        }
+        let refused = answer(held.pop().unwrap()).await;
+        assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+        assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
+        // Those that hold on make way for one that comes.
+        let good = pool(&address, 1);
+        let answered = async {
+            loop {
+                let post = Outgoing::post(SOAP12, Bytes::from(vec![b'y'; 900]), LONG);
+                if let Ok(response) = good.send(post).await
+                    && response.status == 200
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LONG / 4, answered).await.unwrap();
+        assert!(answer(held.remove(0)).await.starts_with("HTTP/1.1 503"));
+    });
+}
+
 #[test]
 fn a_head_over_the_bound_is_refused() {
     run(async {

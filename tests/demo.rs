@@ -83,7 +83,8 @@ fn the_benchmarks_give_every_figure() {
     // leave in one envelope, or one leaves twice.
     let envelopes = |path: &str| latency["envelopes"][path].as_f64().unwrap();
     assert!((4.0..6.0).contains(&envelopes("to_replicas")), "{latency}");
-    assert!((4.0..6.0).contains(&envelopes("to_clients")), "{latency}");
+    // f + 1 answers end a call: those of the last one may come after the count.
+    assert!((3.8..6.0).contains(&envelopes("to_clients")), "{latency}");
     assert!(
         (12.0..32.0).contains(&envelopes("between_replicas")),
         "{latency}"

@@ -8,6 +8,7 @@ use crate::endpoint::config::GroupConfig;
 use crate::endpoint::in_handler;
 use crate::endpoint::keys::KeyTable;
 use crate::endpoint::out_handler::Outgoing;
+use crate::limits;
 use crate::pbft::{Message, SignedCheckpoint};
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::security::{self, DetachedSignature};
@@ -100,7 +101,7 @@ impl Keys {
         })
     }
 
-    /// Seals a letter from one replica to another.
+    /// Seals a letter from one replica to another; `None` for one that no envelope takes.
     #[must_use]
     pub fn seal(&self, from: ReplicaId, to: ReplicaId, letter: &Letter) -> Option<Vec<u8>> {
         let fragments: Vec<_> = letter
@@ -114,6 +115,9 @@ impl Keys {
             .iter()
             .filter_map(|p| p.signature.as_ref())
             .collect();
+        if signatures.len() > limits::DETACHED_SIGNATURES {
+            return None;
+        }
         let mut out = Outgoing::to(&letter.to);
         out.action = wire::AGREEMENT;
         out.sequence = Some((&letter.sequence.0, letter.sequence.1));

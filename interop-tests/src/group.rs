@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -256,6 +256,27 @@ impl Group {
         Ok(())
     }
 
+    /// Starts a second gateway with the same key, at an address of its own.
+    ///
+    /// # Errors
+    /// If it does not come up.
+    pub fn start_twin(&self) -> Result<Process> {
+        let file = self.file("gateway.toml");
+        let mut text = std::fs::read_to_string(file)?;
+        let admin = self.gateway.ready()["admin"].as_str().unwrap_or_default();
+        for address in [
+            self.gateway.authority(),
+            admin.trim_start_matches("http://"),
+        ] {
+            let address: SocketAddr = address.parse()?;
+            // Between this group's ports and the next one's.
+            let twin = SocketAddr::new(address.ip(), address.port() + 20);
+            text = text.replace(&address.to_string(), &twin.to_string());
+        }
+        std::fs::write(self.file("twin.toml"), text)?;
+        self.members.start("gateway", "twin", &[])
+    }
+
     fn wait_until_ready(&self) -> Result<()> {
         for process in self.replicas.iter().flatten().chain([&self.gateway]) {
             let admin = process.ready()["admin"].as_str().unwrap_or_default();
@@ -286,13 +307,25 @@ impl Drop for Group {
 ///
 /// # Errors
 /// If they do not come to it in a minute.
-pub fn wait_until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> Result<T> {
+pub fn wait_until<T>(what: &str, done: impl FnMut() -> Option<T>) -> Result<T> {
+    wait_within(PATIENCE, what, done)
+}
+
+/// The same with another patience.
+///
+/// # Errors
+/// If they do not come to it in that time.
+pub fn wait_within<T>(
+    patience: Duration,
+    what: &str,
+    mut done: impl FnMut() -> Option<T>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = done() {
             return Ok(value);
         }
-        ensure!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+        ensure!(start.elapsed() < patience, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

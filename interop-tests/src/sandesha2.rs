@@ -1,20 +1,52 @@
 //! The Sandesha2 peer: a stock client of WS-ReliableMessaging, run as a process of its own.
 //!
 //! What it is asked to do is one word for each job (Job.java reads it); what it says of it is one
-//! line of JSON. Whether that is right is decided by who asked.
+//! line of JSON. Whether that is right is decided by who asked. A test that fails shows what the
+//! peer said last and where each of its threads stands.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 
-/// The peer, about to do these jobs against a gateway.
-fn command(url: &str, jobs: &[String]) -> Command {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("sandesha2/peer");
-    let mut command = Command::new(program);
-    command.arg(url).args(jobs).stdin(Stdio::null());
-    command
+/// Lines of its log that a failed test shows, before and after it is asked where it stands.
+const LAST_WORDS: usize = 60;
+
+/// A peer at work; killed when dropped.
+#[derive(Debug)]
+pub struct Peer {
+    child: Child,
+    log: NamedTempFile,
+    jobs: usize,
+}
+
+/// Installs the peer, once.
+///
+/// # Errors
+/// If it cannot be installed; its own script has said why, and what to do.
+pub fn install() -> Result<()> {
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*installed {
+        let done = script().arg("--setup").stdin(Stdio::null()).status()?;
+        ensure!(
+            done.success(),
+            "the Sandesha2 peer cannot be installed: see above"
+        );
+        *installed = true;
+    }
+    Ok(())
+}
+
+fn script() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("sandesha2/peer"))
 }
 
 /// Does the jobs and gives what the client reports of each.
@@ -22,47 +54,87 @@ fn command(url: &str, jobs: &[String]) -> Command {
 /// # Errors
 /// If the peer cannot be installed or started, or does not report.
 pub fn run(url: &str, jobs: &[String]) -> Result<Vec<Value>> {
-    reports(&begin(url, jobs)?.wait_with_output()?.stdout, jobs.len())
+    Peer::begin(url, jobs)?.finish()
 }
 
-/// Begins the jobs and goes on; [`finish`] waits for them.
-///
-/// # Errors
-/// If the peer cannot be started.
-pub fn begin(url: &str, jobs: &[String]) -> Result<Child> {
-    // Axis2 says much on stderr; `PEER_LOG` lets it.
-    let log = std::env::var_os("PEER_LOG").map_or(Stdio::null(), |_| Stdio::inherit());
-    let mut command = command(url, jobs);
-    // The installation is told apart from the run: its remedy must be seen.
-    let mut setup = Command::new(command.get_program());
-    let done = setup.arg("--setup").stdin(Stdio::null()).status()?;
-    ensure!(
-        done.success(),
-        "the Sandesha2 peer cannot be installed: see above"
-    );
-    let child = command.stdout(Stdio::piped()).stderr(log).spawn();
-    child.context("cannot start the Sandesha2 peer")
+impl Peer {
+    /// Begins the jobs and goes on.
+    ///
+    /// # Errors
+    /// If the peer cannot be installed or started.
+    pub fn begin(url: &str, jobs: &[String]) -> Result<Self> {
+        install()?;
+        let log = NamedTempFile::new()?;
+        let stderr = File::options().append(true).open(log.path())?;
+        let mut command = script();
+        command.arg(url).args(jobs).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(stderr);
+        let child = command.spawn().context("cannot start the Sandesha2 peer")?;
+        let jobs = jobs.len();
+        Ok(Self { child, log, jobs })
+    }
+
+    /// Whether it still does its jobs. Who waits for something that they bring about asks this, or
+    /// he waits in vain and never hears why.
+    #[must_use]
+    pub fn is_at_work(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for the jobs and gives the reports.
+    ///
+    /// # Errors
+    /// If there is not one for each job.
+    pub fn finish(&mut self) -> Result<Vec<Value>> {
+        let mut said = Vec::new();
+        let stdout = self.child.stdout.as_mut().context("stdout is piped")?;
+        stdout.read_to_end(&mut said)?;
+        self.child.wait()?;
+        let lines = said.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        let reports: Vec<Value> = lines
+            .map(serde_json::from_slice)
+            .collect::<Result<_, _>>()?;
+        let (came, wanted) = (reports.len(), self.jobs);
+        ensure!(came == wanted, "{came} reports of {wanted} jobs");
+        Ok(reports)
+    }
+
+    fn log(&self) -> Result<String> {
+        let octets = std::fs::read(self.log.path())?;
+        Ok(String::from_utf8_lossy(&octets).into_owned())
+    }
+
+    /// What it said last and, if it is still at work, what each of its threads does.
+    fn last_words(&mut self) -> Result<()> {
+        let log = self.log()?;
+        let last: Vec<_> = log.lines().rev().take(LAST_WORDS).collect();
+        eprintln!("-- the log of the Sandesha2 peer ends:");
+        last.iter().rev().for_each(|line| eprintln!("{line}"));
+        if self.child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::QUIT)?;
+            // A JVM does not say when it has written them all.
+            std::thread::sleep(Duration::from_secs(1));
+            let threads = self.log()?;
+            eprintln!("-- where its threads stand:");
+            eprintln!("{}", threads.get(log.len()..).unwrap_or_default());
+        } else if let Some(stdout) = &mut self.child.stdout {
+            let mut reports = String::new();
+            stdout.read_to_string(&mut reports)?;
+            eprintln!("-- it has ended, and reports: {reports}");
+        }
+        Ok(())
+    }
 }
 
-/// Waits for jobs that were begun and gives the reports.
-///
-/// # Errors
-/// If there is not one for each job.
-pub fn finish(peer: Child, jobs: usize) -> Result<Vec<Value>> {
-    reports(&peer.wait_with_output()?.stdout, jobs)
-}
-
-fn reports(said: &[u8], jobs: usize) -> Result<Vec<Value>> {
-    let lines = said.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-    let reports: Vec<Value> = lines
-        .map(serde_json::from_slice)
-        .collect::<Result<_, _>>()?;
-    ensure!(
-        reports.len() == jobs,
-        "{} reports of {jobs} jobs",
-        reports.len()
-    );
-    Ok(reports)
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.last_words();
+        }
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Whether the client itself says that its sequence of so many messages came to its end.

@@ -1,9 +1,12 @@
 //! A stock Sandesha2 client speaks to a group through its gateway, in every version that it has,
 //! and does not notice when the gateway dies.
 
-use bft_ws_interop_tests::group::{Group, Plan, wait_until};
+use std::time::Duration;
+
+use bft_ws_interop_tests::group::{Group, Plan, wait_within};
 use bft_ws_interop_tests::matrix;
-use bft_ws_interop_tests::sandesha2::{begin, finish, is_complete, values};
+use bft_ws_interop_tests::process::{Process, program};
+use bft_ws_interop_tests::sandesha2::{Peer, is_complete, values};
 
 #[test]
 fn sandesha2_passes_in_all_versions() {
@@ -16,27 +19,74 @@ fn sandesha2_passes_in_all_versions() {
     assert!(cells.len() >= 20);
 }
 
-/// The gateway is killed three times in the midst of one sequence.
-#[test]
-fn r20_sandesha2_goes_on_with_its_sequence_when_the_gateway_is_killed() {
-    const MESSAGES: usize = 60;
-    let plan = Plan {
+/// Waits until the peer has had so many calls executed at replica 1.
+fn reached(group: &Group, peer: &mut Peer, calls: usize) {
+    // Each takes milliseconds on a machine that has nothing else to do.
+    let patience = Duration::from_secs(120 + calls as u64);
+    wait_within(patience, &format!("{calls} calls"), || {
+        assert!(peer.is_at_work(), "the peer has ended before {calls} calls");
+        let page = group.page(group.replica(1)).ok()?;
+        (page["calls"].as_u64()? >= calls as u64).then_some(())
+    })
+    .unwrap();
+}
+
+/// Each of the peer's calls was executed once and in order, and its own report is complete.
+fn assert_all_done(peer: &mut Peer, messages: usize) {
+    let reports = peer.finish().unwrap();
+    assert!(is_complete(&reports[0], messages), "{}", reports[0]);
+    let expected: Vec<_> = (1..=messages as u64).collect();
+    assert_eq!(values(&reports[0]), expected, "{}", reports[0]);
+}
+
+fn counters() -> Plan<'static> {
+    Plan {
         services: &["builtin:counter"; 4],
         ..Plan::default()
-    };
-    let mut group = Group::start(&plan).unwrap();
-    let job = format!("rm=1.0,messages={MESSAGES},retransmit=1000,wait=90");
-    let peer = begin(group.gateway.url(), &[job]).unwrap();
-    for kill in 1..=3 {
-        wait_until("the replicas go on", || {
-            let page = group.page(group.replica(1)).ok()?;
-            (page["executed"].as_u64()? > 15 * kill).then_some(())
-        })
-        .unwrap();
+    }
+}
+
+/// The gateway is killed in the midst of one sequence, again and again.
+fn through_kills(messages: usize, kills: usize) {
+    let mut group = Group::start(&counters()).unwrap();
+    let job = format!("rm=1.0,messages={messages},retransmit=1000,wait=120");
+    let mut peer = Peer::begin(group.gateway.url(), &[job]).unwrap();
+    for kill in 1..=kills {
+        reached(&group, &mut peer, messages * kill / (kills + 1));
         group.restart_gateway().unwrap();
     }
-    let reports = finish(peer, 1).unwrap();
-    assert!(is_complete(&reports[0], MESSAGES), "{}", reports[0]);
-    let expected: Vec<_> = (1..=MESSAGES as u64).collect();
-    assert_eq!(values(&reports[0]), expected, "{}", reports[0]);
+    assert_all_done(&mut peer, messages);
+}
+
+#[test]
+fn r20_sandesha2_goes_on_with_its_sequence_when_the_gateway_is_killed() {
+    through_kills(60, 3);
+}
+
+/// The same at length: `cargo test -p bft-ws-interop-tests -- --ignored killed_twenty_times`.
+#[test]
+#[ignore = "takes minutes"]
+fn r20_sandesha2_goes_on_when_the_gateway_is_killed_twenty_times() {
+    through_kills(1_000, 20);
+}
+
+/// A second gateway with the same key runs beside the first. That one dies, and its address leads
+/// to the second, which has never seen the sequence.
+#[test]
+fn r20_a_twin_of_the_gateway_takes_over_its_sequences() {
+    const MESSAGES: usize = 40;
+    let mut group = Group::start(&counters()).unwrap();
+    let twin = group.start_twin().unwrap();
+    let address = group.gateway.authority().to_owned();
+    let job = format!("rm=1.0,messages={MESSAGES},retransmit=1000,wait=120");
+    let mut peer = Peer::begin(group.gateway.url(), &[job]).unwrap();
+    reached(&group, &mut peer, MESSAGES / 2);
+    group.gateway.kill().unwrap();
+    let mut road = program("lossy-proxy").unwrap();
+    road.args(["--route", &format!("{address}={}", twin.authority())]);
+    let _road = Process::start(&mut road).unwrap();
+    assert_all_done(&mut peer, MESSAGES);
+    // It was the twin that served them.
+    assert!(group.page(&twin).unwrap()["user_sequences"].as_u64() <= Some(1));
+    assert!(group.page(&twin).unwrap()["envelopes_sent"].as_u64() > Some(20));
 }

@@ -77,6 +77,12 @@ pub const FRONT_WINDOW: usize = 32;
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
 /// POSTs of users that wait at once for one number, or for a sequence that is being taken up.
 pub const FRONT_WAITERS: usize = 16;
+/// How often a gateway POSTs a reply again that its user does not acknowledge.
+pub const FRONT_RESENDS: u32 = 8;
+/// Envelopes that wait at a gateway to be POSTed to one address of users' own; more are dropped.
+pub const FRONT_POSTS: usize = 64;
+/// Addresses of users' own that a gateway's file may allow.
+pub const FRONT_ALLOWED: usize = 64;
 /// Octets of an address or identifier that a user gives with CreateSequence.
 pub const FRONT_URI_BYTES: usize = 512;
 /// After so long without a message a user's sequence ends.

@@ -2,13 +2,16 @@
 //! peer, version of WS-RM, WS-Addressing and SOAP, exchange and transport.
 
 use std::fmt::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::group::{Group, Plan, get, wait_until};
+use crate::group::{Edit, Group, Plan, get, wait_until};
 use crate::sandesha2;
 
+/// Where answers go that a server of the peer's own takes.
+const LISTENER: &str = "own listener";
 /// Messages of one cell.
 const MESSAGES: usize = 5;
 
@@ -56,8 +59,8 @@ impl Cell {
         Self { exchange, ..self }
     }
 
-    /// The job as the peer reads it.
-    fn job(&self) -> String {
+    /// The job as the peer reads it; `port`: where it listens, if it does.
+    fn job(&self, port: u16) -> String {
         let exchange = match self.exchange {
             "one-way, closed" => "one-way,close=true",
             "two-way, offer declined" => "two-way,offer=declined",
@@ -66,8 +69,12 @@ impl Cell {
             "one-way, acknowledgement asked for" => "one-way,ask=true",
             plain => plain,
         };
+        let listen = match self.transport {
+            LISTENER => format!(",listen={port}"),
+            _ => String::new(),
+        };
         format!(
-            "rm={},wsa={},soap={},exchange={exchange},messages={MESSAGES}",
+            "rm={},wsa={},soap={},exchange={exchange},messages={MESSAGES}{listen}",
             self.rm, self.wsa, self.soap
         )
     }
@@ -89,6 +96,22 @@ impl Cell {
     }
 }
 
+/// A port on this machine that was free a moment ago.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// The change in the gateway's file that lets answers go to users' own addresses.
+#[must_use]
+pub fn allowing(line: &str) -> Edit<'_> {
+    let usual = "# replies_to = [\"http://client.example:8080\"]";
+    ("gateway.toml", usual, line)
+}
+
 /// The cells of Sandesha2.
 #[must_use]
 pub fn sandesha2_cells() -> Vec<Cell> {
@@ -102,6 +125,12 @@ pub fn sandesha2_cells() -> Vec<Cell> {
             }
         }
     }
+    let listening = |cell: &Cell| Cell {
+        transport: LISTENER,
+        ..cell.clone()
+    };
+    let other: Vec<_> = cells.iter().map(listening).collect();
+    cells.extend(other);
     let usual = |rm, exchange| Cell::sandesha2(rm, "2005", "1.1").exchange(exchange);
     cells.push(usual("1.0", "two-way, offer declined"));
     cells.push(usual("1.1", "one-way, closed"));
@@ -121,13 +150,16 @@ pub fn sandesha2_cells() -> Vec<Cell> {
 /// # Errors
 /// If the group or the peer does not come up.
 pub fn sandesha2() -> Result<Vec<Cell>> {
+    let port = free_port()?;
+    let allowed = format!("replies_to = [\"http://127.0.0.1:{port}\"]");
     let plan = Plan {
         services: &["builtin:counter"; 4],
+        edits: &[allowing(&allowed)],
         ..Plan::default()
     };
     let group = Group::start(&plan)?;
     let mut cells = sandesha2_cells();
-    let jobs: Vec<_> = cells.iter().map(Cell::job).collect();
+    let jobs: Vec<_> = cells.iter().map(|cell| cell.job(port)).collect();
     let reports = sandesha2::run(group.gateway.url(), &jobs)?;
     let mut counted = 0;
     for (cell, report) in cells.iter_mut().zip(&reports) {

@@ -19,6 +19,11 @@ fn sandesha2_passes_in_all_versions() {
     assert!(cells.len() >= 20);
 }
 
+/// Whether the tests shall take as long as they need to convince: `LONG=1 cargo test ...`.
+fn long() -> bool {
+    std::env::var_os("LONG").is_some()
+}
+
 /// Waits until the peer has had so many calls executed at replica 1.
 fn reached(group: &Group, peer: &mut Peer, calls: usize) {
     // Each takes milliseconds on a machine that has nothing else to do.
@@ -60,14 +65,10 @@ fn through_kills(messages: usize, kills: usize) {
 
 #[test]
 fn r20_sandesha2_goes_on_with_its_sequence_when_the_gateway_is_killed() {
-    through_kills(60, 3);
-}
-
-/// The same at length: `cargo test -p bft-ws-interop-tests -- --ignored killed_twenty_times`.
-#[test]
-#[ignore = "takes minutes"]
-fn r20_sandesha2_goes_on_when_the_gateway_is_killed_twenty_times() {
-    through_kills(1_000, 20);
+    match long() {
+        true => through_kills(1_000, 20),
+        false => through_kills(60, 3),
+    }
 }
 
 /// A second gateway with the same key runs beside the first. That one dies, and its address leads

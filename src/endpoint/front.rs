@@ -4,6 +4,7 @@
 //! answers on the connection that waits. Drive it as `endpoint::io` says. It knows no replica and
 //! no vote: an order goes out and its end comes back. What has nothing of WS-RM is given back.
 
+mod allowed;
 mod answer;
 mod beginning;
 mod call;
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::error::{Ignored, Refused};
+use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::rm::content::{CreateSequence, End};
 use crate::rm::fault::{Code, RmFault};
@@ -38,13 +39,14 @@ use super::io::{CallToken, Event, Order, Ordered, RequestId};
 use super::out_handler::{self, Content, Unfit};
 
 use answer::{Answer, Back, nothing};
-use call::{Asker, Call};
+use call::{Asker, Call, NOBODY};
 use identifier::Named;
 use message::{Message, Owned, Unread, What};
 use sequence::{Effect, FrontSequence};
 
+pub use allowed::{Allowed, Place};
 pub use message::mentions;
-pub use words::{FrontConfig, FrontInput, FrontOutput};
+pub use words::{FrontConfig, FrontInput, FrontOutput, Post};
 
 /// Whose order a token stands for.
 #[derive(Clone, Copy, Debug)]
@@ -194,12 +196,46 @@ impl Front {
         self.sequences.len() + self.creating.len()
     }
 
-    fn respond(&mut self, request: RequestId, (status, octets): Answer) {
-        self.out.push_back(FrontOutput::Respond {
-            request,
-            status,
-            octets,
-        });
+    /// Sends an answer on its way. What goes elsewhere passes here and nowhere else; a sequence may
+    /// be of a life of this gateway in which more was allowed.
+    fn respond(&mut self, request: RequestId, answer: Answer) {
+        let (status, octets) = match answer {
+            Answer::Here(status, octets) => (status, octets),
+            Answer::Elsewhere(post) => {
+                match self.config.allowed.has(&post.address) {
+                    true => self.out.push_back(FrontOutput::Post(post)),
+                    false => self.refused(Rejected::Misdirected.into()),
+                }
+                (202, Vec::new())
+            }
+        };
+        if request != NOBODY {
+            self.out.push_back(FrontOutput::Respond {
+                request,
+                status,
+                octets,
+            });
+        }
+    }
+
+    /// Whether an address leads to somebody whom we answer.
+    fn reaches(&self, address: &str) -> bool {
+        message::is_back(address) || self.config.allowed.has(address)
+    }
+
+    /// Whether all that a message brings about goes to addresses of its user's own: then nobody
+    /// waits on its connection.
+    fn is_detached(&self, message: &Message<'_, '_>, back: &Back) -> bool {
+        let acked = || {
+            let named = Named::read(message.about()?, &self.config.key)?;
+            Some(!message::is_back(&named.acks_to))
+        };
+        let answered = match &message.what {
+            What::Operation(Owned::Create(_)) => true,
+            What::Numbered => acked() == Some(true),
+            _ => false,
+        };
+        answered && !message::is_back(&back.to) && !message::is_back(&back.fault_to)
     }
 
     fn refused(&mut self, reason: Refused) {
@@ -252,7 +288,7 @@ impl Front {
             Some((fault, back)) => back.rm_fault(fault, None),
             None => {
                 let octets = envelope::write(version, &[], &unread.fault.write(version));
-                (unread.fault.http_status(version), octets)
+                Answer::Here(unread.fault.http_status(version), octets)
             }
         };
         self.respond(request, answer);
@@ -263,15 +299,19 @@ impl Front {
             return;
         };
         let request = raw.request;
-        let asker = Asker {
+        let mut asker = Asker {
             request,
-            back: Back::to(message),
+            back: Back::to(message, &self.config.allowed),
             id: self.ids.urn(),
         };
+        if self.is_detached(message, &asker.back) {
+            self.respond(request, nothing());
+            asker.request = NOBODY;
+        }
         for said in &message.headers.acknowledgements {
             if let Err(fault) = self.acknowledged(now, said) {
                 self.refused(fault.refused());
-                return self.respond(request, asker.back.rm_fault(&fault, None));
+                return self.respond(asker.request, asker.back.rm_fault(&fault, None));
             }
         }
         match &message.what {
@@ -418,8 +458,11 @@ impl Front {
             fault = Some(unfit);
         }
         let two_way = !message::is_none(reply_to);
-        if two_way && !message::is_back(reply_to) {
-            let why = "replies go back on the connection alone: ReplyTo must be anonymous or none";
+        let lost = [reply_to, message.fault_to()].into_iter();
+        let mut lost = lost.filter(|to| !self.reaches(to) && !message::is_none(to));
+        if two_way && lost.next().is_some() {
+            self.refused(Rejected::Misdirected.into());
+            let why = "ReplyTo and FaultTo must be anonymous, none or allowed at this gateway";
             let refused = Fault::new(SoapCode::Sender, why);
             fault = Some(refused.subcode(message.wsa.ns, "OnlyAnonymousAddressSupported"));
         }

@@ -10,6 +10,8 @@ use tokio::sync::oneshot;
 
 use super::client::{ClientMachine, ClientNode};
 use super::driver::{Driver, Machine, World};
+use super::elsewhere::Elsewhere;
+use super::record::Body;
 use crate::endpoint::front::{Front, FrontInput, FrontOutput};
 use crate::endpoint::io::{Event, Ordered, RequestId};
 use crate::error::Ignored;
@@ -28,6 +30,7 @@ pub enum Said {
 /// What stands around the front's machine.
 struct FrontWorld<M: ClientMachine> {
     client: ClientNode<M>,
+    elsewhere: Elsewhere,
     waiting: RefCell<BTreeMap<RequestId, oneshot::Sender<Said>>>,
     next: Cell<u64>,
 }
@@ -40,9 +43,10 @@ pub struct FrontNode<M: ClientMachine> {
 impl<M: ClientMachine> FrontNode<M> {
     /// Starts a front before a client. Must run inside a `LocalSet`.
     #[must_use]
-    pub fn start(front: Front, client: ClientNode<M>) -> Self {
+    pub fn start(front: Front, client: ClientNode<M>, elsewhere: Elsewhere) -> Self {
         let world = FrontWorld {
             client,
+            elsewhere,
             waiting: RefCell::default(),
             next: Cell::new(0),
         };
@@ -90,6 +94,17 @@ impl<M: ClientMachine> World<Front> for FrontWorld<M> {
                 status,
                 octets,
             } => self.answer(request, Said::Answer(status, octets)),
+            FrontOutput::Post(post) => {
+                self.client.note(Body::SentRequest, "user", &post.octets);
+                let (client, sending) = (self.client.clone(), self.elsewhere.post(post));
+                tokio::task::spawn_local(async move {
+                    if let Err(why) = sending.await
+                        && let Some(kept_back) = client.report().due("user", "answer")
+                    {
+                        tracing::warn!(kept_back, why, "an answer did not reach its user");
+                    }
+                });
+            }
             FrontOutput::Plain(request) => self.answer(request, Said::Plain),
             FrontOutput::Release(sequence, up_to) => self.client.release(sequence, up_to),
             FrontOutput::Event(Event::Refused { from, reason, what }) => {

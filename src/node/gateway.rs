@@ -15,6 +15,7 @@ use super::admin::{self, Measure, Shown, measure};
 use super::client::{ClientMachine, ClientNode, ClientWorld};
 use super::clock;
 use super::config::{ClientProcess, Complaint};
+use super::elsewhere::{self, Elsewhere};
 use super::front::{FrontNode, Said};
 use super::http::{Counters, Reply, Request, SOAP11, ServeLimits, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
@@ -212,15 +213,26 @@ pub async fn run<M: ClientMachine>(
     let url = public_url
         .clone()
         .unwrap_or_else(|| format!("http://{address}/"));
+    let found = Elsewhere::find(&config.replies_to, elsewhere::lookup).await;
+    let elsewhere = found.map_err(|what| {
+        let remedy = "in `replies_to` list places that are there; this machine by its address";
+        RunError::Config(Complaint {
+            file: config.file.clone(),
+            line: None,
+            what,
+            remedy: remedy.to_owned(),
+        })
+    })?;
     let front = Front::new(FrontConfig {
         key: config.identity.derive("sequences of users"),
         rng_seed: keys::entropy()?,
         url: url.clone(),
+        allowed: elsewhere.allowed(),
     });
     let node = ClientNode::start(machine(config)?, world);
     let counters = Rc::new(Counters::default());
     let gateway = Rc::new(Gateway {
-        front: FrontNode::start(front, node.clone()),
+        front: FrontNode::start(front, node.clone(), elsewhere),
         node,
         public_url,
         local: address,

@@ -360,6 +360,7 @@ listen = \"127.0.0.1:{}\"
 admin = \"127.0.0.1:{}\"    # /livez /readyz /metrics /status; keep it private
 # public_url = \"http://soap.example:80/\"  # if users reach it otherwise than `listen` says
 deadline_ms = 10000         # a call that takes longer ends with \"outcome unknown\"
+# replies_to = [\"http://client.example:8080\"]  # where users may have replies sent; else nowhere
 ",
         plan.base_port,
         plan.base_port + 100,

@@ -13,6 +13,7 @@ pub mod demo;
 pub mod disk;
 pub mod driver;
 pub mod echo_user;
+pub mod elsewhere;
 #[allow(clippy::expect_used, clippy::indexing_slicing)] // A tool; no peer feeds it.
 pub mod fleet;
 pub mod front;

@@ -250,7 +250,8 @@ impl ServiceClient {
     }
 }
 
-fn content_type(version: Version, action: &str) -> String {
+/// What SOAP over HTTP calls an envelope that asks.
+pub(super) fn content_type(version: Version, action: &str) -> String {
     match version {
         Version::V11 => SOAP11.to_owned(),
         Version::V12 if action.is_empty() => super::http::SOAP12.to_owned(),
@@ -260,7 +261,7 @@ fn content_type(version: Version, action: &str) -> String {
 
 /// A quoted string that may stand in a header field: what may not is percent-encoded, as in any
 /// URI, so that every replica's service is asked the same.
-fn quoted(action: &str) -> String {
+pub(super) fn quoted(action: &str) -> String {
     let mut out = String::with_capacity(action.len() + 2);
     out.push('"');
     for octet in action.bytes() {

@@ -13,7 +13,9 @@ use crate::soap::envelope::{self, Version};
 use crate::soap::fault::Fault;
 use crate::soap::xml::Document;
 
+use super::allowed::Allowed;
 use super::message::{Message, consumed, is_back};
+use super::words::Post;
 
 /// The way back to one request.
 #[derive(Clone, Debug)]
@@ -24,8 +26,10 @@ pub struct Back {
     pub wsa: &'static addressing::Version,
     /// WS-RM.
     pub rm: &'static rm::Version,
-    /// wsa:To of the answer.
+    /// wsa:To of the answer, and where it goes.
     pub to: String,
+    /// Where a fault goes.
+    pub fault_to: String,
     /// Its wsa:RelatesTo.
     pub relates_to: Option<String>,
 }
@@ -49,30 +53,61 @@ pub struct Said<'a> {
     pub unasked: bool,
 }
 
-/// Status and octets of an answer.
-pub type Answer = (u16, Vec<u8>);
+/// An answer and its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Back on the connection: status and envelope.
+    Here(u16, Vec<u8>),
+    /// To an address of its user's own; the connection gets [`nothing`].
+    Elsewhere(Post),
+}
 
 /// Nothing to say.
 #[must_use]
 pub fn nothing() -> Answer {
-    (202, Vec::new())
+    Answer::Here(202, Vec::new())
 }
 
 impl Back {
-    /// The way back to a message.
+    /// The way back to a message. Where an address of its user's is not allowed, it is told on the
+    /// connection.
     #[must_use]
-    pub fn to(message: &Message<'_, '_>) -> Self {
-        let to = message.reply_to();
-        let to = match is_back(to) {
-            true => to,
-            false => message.wsa.anonymous,
+    pub fn to(message: &Message<'_, '_>, allowed: &Allowed) -> Self {
+        let reachable = |to: &str| match is_back(to) || allowed.has(to) {
+            true => to.to_owned(),
+            false => message.wsa.anonymous.to_owned(),
         };
         Self {
             soap: message.soap(),
             wsa: message.wsa,
             rm: message.rm,
-            to: to.to_owned(),
+            to: reachable(message.reply_to()),
+            fault_to: reachable(message.fault_to()),
             relates_to: message.message_id(),
+        }
+    }
+
+    /// An envelope on its way.
+    #[must_use]
+    pub fn answer(&self, to: &str, status: u16, said: &Said<'_>, body: &[u8]) -> Answer {
+        let octets = self.envelope(to, said, body);
+        if is_back(to) {
+            return Answer::Here(status, octets);
+        }
+        Answer::Elsewhere(Post {
+            address: to.to_owned(),
+            action: said.action.to_owned(),
+            version: self.soap,
+            octets,
+        })
+    }
+
+    /// The same to another address.
+    #[must_use]
+    pub fn leading_to(&self, address: &str) -> Self {
+        Self {
+            to: address.to_owned(),
+            ..self.clone()
         }
     }
 
@@ -83,11 +118,9 @@ impl Back {
         }
     }
 
-    /// A whole envelope.
-    #[must_use]
-    pub fn envelope(&self, said: &Said<'_>, body: &[u8]) -> Vec<u8> {
+    fn envelope(&self, to: &str, said: &Said<'_>, body: &[u8]) -> Vec<u8> {
         let mut blocks = vec![
-            block_in(self.wsa, Property::To, &self.to),
+            block_in(self.wsa, Property::To, to),
             block_in(self.wsa, Property::Action, said.action),
         ];
         if !said.message_id.is_empty() {
@@ -127,7 +160,7 @@ impl Back {
             acknowledgement,
             ..Said::default()
         };
-        (200, self.envelope(&said, body))
+        self.answer(&self.to, 200, &said, body)
     }
 
     /// A fault of WS-RM (§4). What a header block caused stands in a header block too in SOAP 1.1;
@@ -169,7 +202,7 @@ impl Back {
             ..Said::default()
         };
         let status = soap.http_status(self.soap);
-        (status, self.envelope(&said, &soap.write(self.soap)))
+        self.answer(&self.fault_to, status, &said, &soap.write(self.soap))
     }
 
     /// Any other fault of ours.
@@ -180,7 +213,7 @@ impl Back {
             ..Said::default()
         };
         let status = fault.http_status(self.soap);
-        (status, self.envelope(&said, &fault.write(self.soap)))
+        self.answer(&self.fault_to, status, &said, &fault.write(self.soap))
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::io::{Event, Order, Ordered};
 use super::answer::{Answer, nothing};
 use super::call::Asker;
 use super::identifier::Named;
-use super::message::{Message, Owned, What, is_back};
+use super::message::{Message, Owned, What};
 use super::sequence::FrontSequence;
 use super::{Created, Creating, Front, FrontOutput, Gone, Wish, lifetime, remember};
 
@@ -35,7 +35,8 @@ impl Why {
             Self::Expires => "Expires is not a duration that can be served.",
             Self::Long => "An address or identifier in CreateSequence is too long.",
             Self::Elsewhere => {
-                "AcksTo and ReplyTo must lead back on the connection or to a MakeConnection poll."
+                "AcksTo and ReplyTo must lead back on the connection, to a MakeConnection poll or to \
+                 an address that this gateway allows."
             }
             Self::Full => "Too many sequences are open at this gateway, all of them in use.",
             Self::Group => "The group did not begin it.",
@@ -150,8 +151,7 @@ impl Front {
     }
 
     /// How long a sequence may live that is asked for, and what its user is told of it; or why it
-    /// is not created. Only the back channel is served: no address that a user names is ever
-    /// dialled.
+    /// is not created. No address that a user names is ever dialled unless it is allowed.
     fn may_begin(
         &self,
         now: Instant,
@@ -164,7 +164,7 @@ impl Front {
         if !texts.all(|text| text.len() <= limits::FRONT_URI_BYTES) {
             return Err(Why::Long);
         }
-        if !is_back(&create.acks_to) || !is_back(message.reply_to()) {
+        if !self.reaches(&create.acks_to) || !self.reaches(message.reply_to()) {
             return Err(Why::Elsewhere);
         }
         let granted = lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)?;
@@ -182,7 +182,7 @@ impl Front {
             return false;
         };
         let reachable = match &offer.endpoint {
-            Some(endpoint) => is_back(endpoint),
+            Some(endpoint) => self.reaches(endpoint),
             None => !message.rm.offer_endpoint,
         };
         let open = self.sequences.values().map(FrontSequence::named);

@@ -16,10 +16,13 @@ use super::super::io::{NumberedCall, RequestId};
 use super::super::out_handler::Content;
 use super::answer::Back;
 
+/// The connection of somebody who does not wait on one: his answers go elsewhere.
+pub const NOBODY: RequestId = RequestId(u64::MAX);
+
 /// Who waits for an answer.
 #[derive(Clone, Debug)]
 pub struct Asker {
-    /// His POST.
+    /// His POST, or [`NOBODY`].
     pub request: RequestId,
     /// The way back.
     pub back: Back,
@@ -58,6 +61,8 @@ pub(super) struct Taken {
     pub(super) number: Option<MessageNumber>,
     /// When it was last sent.
     pub(super) sent: Option<Instant>,
+    /// How often it was sent again unasked.
+    pub(super) again: u32,
 }
 
 /// What became of it.
@@ -76,6 +81,7 @@ impl Taken {
             askers: askers.unwrap_or_default(),
             number: None,
             sent: None,
+            again: 0,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::types::Instant;
 use uuid::Uuid;
 
 use super::answer::{Answer, Back, Said, nothing};
-use super::call::Asker;
+use super::call::{Asker, NOBODY};
 use super::identifier::Named;
 use super::message::{self, Selection};
 use super::sequence::FrontSequence;
@@ -96,7 +96,11 @@ impl Front {
                 identifier: offered.clone(),
                 last: *last,
             };
-            farewell(back, asker.id.clone(), &end)
+            let back = match message::is_back(&named.acks_to) {
+                true => back.clone(),
+                false => back.leading_to(&named.acks_to),
+            };
+            farewell(&back, asker.id.clone(), &end)
         } else {
             nothing()
         };
@@ -106,26 +110,28 @@ impl Front {
     /// The offered sequence ends too; who polls is told when he polls.
     fn part(&mut self, named: &Named, last: Option<MessageNumber>, asker: &Asker) {
         let responds = named.rm.action(Operation::TerminateSequenceResponse);
-        let (Some(offered), true, true) = (
-            &named.offered,
-            responds.is_some(),
+        let (polled, elsewhere) = (
             message::is_polled(&named.acks_to),
-        ) else {
+            !message::is_back(&named.acks_to),
+        );
+        let (Some(offered), true, true) = (&named.offered, responds.is_some(), polled || elsewhere)
+        else {
             return;
         };
         let parting = Farewell {
             address: named.acks_to.clone(),
-            back: Back {
-                to: named.acks_to.clone(),
-                ..asker.back.clone()
-            },
+            back: asker.back.leading_to(&named.acks_to),
             id: self.ids.urn(),
             end: End {
                 identifier: offered.clone(),
                 last,
             },
         };
-        remember(&mut self.farewells, parting);
+        if polled {
+            return remember(&mut self.farewells, parting);
+        }
+        let answer = farewell(&parting.back, parting.id, &parting.end);
+        self.respond(NOBODY, answer);
     }
 
     pub(super) fn polled(&mut self, now: Instant, selection: &Selection, asker: &Asker) {
@@ -175,5 +181,5 @@ fn farewell(back: &Back, message_id: String, end: &End) -> Answer {
         unasked: true,
         ..Said::default()
     };
-    (200, back.envelope(&said, &end.write_terminate(back.rm)))
+    back.answer(&back.to, 200, &said, &end.write_terminate(back.rm))
 }

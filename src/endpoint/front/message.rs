@@ -18,6 +18,7 @@ use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::WSMC;
 use crate::soap::xml::Element;
 
+use super::allowed::Allowed;
 use super::answer::Back;
 
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
@@ -184,6 +185,7 @@ impl<'d, 'a> Message<'d, 'a> {
             wsa,
             rm: version,
             to: wsa.anonymous.to_owned(),
+            fault_to: wsa.anonymous.to_owned(),
             relates_to: addressing.message_id.as_deref().map(str::to_owned),
         };
         let headers = Headers::read(envelope.blocks.iter().copied())
@@ -221,8 +223,9 @@ impl<'d, 'a> Message<'d, 'a> {
                 None => What::Headers,
             });
         };
-        let content =
-            Content::read(child).map_err(|refusal| Unread::of(&refusal, Back::to(self)))?;
+        // What cannot be read is said on the connection.
+        let back = || Back::to(self, &Allowed::default());
+        let content = Content::read(child).map_err(|refusal| Unread::of(&refusal, back()))?;
         let (owned, operation) = match content {
             Some(Content::CreateSequence(create, _)) => {
                 (Owned::Create(create), Operation::CreateSequence)
@@ -271,6 +274,13 @@ impl<'d, 'a> Message<'d, 'a> {
     pub fn reply_to(&self) -> &str {
         let given = self.addressing.reply_to.as_ref();
         given.map_or(self.wsa.anonymous, |address: &Cow<'_, str>| address)
+    }
+
+    /// wsa:FaultTo; what replies go to where it lacks.
+    #[must_use]
+    pub fn fault_to(&self) -> &str {
+        let given = self.addressing.fault_to.as_deref();
+        given.unwrap_or_else(|| self.reply_to())
     }
 }
 

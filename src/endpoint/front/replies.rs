@@ -9,11 +9,15 @@ use crate::state::calls::Stored;
 use crate::types::{CallNumber, Instant, Micros};
 
 use super::answer::{Answer, Back, Said, action_of, nothing};
-use super::call::{State, Taken};
+use super::call::{NOBODY, State, Taken};
+use super::message::is_back;
 use super::sequence::{Effect, FrontSequence, Stage};
 
 /// A reply that was sent so long ago and is not acknowledged goes to a poll again.
 const POLL_AGAIN: Micros = Micros::seconds(2);
+/// A reply that was POSTed so long ago and is not acknowledged is POSTed again; then after twice
+/// that time, and so on.
+const SEND_AGAIN: Micros = Micros::seconds(2);
 
 impl FrontSequence {
     /// Acknowledges what was executed without a gap, and answers it.
@@ -99,8 +103,51 @@ impl FrontSequence {
             (None, Some(reply)) => reply.payload().octets.clone(),
             (None, None) => Vec::new(),
         };
-        let status = if fault { 500 } else { 200 };
-        (status, back.envelope(&said, &body))
+        let (status, to) = match fault {
+            true => (500, &back.fault_to),
+            false => (200, &back.to),
+        };
+        back.answer(to, status, &said, &body)
+    }
+
+    /// When the next reply is due again that its user has not acknowledged. Only what goes to an
+    /// address of his own: any other is asked for by repeating its request, or by a poll.
+    pub(super) fn sent_again(&self) -> Option<Instant> {
+        let elsewhere = self.offers() && !is_back(&self.named.acks_to) && !self.is_ending();
+        let calls = self.calls.values().filter(|_| elsewhere);
+        calls.filter_map(|taken| self.due(taken)).min()
+    }
+
+    fn due(&self, taken: &Taken) -> Option<Instant> {
+        let waits = taken.number.is_some_and(|n| !self.acked.contains(n));
+        let posted = !is_back(&taken.call.back.to) && taken.again < limits::FRONT_RESENDS;
+        let sent = taken.sent.filter(|_| waits && posted)?;
+        Some(sent + Micros(SEND_AGAIN.0 << taken.again))
+    }
+
+    /// Sends again what is due.
+    pub(super) fn send_again(&mut self, now: Instant) {
+        if self.sent_again().is_none_or(|at| at > now) {
+            return;
+        }
+        let due = |taken: &Taken| self.due(taken).is_some_and(|at| at <= now);
+        let due: Vec<u64> = self
+            .calls
+            .iter()
+            .filter(|(_, taken)| due(taken))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in due {
+            let Some(taken) = self.calls.get_mut(&number) else {
+                continue;
+            };
+            taken.again += 1;
+            if let State::Done(reply) = &taken.state {
+                let reply = reply.clone();
+                let answer = self.reply(now, number, reply.as_deref(), None);
+                self.effects.push_back(Effect::Answer(NOBODY, answer));
+            }
+        }
     }
 
     /// What waits for a poll (WS-MC §3.2): a reply that its user does not acknowledge. And whether

@@ -23,9 +23,10 @@ use crate::types::{CallNumber, Instant, Micros};
 use super::super::io::{Order, Ordered, RequestId};
 use super::super::out_handler::Content;
 use super::answer::{Answer, Said, nothing};
-use super::call::{Asker, Call, State, Taken};
+use super::call::{Asker, Call, NOBODY, State, Taken};
 use super::identifier::Named;
 use super::lifetime::FOREVER;
+use super::message::is_back;
 
 /// How long a message past a gap waits for what lacks before it; some peers' next call waits for
 /// its answer.
@@ -137,9 +138,8 @@ impl FrontSequence {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let gaps = self.early.values().map(|(due, _)| *due);
-        let ending = matches!(self.stage, Stage::Ending | Stage::Ended);
-        let idle = (!ending).then(|| self.end_of_life());
-        gaps.chain(idle).min()
+        let idle = (!self.is_ending()).then(|| self.end_of_life());
+        gaps.chain(idle).chain(self.sent_again()).min()
     }
 
     fn end_of_life(&self) -> Instant {
@@ -303,7 +303,7 @@ impl FrontSequence {
         }
     }
 
-    fn offers(&self) -> bool {
+    pub(super) fn offers(&self) -> bool {
         self.named.offered.is_some()
     }
 
@@ -325,9 +325,22 @@ impl FrontSequence {
                     unasked: true,
                     ..Said::default()
                 };
-                (200, asker.back.envelope(&said, &[]))
+                let acks_to = &self.named.acks_to;
+                let to = match is_back(acks_to) && is_back(&asker.back.to) {
+                    true => &asker.back.to,
+                    false => acks_to,
+                };
+                asker.back.answer(to, 200, &said, &[])
             }
         };
+        // The later acknowledgement says all that the one before it does.
+        if let (Answer::Elsewhere(_), Some(Effect::Answer(NOBODY, Answer::Elsewhere(before)))) =
+            (&answer, self.effects.back())
+            && asker.back.rm.action(Operation::SequenceAcknowledgement) == Some(&before.action)
+            && asker.request == NOBODY
+        {
+            self.effects.pop_back();
+        }
         self.effects
             .push_back(Effect::Answer(asker.request, answer));
     }
@@ -522,6 +535,7 @@ impl FrontSequence {
                 self.acknowledge(&asker);
             }
         }
+        self.send_again(now);
         if !self.is_ending() && self.end_of_life() <= now {
             self.end();
         }

@@ -8,6 +8,7 @@ use crate::soap::envelope::Version;
 use crate::types::CallNumber;
 
 use super::super::io::{CallToken, Event, Order, Ordered, RequestId};
+use super::allowed::Allowed;
 
 /// What the front must be told before its first input.
 #[derive(Debug)]
@@ -18,6 +19,21 @@ pub struct FrontConfig {
     pub rng_seed: [u8; 32],
     /// What users write for the gateway's address.
     pub url: String,
+    /// Where answers may be POSTed to.
+    pub allowed: Allowed,
+}
+
+/// An envelope for an address of a user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Post {
+    /// The address; at an allowed place where it is an output of the machine.
+    pub address: String,
+    /// wsa:Action.
+    pub action: String,
+    /// SOAP version.
+    pub version: Version,
+    /// The envelope.
+    pub octets: Vec<u8>,
 }
 
 /// What the front is told.
@@ -57,6 +73,8 @@ pub enum FrontOutput {
         /// The HTTP body; empty with 202.
         octets: Vec<u8>,
     },
+    /// POST this; nobody is told what comes of it: who waits for it asks again.
+    Post(Post),
     /// A POST has no more to do with WS-RM: serve it as plain SOAP.
     Plain(RequestId),
     /// Have something ordered.

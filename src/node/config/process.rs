@@ -9,6 +9,8 @@ use toml::Spanned;
 use super::complaint::{Complaint, Source};
 use super::group::{Group, url};
 use crate::crypto::Identity;
+use crate::endpoint::front::Place;
+use crate::limits;
 use crate::node::keys;
 use crate::node::service_client::built_in;
 use crate::types::{Micros, ReplicaId};
@@ -66,6 +68,8 @@ pub struct ClientProcess {
     pub admin: Option<SocketAddr>,
     /// What users write for the gateway's address, if they do not reach it as `listen` says.
     pub public_url: Option<String>,
+    /// Where answers may be POSTed to (R20).
+    pub replies_to: Vec<Place>,
     /// How long a call may take before its outcome is unknown (R14).
     pub deadline: Micros,
     /// Whether to ask for timestamps for the latency breakdown.
@@ -106,6 +110,8 @@ struct ClientFile {
     listen: Option<Spanned<String>>,
     admin: Option<Spanned<String>>,
     public_url: Option<Spanned<String>>,
+    #[serde(default)]
+    replies_to: Vec<Spanned<String>>,
     deadline_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
@@ -196,10 +202,27 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .as_ref()
             .map(|value| url(&source, value))
             .transpose()?,
+        replies_to: places(&source, &file.replies_to)?,
         deadline: span(&source, file.deadline_ms.as_ref(), DEADLINE)?,
         timing: file.timing,
         group,
     })
+}
+
+fn places(source: &Source, listed: &[Spanned<String>]) -> Result<Vec<Place>, Complaint> {
+    let remedy = "write each as \"http://host:port\", without a path, and not too many";
+    let bad = |at: &Spanned<String>, what: String| source.at(at.span(), what, remedy);
+    if let Some(over) = listed.get(limits::FRONT_ALLOWED) {
+        return Err(bad(over, format!("over {} places", limits::FRONT_ALLOWED)));
+    }
+    let place = |text: &Spanned<String>| match Place::of(text.get_ref()) {
+        Some((place, "" | "/")) => Ok(place),
+        _ => Err(bad(
+            text,
+            format!("{:?} is no place for replies", text.get_ref()),
+        )),
+    };
+    listed.iter().map(place).collect()
 }
 
 /// The group behind any file of it: a process's or the group file itself. Needs no key.

@@ -104,9 +104,10 @@ fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
             key: identity.derive("users"),
             rng_seed: [1; 32],
             url: "http://127.0.0.1:7400/".to_owned(),
+            allowed: Elsewhere::default().allowed(),
         });
         test(Rc::new(Gateway {
-            front: FrontNode::start(front, node.clone()),
+            front: FrontNode::start(front, node.clone(), Elsewhere::default()),
             node,
             public_url: None,
             local: "127.0.0.1:7400".parse().unwrap(),

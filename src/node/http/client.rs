@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -149,6 +150,8 @@ pub struct Pool {
     target: String,
     limits: PoolLimits,
     turns: Semaphore,
+    /// Where it connects to, if not to wherever the name leads.
+    at: Option<Vec<SocketAddr>>,
     /// Last used is last: the connection that is warm is used, the others may age.
     idle: RefCell<Vec<(SendRequest<Full<Bytes>>, Instant)>>,
 }
@@ -175,8 +178,18 @@ impl Pool {
                 .to_owned(),
             limits,
             turns: Semaphore::new(limits.connections.max(1)),
+            at: None,
             idle: RefCell::default(),
         })
+    }
+
+    /// The same pool, which connects to these addresses and never asks where its name leads.
+    #[must_use]
+    pub fn at(self, addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            at: Some(addresses),
+            ..self
+        }
     }
 
     /// `host:port`.
@@ -232,11 +245,13 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, PostError> {
-        let connecting = tokio::time::timeout(
-            self.limits.connect,
-            TcpStream::connect(self.authority.as_str()),
-        );
-        let stream = match connecting.await {
+        let connecting = async {
+            match &self.at {
+                Some(addresses) => TcpStream::connect(addresses.as_slice()).await,
+                None => TcpStream::connect(self.authority.as_str()).await,
+            }
+        };
+        let stream = match tokio::time::timeout(self.limits.connect, connecting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(self.unreachable(&error.to_string())),
             Err(_) => return Err(self.unreachable("timed out")),

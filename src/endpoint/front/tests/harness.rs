@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::super::{Front, FrontConfig, FrontInput, FrontOutput};
+use super::super::{Allowed, Front, FrontConfig, FrontInput, FrontOutput, Place, Post};
 use crate::crypto::PairKey;
 use crate::endpoint::io::{CallToken, Event, Order, Ordered, RequestId};
 use crate::rm::version::{V200502, V200702, Version as Rm};
@@ -17,6 +17,9 @@ use crate::soap::xml::Document;
 use crate::state::calls::{Done, Stored, Verdict};
 use crate::types::{CallNumber, Generation, Instant, Micros, Now, Time};
 use crate::wire;
+
+/// An address of a user's own that the gateway allows.
+pub const CLIENT: &str = "http://client.example:8080/axis2/services/anonService2/";
 
 /// All combinations of versions.
 pub const VERSIONS: [(&Rm, &Wsa, Version); 8] = [
@@ -109,6 +112,8 @@ pub struct World {
     pub answers: BTreeMap<RequestId, Option<(u16, String)>>,
     /// What was refused, as the gateway logs it.
     pub refused: Vec<&'static str>,
+    /// What was POSTed to users' own addresses.
+    pub posts: Vec<Post>,
     pub now: Instant,
     next: u64,
     lives: u8,
@@ -117,11 +122,12 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         Self {
-            front: front(1),
+            front: front(1, &[CLIENT]),
             group: Group::default(),
             orders: VecDeque::new(),
             answers: BTreeMap::new(),
             refused: Vec::new(),
+            posts: Vec::new(),
             now: Instant(1_000_000),
             next: 0,
             lives: 1,
@@ -130,8 +136,13 @@ impl World {
 
     /// Kills the gateway and starts it again: nothing but the key is left.
     pub fn restart(&mut self) {
+        self.restart_allowing(&[CLIENT]);
+    }
+
+    /// The same, with answers allowed to other addresses.
+    pub fn restart_allowing(&mut self, addresses: &[&str]) {
         self.lives += 1;
-        self.front = front(self.lives);
+        self.front = front(self.lives, addresses);
         self.orders.clear();
         // What was released is said again.
         self.group.released.clear();
@@ -154,6 +165,7 @@ impl World {
                     let before = self.answers.insert(request, Some((status, text)));
                     assert!(before.is_none(), "one answer to each request");
                 }
+                FrontOutput::Post(post) => self.posts.push(post),
                 FrontOutput::Plain(request) => {
                     assert!(self.answers.insert(request, None).is_none());
                 }
@@ -219,11 +231,13 @@ impl World {
     }
 }
 
-fn front(life: u8) -> Front {
+fn front(life: u8, allowed: &[&str]) -> Front {
+    let places = allowed.iter().filter_map(|address| Place::of(address));
     Front::new(FrontConfig {
         key: PairKey::new("users".to_owned(), [7; 32]),
         rng_seed: [life; 32],
         url: "http://gateway.example/".to_owned(),
+        allowed: Allowed::new(places.map(|(place, _)| place)),
     })
 }
 

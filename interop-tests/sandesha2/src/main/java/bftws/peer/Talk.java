@@ -5,6 +5,8 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
 import javax.xml.namespace.QName;
 import org.apache.axiom.om.OMAbstractFactory;
 import org.apache.axiom.om.OMElement;
@@ -15,7 +17,10 @@ import org.apache.axis2.addressing.AddressingConstants;
 import org.apache.axis2.addressing.EndpointReference;
 import org.apache.axis2.client.Options;
 import org.apache.axis2.client.ServiceClient;
+import org.apache.axis2.client.async.AxisCallback;
 import org.apache.axis2.context.ConfigurationContext;
+import org.apache.axis2.context.MessageContext;
+import org.apache.axis2.engine.AxisConfiguration;
 import org.apache.axis2.transport.http.HTTPConstants;
 import org.apache.commons.httpclient.MultiThreadedHttpConnectionManager;
 import org.apache.sandesha2.Sandesha2Constants;
@@ -68,6 +73,9 @@ final class Talk implements AutoCloseable {
             // Sandesha2 itself declines names of one letter; so that the job says what it tries.
             options.setProperty(SandeshaClientConstants.OFFERED_SEQUENCE_ID, "x");
         }
+        if (job.get("listen") != null) {
+            listen(context, job.get("listen"));
+        }
         if (job.is("polling", "off")) {
             SandeshaPolicyBean policy = SandeshaUtil.getPropertyBean(context.getAxisConfiguration());
             policy.setEnableRMAnonURI(false);
@@ -88,12 +96,28 @@ final class Talk implements AutoCloseable {
             }
             if (job.is("exchange", "one-way")) {
                 client.fireAndForget(increment());
+            } else if (job.get("listen") != null) {
+                // Its blocking call loses replies that come to a listener.
+                Answer answer = new Answer();
+                client.sendReceiveNonBlocking(increment(), answer);
+                values.add(answer.get(job.number("wait"), TimeUnit.SECONDS));
             } else {
                 values.add(value(client.sendReceive(increment())));
             }
         }
         report.put("ms", (System.nanoTime() - begun) / 1_000_000);
         end(report);
+    }
+
+    /** Answers come to a server of the client's own. */
+    private void listen(ConfigurationContext context, String port) throws Exception {
+        AxisConfiguration configuration = context.getAxisConfiguration();
+        if (configuration.getParameter("hostname") == null) {
+            configuration.addParameter("hostname", "127.0.0.1");
+            configuration.getTransportIn("http").getParameter("port").setValue(port);
+        }
+        options.setTransportInProtocol("http");
+        options.setUseSeparateListener(true);
     }
 
     private void end(Map<String, Object> report) throws Exception {
@@ -138,6 +162,29 @@ final class Talk implements AutoCloseable {
     private static String value(OMElement reply) {
         OMElement first = reply.getFirstElement();
         return first == null ? reply.toString() : first.getText();
+    }
+
+    /** The reply to one call, when it comes. */
+    private static final class Answer extends CompletableFuture<String> implements AxisCallback {
+        @Override
+        public void onMessage(MessageContext reply) {
+            complete(value(reply.getEnvelope().getBody().getFirstElement()));
+        }
+
+        @Override
+        public void onFault(MessageContext reply) {
+            complete(reply.getEnvelope().getBody().toString());
+        }
+
+        @Override
+        public void onError(Exception error) {
+            completeExceptionally(error);
+        }
+
+        @Override
+        public void onComplete() {
+            // One of the others was called before.
+        }
     }
 
     @Override

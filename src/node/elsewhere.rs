@@ -1,0 +1,175 @@
+//! Answers that are POSTed to users' own addresses (R20): to places that the gateway's file lists,
+//! at the addresses to which their names led when the gateway started. Redirects are not followed.
+//!
+//! Names are never asked for again: who can change where a name leads cannot make the gateway dial
+//! something else. What comes of a POST is logged and counted, and nothing else follows from it.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::http::{Outgoing, Pool, PoolLimits};
+use super::service_client::{content_type, quoted};
+use crate::endpoint::front::{Allowed, Place, Post};
+use crate::limits;
+use crate::soap::envelope::Version;
+
+/// For one exchange.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets of an answer to us that are read; nothing of it is used.
+const ANSWER: usize = 64 * 1024;
+/// Connections to one place.
+const CONNECTIONS: usize = 4;
+
+/// One place.
+#[derive(Debug)]
+struct Road {
+    pool: Pool,
+    waiting: Cell<usize>,
+}
+
+/// One envelope that waits for its road.
+struct Turn(Rc<Road>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
+}
+
+/// The places that answers may go to.
+#[derive(Debug, Default)]
+pub struct Elsewhere(BTreeMap<Place, Rc<Road>>);
+
+impl Elsewhere {
+    /// Finds out where each place is. `lookup` gives the addresses of a name.
+    ///
+    /// # Errors
+    /// Says which place leads nowhere, or where it must not lead.
+    pub async fn find<F>(places: &[Place], lookup: impl Fn(Place) -> F) -> Result<Self, String>
+    where
+        F: Future<Output = std::io::Result<Vec<SocketAddr>>>,
+    {
+        let mut roads = BTreeMap::new();
+        for place in places {
+            let literal = place.host.trim_matches(['[', ']']).parse::<IpAddr>();
+            let found = match literal {
+                Ok(address) => vec![SocketAddr::new(address, place.port)],
+                Err(_) => named(place, lookup(place.clone()).await)?,
+            };
+            let limits = PoolLimits {
+                body: ANSWER,
+                ..PoolLimits::connections(CONNECTIONS)
+            };
+            let road = Road {
+                pool: Pool::new(&format!("http://{place}/"), limits)?.at(found),
+                waiting: Cell::new(0),
+            };
+            roads.insert(place.clone(), Rc::new(road));
+        }
+        Ok(Self(roads))
+    }
+
+    /// The same as the front's machine needs it.
+    #[must_use]
+    pub fn allowed(&self) -> Allowed {
+        Allowed::new(self.0.keys().cloned())
+    }
+
+    /// POSTs an envelope when it is polled. Must run inside a `LocalSet`.
+    ///
+    /// # Errors
+    /// What an operator may want to know.
+    pub fn post(&self, post: Post) -> impl Future<Output = Result<(), String>> + use<> {
+        let turn = self.turn(&post.address);
+        async move {
+            let (turn, path) = turn?;
+            exchange(&turn.0.pool, &path, post).await
+        }
+    }
+
+    /// The road to an address, on which one more waits from now on, and the path at its end.
+    fn turn(&self, address: &str) -> Result<(Turn, String), String> {
+        let (place, path) = Place::of(address).ok_or("no address")?;
+        let road = self.0.get(&place).ok_or("not allowed")?;
+        if road.waiting.get() >= limits::FRONT_POSTS {
+            return Err(format!("{place}: too many answers wait"));
+        }
+        road.waiting.set(road.waiting.get() + 1);
+        let path = match path.starts_with('/') {
+            true => path.to_owned(),
+            false => format!("/{path}"),
+        };
+        Ok((Turn(road.clone()), path))
+    }
+}
+
+async fn exchange(pool: &Pool, path: &str, post: Post) -> Result<(), String> {
+    let action = match post.version {
+        Version::V11 => vec![("soapaction", quoted(&post.action))],
+        Version::V12 => Vec::new(),
+    };
+    let content_type = content_type(post.version, &post.action);
+    let outgoing = Outgoing {
+        target: path,
+        headers: &action,
+        ..Outgoing::post(&content_type, post.octets.into(), TIMEOUT)
+    };
+    let response = pool.send(outgoing).await.map_err(|why| why.to_string())?;
+    match response.status {
+        200..=299 => Ok(()),
+        300..=399 => Err(format!(
+            "{} redirects, which is not followed",
+            pool.authority()
+        )),
+        other => Err(format!("{} answered with {other}", pool.authority())),
+    }
+}
+
+/// What a name leads to. Whoever means this machine itself lists its address.
+fn named(
+    place: &Place,
+    found: std::io::Result<Vec<SocketAddr>>,
+) -> Result<Vec<SocketAddr>, String> {
+    let found = found.map_err(|why| format!("{place} cannot be found: {why}"))?;
+    if found.is_empty() {
+        return Err(format!("{place} leads nowhere"));
+    }
+    match found.iter().find(|address| is_special(address.ip())) {
+        Some(address) => Err(format!("{place} leads to {}", address.ip())),
+        None => Ok(found),
+    }
+}
+
+/// This machine, everybody, nobody, or the next best machine on the wire.
+fn is_special(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_link_local()
+        }
+        IpAddr::V6(v6) => {
+            v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unicast_link_local()
+        }
+    }
+}
+
+/// Asks the system where a name leads.
+///
+/// # Errors
+/// What the system says.
+pub async fn lookup(place: Place) -> std::io::Result<Vec<SocketAddr>> {
+    let found = tokio::net::lookup_host((place.host.as_str(), place.port)).await?;
+    Ok(found.collect())
+}
+
+#[cfg(test)]
+mod tests;

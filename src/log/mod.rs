@@ -163,6 +163,9 @@ mod tests {
         let (mut log, syncer) = Log::durable();
         let position = log.append(&Record::Incarnation(Incarnation(1)));
         assert_eq!(log.sync_now(), None);
+        assert_eq!(log.end(), position);
+        assert!(log.is_durable() && !Log::new().is_durable());
+        assert_eq!(syncer.synced(position).position(), position);
         let held = Held::new("prepare", position);
         assert_eq!(held.release(&syncer.synced(position)), Ok("prepare"));
     }

@@ -244,3 +244,103 @@ pub struct ViewChange {
     /// Q: what was pre-prepared, rising by Seqno; for each the latest view of every digest.
     pub pre_prepared: Vec<(Seqno, Vec<(View, Digest)>)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::{Frame, encode};
+    use super::*;
+
+    fn digests() -> Vec<Digest> {
+        vec![Digest([7; 32]); 100]
+    }
+
+    fn placed() -> Placed {
+        Placed {
+            seqno: Seqno(1),
+            view: View(1),
+            time: Time(1),
+            bundles: digests(),
+        }
+    }
+
+    /// One of each kind, and large where a peer can make it so.
+    fn large() -> Vec<Record> {
+        let (seqno, view, time) = (Seqno(1), View(1), Time(1));
+        let change = ViewChange {
+            view,
+            stable: (seqno, Digest([1; 32])),
+            prepared: vec![placed(), placed()],
+            pre_prepared: vec![(seqno, digests().into_iter().map(|d| (view, d)).collect())],
+        };
+        let vouched = Vouched {
+            replica: ReplicaId(1),
+            change,
+            signature: vec![1; 64],
+        };
+        vec![
+            Record::Body {
+                client: ClientId(Digest([1; 32])),
+                signature: vec![1; 3_000],
+                octets: vec![2; 3_000],
+            },
+            Record::PrePrepare {
+                view,
+                seqno,
+                time,
+                bundles: digests(),
+            },
+            Record::Decided {
+                view,
+                seqno,
+                time,
+                bundles: digests(),
+            },
+            Record::NewView {
+                view,
+                base: seqno,
+                batches: vec![placed(), placed(), placed()],
+            },
+            Record::Replied {
+                seqno,
+                index: 0,
+                status: 200,
+                octets: vec![1; 3_000],
+            },
+            Record::Begun(Begun {
+                view,
+                primary: ReplicaId(1),
+                named: Vec::new(),
+                signature: vec![1; 64],
+                basis: vec![vouched.clone(), vouched],
+            }),
+        ]
+    }
+
+    #[test]
+    fn r17_a_record_takes_about_the_room_that_it_says() {
+        for record in large() {
+            let mut octets = Vec::new();
+            encode(&Frame::Record(record.clone()), &mut octets);
+            let (says, takes) = (record.size(), octets.len());
+            assert!(takes > 3_000);
+            let wrong = says.abs_diff(takes);
+            assert!(wrong < takes / 4, "{says} for {takes}: {record:?}");
+        }
+        assert_eq!(Record::Incarnation(Incarnation(1)).size(), 64);
+    }
+
+    #[test]
+    fn r17_only_what_the_others_can_tell_again_is_waited_for_by_nobody() {
+        let stable = Record::Stable {
+            seqno: Seqno(1),
+            digest: Digest([1; 32]),
+            certificate: Vec::new(),
+        };
+        assert!(!stable.is_awaited());
+        for record in large() {
+            let told = matches!(record, Record::Decided { .. } | Record::Begun(_));
+            assert_eq!(record.is_awaited(), !told, "{record:?}");
+        }
+        assert!(Record::Incarnation(Incarnation(1)).is_awaited());
+    }
+}

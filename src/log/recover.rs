@@ -466,7 +466,7 @@ mod tests {
             assert_eq!(all.contradicted, Some(wrong));
             all.restored(Seqno(2), Time(1));
             assert_eq!(all.contradicted, Some(wrong));
-            all.restored(Seqno(8), Time(1));
+            all.restored(Seqno(4), Time(1));
             assert_eq!(all.contradicted, None);
         }
         let equal = fold(&[vote(Seqno(4), mine), stable(Seqno(4), mine)]);
@@ -516,5 +516,112 @@ mod tests {
         let views: Vec<u64> = slot.pre_prepared.iter().map(|p| p.view.0).collect();
         assert_eq!(views, [0, 2, 3]);
         assert_eq!(slot.prepared, Some((View(2), Digest([3; 32]))));
+    }
+
+    fn left(view: u64, stable: u64) -> Record {
+        Record::ViewChange(ViewChange {
+            view: View(view),
+            stable: (Seqno(stable), Digest([1; 32])),
+            prepared: Vec::new(),
+            pre_prepared: Vec::new(),
+        })
+    }
+
+    fn entered(view: u64, base: u64) -> Record {
+        Record::NewView {
+            view: View(view),
+            base: Seqno(base),
+            batches: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn r17_a_view_that_was_left_is_not_entered_and_one_that_was_entered_is_not_left() {
+        let mut all = fold(&[left(3, 0)]);
+        assert_eq!((all.view, all.active), (View(3), false));
+        all.take(entered(3, 0));
+        assert_eq!((all.view, all.active), (View(3), true));
+        // Said again at the head of a later segment.
+        all.take(left(3, 0));
+        assert_eq!((all.view, all.active), (View(3), true));
+        all.take(left(4, 0));
+        all.take(entered(3, 0));
+        assert_eq!((all.view, all.active), (View(4), false));
+    }
+
+    #[test]
+    fn r17_the_last_word_on_a_view_and_on_a_checkpoint_is_kept() {
+        let stable = |seqno, octet| Record::Stable {
+            seqno: Seqno(seqno),
+            digest: Digest([octet; 32]),
+            certificate: Vec::new(),
+        };
+        let all = fold(&[
+            left(3, 1),
+            left(4, 2),
+            left(3, 3),
+            entered(4, 4),
+            entered(5, 5),
+            entered(4, 6),
+            stable(8, 1),
+            stable(16, 2),
+            stable(8, 3),
+        ]);
+        let change = all.view_change.unwrap();
+        assert_eq!((change.view, change.stable.0), (View(4), Seqno(2)));
+        let (view, base, _) = all.new_view.unwrap();
+        assert_eq!((view, base), (View(5), Seqno(5)));
+        let stable = all.stable.unwrap();
+        assert_eq!((stable.seqno, stable.digest), (Seqno(16), Digest([2; 32])));
+    }
+
+    #[test]
+    fn r18_the_latest_life_that_was_heard_of_is_known() {
+        let known = |life, before| Known {
+            replica: ReplicaId(2),
+            life: Incarnation(life),
+            before: Some(Incarnation(before)),
+        };
+        let said = [known(5, 1), known(7, 5), known(6, 2), known(7, 3)];
+        let all = fold(&said.map(Record::Known));
+        assert_eq!(all.known[&ReplicaId(2)], known(7, 5));
+    }
+
+    #[test]
+    fn r17_a_body_goes_when_nothing_above_the_snapshot_names_it() {
+        let body = |octet| Record::Body {
+            client: ClientId(Digest([1; 32])),
+            signature: vec![2],
+            octets: vec![octet],
+        };
+        let batch = |seqno, octet| Placed {
+            seqno: Seqno(seqno),
+            view: View(0),
+            time: Time(1),
+            bundles: vec![crypto::sha256(&[octet])],
+        };
+        let proposed = |placed: Placed| Record::PrePrepare {
+            view: placed.view,
+            seqno: placed.seqno,
+            time: placed.time,
+            bundles: placed.bundles,
+        };
+        let mut all = fold(&[
+            body(1),
+            body(2),
+            body(3),
+            body(4),
+            proposed(batch(1, 1)),
+            proposed(batch(2, 2)),
+            Record::NewView {
+                view: View(1),
+                base: Seqno(0),
+                batches: vec![batch(1, 3)],
+            },
+        ]);
+        assert_eq!(all.bodies.len(), 4);
+        all.restored(Seqno(1), Time(1));
+        let left: Vec<_> = all.bodies.values().map(|b| b.octets.clone()).collect();
+        assert!(left.len() == 2 && left.contains(&vec![2]) && left.contains(&vec![3]));
     }
 }

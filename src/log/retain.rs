@@ -18,6 +18,9 @@ pub struct Retention {
     highest: BTreeMap<u64, Seqno>,
     /// Where a body stands.
     bodies: BTreeMap<Digest, u64>,
+    /// The lowest segment with a body whose batch is still to be written: it follows at once, but
+    /// many bodies before one batch may fill segments.
+    ahead: Option<u64>,
     genesis: Option<Record>,
     incarnation: Option<Record>,
     standing: Option<Record>,
@@ -34,6 +37,10 @@ impl Retention {
     /// A record stands in a segment; segments only rise.
     pub fn note(&mut self, segment: u64, record: &Record) {
         self.highest.entry(segment).or_default();
+        if let Record::PrePrepare { .. } | Record::Decided { .. } | Record::NewView { .. } = record
+        {
+            self.ahead = None;
+        }
         match record {
             Record::Genesis { .. } => self.genesis = Some(record.clone()),
             Record::Incarnation(_) => self.incarnation = Some(record.clone()),
@@ -56,6 +63,7 @@ impl Retention {
             Record::Begun(_) => self.begun = Some(record.clone()),
             Record::Body { octets, .. } => {
                 self.bodies.insert(crypto::sha256(octets), segment);
+                self.ahead.get_or_insert(segment);
             }
             Record::PrePrepare { seqno, bundles, .. } | Record::Decided { seqno, bundles, .. } => {
                 self.raise(segment, *seqno);
@@ -110,6 +118,7 @@ impl Retention {
         while self.highest.len() > 1
             && let Some(first) = self.highest.first_entry()
             && *first.get() <= through
+            && self.ahead.is_none_or(|ahead| *first.key() < ahead)
         {
             first.remove();
         }
@@ -150,6 +159,47 @@ mod tests {
         kept.note(1, &pre_prepare(0, 2, b"b"));
         kept.note(2, &pre_prepare(1, 9, b"a"));
         assert_eq!(kept.passed(Seqno(2)), 0);
+        assert_eq!(kept.passed(Seqno(9)), 2);
+    }
+
+    #[test]
+    fn r17_a_body_that_outlives_a_snapshot_is_still_found_when_it_is_named() {
+        let mut kept = Retention::default();
+        kept.note(0, &pre_prepare(0, 1, b"x"));
+        kept.note(1, &body(b"a"));
+        kept.note(1, &pre_prepare(0, 2, b"a"));
+        kept.note(2, &pre_prepare(0, 3, b"x"));
+        assert_eq!(kept.passed(Seqno(1)), 1);
+        kept.note(3, &pre_prepare(0, 9, b"a"));
+        assert_eq!(kept.passed(Seqno(8)), 1);
+        assert_eq!(kept.passed(Seqno(9)), 3);
+    }
+
+    #[test]
+    fn r17_a_body_stays_until_the_batch_behind_it_is_written() {
+        let mut kept = Retention::default();
+        kept.note(0, &pre_prepare(0, 1, b"x"));
+        // So many bodies of one new view that they fill a segment.
+        kept.note(0, &body(b"a"));
+        kept.note(1, &body(b"b"));
+        kept.note(2, &body(b"c"));
+        assert_eq!(kept.passed(Seqno(1)), 0);
+        let batches = vec![crate::log::Placed {
+            seqno: Seqno(9),
+            view: View(1),
+            time: Time(0),
+            bundles: vec![crypto::sha256(b"a"), crypto::sha256(b"b")],
+        }];
+        let (view, base) = (View(1), Seqno(1));
+        kept.note(
+            2,
+            &Record::NewView {
+                view,
+                base,
+                batches,
+            },
+        );
+        assert_eq!(kept.passed(Seqno(8)), 0);
         assert_eq!(kept.passed(Seqno(9)), 2);
     }
 

@@ -270,4 +270,55 @@ mod tests {
         assert_eq!(scan(&octets, true).unwrap().good, ends[1]);
         assert!(scan(&octets, false).is_err());
     }
+
+    fn long(blocks: usize) -> Vec<Record> {
+        vec![Record::Replied {
+            seqno: crate::types::Seqno(1),
+            index: 0,
+            status: 200,
+            octets: vec![b'x'; blocks * BLOCK],
+        }]
+    }
+
+    #[test]
+    fn r17_a_hole_far_into_a_segment_is_a_torn_write() {
+        let (mut octets, ends) = written(&[long(9), long(3)]);
+        let first = ends[1].next_multiple_of(BLOCK);
+        octets[first..first + BLOCK].fill(0);
+        assert_eq!(scan(&octets, true).unwrap().good, ends[1]);
+    }
+
+    #[test]
+    fn r17_a_hole_in_a_group_that_another_follows_is_damage() {
+        let (octets, ends) = written(&[long(1), long(3), long(1)]);
+        let first = ends[1].next_multiple_of(BLOCK);
+        let mut inside = octets.clone();
+        inside[first..first + BLOCK].fill(0);
+        assert_eq!(scan(&inside, true).unwrap_err(), Damage::At(ends[1]));
+        // Also where the group's own head is in the hole.
+        let mut head = octets;
+        head[ends[1]..first + BLOCK].fill(0);
+        assert_eq!(scan(&head, true).unwrap_err(), Damage::At(ends[1]));
+        // Without what follows nothing was promised.
+        head.truncate(ends[2]);
+        assert_eq!(scan(&head, true).unwrap().good, ends[1]);
+    }
+
+    #[test]
+    fn r17_a_group_of_another_number_is_no_torn_write() {
+        let (mut octets, ends) = written(&[long(1)]);
+        octets.extend(write_group(12, &[Frame::Needed(Needed::default())]));
+        octets.pop();
+        assert_eq!(scan(&octets, true).unwrap_err(), Damage::At(ends[1]));
+    }
+
+    #[test]
+    fn r17_a_head_that_is_all_there_and_wrong_is_damage() {
+        let (mut octets, ends) = written(&[long(1)]);
+        octets.extend(write_group(11, &[]));
+        *octets.last_mut().unwrap() ^= 1;
+        assert_eq!(scan(&octets, true).unwrap_err(), Damage::At(ends[1]));
+        octets.pop();
+        assert_eq!(scan(&octets, true).unwrap().good, ends[1]);
+    }
 }

@@ -186,3 +186,154 @@ impl SignedNewView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Time;
+
+    fn batch(number: u64) -> Batch {
+        let mut octets = [0; 32];
+        octets[..8].copy_from_slice(&number.to_be_bytes());
+        Batch {
+            time: Time(1),
+            bundles: vec![Digest(octets)],
+        }
+    }
+
+    fn placed(seqno: u64, view: u64) -> Placed {
+        Placed {
+            seqno: Seqno(seqno),
+            view: View(view),
+            batch: batch(seqno),
+        }
+    }
+
+    fn proposed(seqno: u64, batches: &[(u64, u64)]) -> PrePrepared {
+        let digest = |(view, number): &(u64, u64)| (View(*view), batch(*number).digest());
+        PrePrepared {
+            seqno: Seqno(seqno),
+            batches: batches.iter().map(digest).collect(),
+        }
+    }
+
+    fn change(prepared: Vec<Placed>, pre_prepared: Vec<PrePrepared>) -> ViewChange {
+        ViewChange {
+            view: View(3),
+            replica: ReplicaId(1),
+            stable: Seqno(8),
+            prepared,
+            pre_prepared,
+        }
+    }
+
+    #[test]
+    fn tocs_4_5_2_the_q_set_says_which_batch_and_since_which_view() {
+        let change = change(Vec::new(), vec![proposed(9, &[(0, 1), (2, 2)])]);
+        let said =
+            |number, view| change.pre_prepared(Seqno(9), &batch(number).digest(), View(view));
+        assert!(said(1, 0) && said(2, 2) && said(2, 1));
+        assert!(!said(1, 1) && !said(2, 3) && !said(3, 0));
+        assert!(!change.pre_prepared(Seqno(10), &batch(1).digest(), View(0)));
+    }
+
+    #[test]
+    fn tocs_4_5_2_the_digest_of_a_view_change_covers_all_of_it() {
+        let base = change(vec![placed(9, 1)], vec![proposed(9, &[(1, 9)])]);
+        let mut all = vec![base.clone(); 9];
+        all[1].view = View(4);
+        all[2].replica = ReplicaId(2);
+        all[3].stable = Seqno(7);
+        all[4].prepared[0].view = View(0);
+        all[5].prepared[0].batch = batch(1);
+        all[6].prepared.clear();
+        all[7].pre_prepared = vec![proposed(9, &[(2, 9)])];
+        all[8].pre_prepared.clear();
+        let digests: BTreeSet<_> = all.iter().map(ViewChange::digest).collect();
+        assert_eq!(digests.len(), all.len());
+    }
+
+    #[test]
+    fn tocs_4_5_1_a_view_change_within_its_bounds_is_taken_and_no_other() {
+        let most = limits::VIEW_CHANGE_SLOTS as u64;
+        let prepared = |count| (9..9 + count).map(|n| placed(n, 2)).collect::<Vec<_>>();
+        let list = |count| {
+            (9..9 + count)
+                .map(|n| proposed(n, &[(2, n)]))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(change(prepared(most), list(most)).check(), Ok(()));
+        let large = Err(Rejected::TooLarge);
+        assert_eq!(change(prepared(most + 1), Vec::new()).check(), large);
+        assert_eq!(change(Vec::new(), list(most + 1)).check(), large);
+        assert_eq!(change(prepared(most + 2), Vec::new()).check(), large);
+        assert_eq!(change(Vec::new(), list(most + 2)).check(), large);
+
+        let pairs = |count| {
+            let all: Vec<_> = (0..count).map(|n| (2, n)).collect();
+            change(Vec::new(), vec![proposed(9, &all)]).check()
+        };
+        let most = limits::QSET_PAIRS as u64;
+        assert_eq!(pairs(most), Ok(()));
+        assert_eq!((pairs(0), pairs(most + 1)), (large, large));
+        let twice = change(Vec::new(), vec![proposed(9, &[(1, 5), (2, 5)])]);
+        assert_eq!(twice.check(), large);
+    }
+
+    #[test]
+    fn tocs_4_5_1_a_view_change_speaks_of_earlier_views_and_of_numbers_that_rise() {
+        let number = Err(Rejected::BadNumber);
+        assert_eq!(change(vec![placed(8, 1)], Vec::new()).check(), number);
+        assert_eq!(
+            change(vec![placed(9, 1), placed(9, 1)], Vec::new()).check(),
+            number
+        );
+        assert_eq!(
+            change(Vec::new(), vec![proposed(8, &[(1, 1)])]).check(),
+            number
+        );
+        let view = Err(Rejected::BadViewChange);
+        assert_eq!(change(vec![placed(9, 3)], Vec::new()).check(), view);
+        assert_eq!(
+            change(Vec::new(), vec![proposed(9, &[(3, 1)])]).check(),
+            view
+        );
+    }
+
+    #[test]
+    fn tocs_4_5_2_a_new_view_names_each_replica_once_and_bears_a_bounded_signature() {
+        let begin = |names: &[u16], signature| SignedNewView {
+            content: NewView {
+                view: View(1),
+                replica: ReplicaId(1),
+                view_changes: names
+                    .iter()
+                    .map(|n| (ReplicaId(*n), Digest::default()))
+                    .collect(),
+            },
+            signature: vec![0; signature],
+        };
+        let all: Vec<u16> = (0..limits::REPLICAS).collect();
+        assert_eq!(begin(&all, SIGNATURE_BYTES).check(), Ok(()));
+        let large = Err(Rejected::TooLarge);
+        for more in [1, 2] {
+            let many: Vec<u16> = (0..limits::REPLICAS + more).collect();
+            assert_eq!(begin(&many, 0).check(), large);
+            let long = SIGNATURE_BYTES + usize::from(more);
+            assert_eq!(begin(&all, long).check(), large);
+            let change = SignedViewChange {
+                content: change(Vec::new(), Vec::new()),
+                signature: vec![0; long],
+            };
+            assert_eq!(change.check(), large);
+        }
+        let change = SignedViewChange {
+            content: change(Vec::new(), Vec::new()),
+            signature: vec![0; SIGNATURE_BYTES],
+        };
+        assert_eq!(change.check(), Ok(()));
+        for wrong in [&[0, 0, 1][..], &[1, 0, 2], &[0, 2, 1]] {
+            assert_eq!(begin(wrong, 0).check(), Err(Rejected::BadNewView));
+        }
+    }
+}

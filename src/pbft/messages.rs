@@ -372,6 +372,51 @@ mod tests {
             signature: vec![0; SIGNATURE_BYTES + 1],
         });
         assert_eq!(vote.check(), Err(Rejected::TooLarge.into()));
+        // What just fits is no offence.
+        assert_eq!(
+            vote.with_signature(vec![0; SIGNATURE_BYTES]).check(),
+            Ok(())
+        );
+        let fetch = Message::Fetch(vec![Digest::default(); limits::FETCH_DIGESTS]);
+        assert_eq!(fetch.check(), Ok(()));
+    }
+
+    #[test]
+    fn r9_a_signed_word_bears_its_signature_and_a_vote_none() {
+        let signed = [
+            Message::Checkpoint(SignedCheckpoint {
+                seqno: Seqno(128),
+                digest: Digest::default(),
+                replica: ReplicaId(1),
+                signature: Vec::new(),
+            }),
+            Message::ViewChange(SignedViewChange {
+                content: ViewChange {
+                    view: View(1),
+                    replica: ReplicaId(1),
+                    stable: Seqno(0),
+                    prepared: Vec::new(),
+                    pre_prepared: Vec::new(),
+                },
+                signature: Vec::new(),
+            }),
+            Message::NewView(SignedNewView {
+                content: NewView {
+                    view: View(1),
+                    replica: ReplicaId(1),
+                    view_changes: Vec::new(),
+                },
+                signature: Vec::new(),
+            }),
+        ];
+        for message in signed {
+            assert_eq!(message.signer(), Some(ReplicaId(1)));
+            assert_eq!(message.signature(), Some(&[][..]));
+            let message = message.with_signature(vec![7; 64]);
+            assert_eq!(message.signature(), Some(&[7; 64][..]));
+        }
+        let vote = Message::Fetch(Vec::new()).with_signature(vec![7]);
+        assert_eq!((vote.signer(), vote.signature()), (None, None));
     }
 
     #[test]
@@ -393,6 +438,11 @@ mod tests {
         assert_eq!(status(&[5, 7]).check(), Ok(()));
         for wrong in [&[4][..], &[6, 6], &[7, 5]] {
             assert_eq!(status(wrong).check(), Err(Rejected::BadNumber.into()));
+        }
+        let many = |count: usize| status(&(5..5 + count as u64).collect::<Vec<_>>()).check();
+        assert_eq!(many(STATUS_OPEN), Ok(()));
+        for more in [1, 2] {
+            assert_eq!(many(STATUS_OPEN + more), Err(Rejected::TooLarge.into()));
         }
     }
 }

@@ -222,6 +222,27 @@ mod tests {
     }
 
     #[test]
+    fn tocs_4_5_2_a1_a_later_word_or_another_batch_of_the_view_contradicts() {
+        // Its latest view has no proposal to show, and the word on that view speaks against the
+        // earlier one, though it names the same batch.
+        let mut changes = vec![
+            change(0, Some((2, 7)), &[(2, 7)]),
+            change(1, Some((1, 7)), &[(1, 7)]),
+            change(2, None, &[(1, 7)]),
+        ];
+        assert_eq!(selected(&changes), None);
+        changes.push(change(3, None, &[]));
+        assert_eq!(selected(&changes), Some(vec![batch(7)]));
+        // Two batches of one view: one of the two lies, and two alone do not decide which.
+        let changes = [
+            change(0, Some((1, 7)), &[(1, 7)]),
+            change(1, Some((1, 8)), &[(1, 8)]),
+            change(2, None, &[(1, 7), (0, 8)]),
+        ];
+        assert_eq!(selected(&changes), None);
+    }
+
+    #[test]
     fn tocs_4_5_2_a2_one_liar_chooses_nothing() {
         let lie = change(3, Some((8, 66)), &[(8, 66)]);
         // With two that prepared nothing it is not decided; a third decides.

@@ -1,5 +1,6 @@
 //! The rules on a small cluster under a seed; those of single messages are in `single`.
 
+mod checkpoint;
 mod cluster;
 mod explore;
 mod fuzz;

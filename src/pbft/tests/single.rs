@@ -7,12 +7,12 @@ use crate::log::Record;
 use crate::pbft::*;
 use crate::types::*;
 
-const NOW: Now = Now {
+pub(super) const NOW: Now = Now {
     instant: Instant(1_000),
     wall: Time(1_000_000_000),
 };
 
-fn replica(me: u16) -> Agreement {
+pub(super) fn replica(me: u16) -> Agreement {
     let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(me));
     config.checkpoint_interval = 8;
     config.window = 16;
@@ -30,12 +30,12 @@ fn primary() -> Agreement {
     primary
 }
 
-fn outputs(agreement: &mut Agreement) -> Vec<Output> {
+pub(super) fn outputs(agreement: &mut Agreement) -> Vec<Output> {
     agreement.invariants();
     std::iter::from_fn(|| agreement.poll()).collect()
 }
 
-fn later(span: Micros) -> Now {
+pub(super) fn later(span: Micros) -> Now {
     Now {
         instant: NOW.instant + span,
         wall: NOW.wall + span,
@@ -49,11 +49,11 @@ fn batch_at(time: Time, bundles: &[u64]) -> Batch {
     }
 }
 
-fn batch(bundles: &[u64]) -> Batch {
+pub(super) fn batch(bundles: &[u64]) -> Batch {
     batch_at(NOW.wall, bundles)
 }
 
-fn pre_prepare(seqno: u64, batch: Batch) -> Message {
+pub(super) fn pre_prepare(seqno: u64, batch: Batch) -> Message {
     Message::PrePrepare {
         view: View(0),
         seqno: Seqno(seqno),
@@ -61,7 +61,7 @@ fn pre_prepare(seqno: u64, batch: Batch) -> Message {
     }
 }
 
-fn prepare(seqno: u64, batch: &Batch) -> Message {
+pub(super) fn prepare(seqno: u64, batch: &Batch) -> Message {
     Message::Prepare {
         view: View(0),
         seqno: Seqno(seqno),
@@ -69,7 +69,7 @@ fn prepare(seqno: u64, batch: &Batch) -> Message {
     }
 }
 
-fn commit(seqno: u64, batch: &Batch) -> Message {
+pub(super) fn commit(seqno: u64, batch: &Batch) -> Message {
     Message::Commit {
         view: View(0),
         seqno: Seqno(seqno),
@@ -77,7 +77,7 @@ fn commit(seqno: u64, batch: &Batch) -> Message {
     }
 }
 
-fn checkpoint(seqno: u64, state: u64, replica: u16) -> Message {
+pub(super) fn checkpoint(seqno: u64, state: u64, replica: u16) -> Message {
     Message::Checkpoint(SignedCheckpoint {
         seqno: Seqno(seqno),
         digest: digest(state),
@@ -86,7 +86,7 @@ fn checkpoint(seqno: u64, state: u64, replica: u16) -> Message {
     })
 }
 
-fn said(outputs: &[Output], name: &str) -> usize {
+pub(super) fn said(outputs: &[Output], name: &str) -> usize {
     let is = |o: &&Output| matches!(o, Output::Send { message, .. } if message.name() == name);
     outputs.iter().filter(is).count()
 }

@@ -83,6 +83,9 @@ pub const FRONT_RESENDS: u32 = 8;
 pub const FRONT_POSTS: usize = 64;
 /// Addresses of users' own that a gateway's file may allow.
 pub const FRONT_ALLOWED: usize = 64;
+/// Messages that a gateway knows again by their MessageID, and octets of their answers; the oldest
+/// are forgotten.
+pub const FRONT_REPEATS: (usize, usize) = (1_024, 4 * CALL_BYTES);
 /// Octets of an address or identifier that a user gives with CreateSequence.
 pub const FRONT_URI_BYTES: usize = 512;
 /// After so long without a message a user's sequence ends.

@@ -7,6 +7,7 @@ use bft_ws_interop_tests::group::{Group, Plan, wait_within};
 use bft_ws_interop_tests::matrix;
 use bft_ws_interop_tests::process::{Process, program};
 use bft_ws_interop_tests::sandesha2::{Peer, is_complete, values};
+use serde_json::Value;
 
 #[test]
 fn sandesha2_passes_in_all_versions() {
@@ -90,4 +91,49 @@ fn r20_a_twin_of_the_gateway_takes_over_its_sequences() {
     // It was the twin that served them.
     assert!(group.page(&twin).unwrap()["user_sequences"].as_u64() <= Some(1));
     assert!(group.page(&twin).unwrap()["envelopes_sent"].as_u64() > Some(20));
+}
+
+/// Roads that lose 10 % of the messages each way and repeat 5 %, from the peer to the gateway and
+/// to every replica; one replica dies, the primary, and comes back. Each call is executed once and
+/// in order, and the client's own report is complete.
+#[test]
+fn r20_sandesha2_gets_through_losses_a_crash_and_a_new_primary() {
+    through_losses(if long() { 10_000 } else { 500 });
+}
+
+const LOSSES: [&str; 6] = [
+    "--drop-request",
+    "10",
+    "--drop-response",
+    "10",
+    "--duplicate",
+    "5",
+];
+
+fn through_losses(messages: usize) {
+    let plan = Plan {
+        losses: Some(&LOSSES),
+        ..counters()
+    };
+    let mut group = Group::start(&plan).unwrap();
+    let mut road = program("lossy-proxy").unwrap();
+    let route = format!("127.0.0.1:0={}", group.gateway.authority());
+    let road = Process::start(road.args(LOSSES).args(["--route", &route])).unwrap();
+    let listen = road.ready()["routes"][0]["listen"].as_str().unwrap();
+    let job = format!("rm=1.0,messages={messages},retransmit=200,wait=600");
+    let mut peer = Peer::begin(&format!("http://{listen}/"), &[job]).unwrap();
+    let third = messages / 3;
+    reached(&group, &mut peer, third);
+    group.kill(0).unwrap();
+    reached(&group, &mut peer, 2 * third);
+    group.restart(0).unwrap();
+    assert_all_done(&mut peer, messages);
+    let view = group.page(group.replica(1)).unwrap()["view"].clone();
+    assert!(view.as_u64() > Some(0), "{view}");
+    let (_, said) = road.stop().unwrap();
+    let lost: Value = serde_json::from_str(said.last().unwrap()).unwrap();
+    assert!(
+        lost["routes"][0]["dropped_responses"].as_u64() > Some(0),
+        "{lost}"
+    );
 }

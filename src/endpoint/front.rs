@@ -12,6 +12,7 @@ mod ending;
 mod identifier;
 mod lifetime;
 mod message;
+mod repeats;
 mod replies;
 mod sequence;
 #[cfg(test)]
@@ -41,7 +42,8 @@ use super::out_handler::{self, Content, Unfit};
 use answer::{Answer, Back, nothing};
 use call::{Asker, Call, NOBODY};
 use identifier::Named;
-use message::{Message, Owned, Unread, What};
+use message::{Message, Owned, Plain, Unread, What};
+use repeats::{Repeats, Seen};
 use sequence::{Effect, FrontSequence};
 
 pub use allowed::{Allowed, Place};
@@ -121,6 +123,7 @@ pub struct Front {
     created: VecDeque<Created>,
     gone: VecDeque<Gone>,
     farewells: VecDeque<Farewell>,
+    repeats: Repeats,
     orders: BTreeMap<CallToken, Wish>,
     tokens: u64,
     out: VecDeque<FrontOutput>,
@@ -132,6 +135,7 @@ impl Front {
     pub fn new(config: FrontConfig) -> Self {
         Self {
             ids: Ids::new(config.rng_seed),
+            repeats: Repeats::new(config.window),
             config,
             sequences: BTreeMap::new(),
             creating: BTreeMap::new(),
@@ -165,6 +169,7 @@ impl Front {
                 },
             ),
             FrontInput::Ordered { token, ordered } => self.ordered(now, token, ordered),
+            FrontInput::Served(request, answer) => self.served(request, answer),
             FrontInput::Tick => {}
         }
         let due = |sequence: &FrontSequence| sequence.deadline().is_some_and(|at| at <= now);
@@ -275,10 +280,53 @@ impl Front {
             // The same fault as for a plain call.
             return self.out.push_back(FrontOutput::Plain(request));
         }
+        if message::version_of(&envelope).is_none() {
+            let plain = Plain::read(&envelope, &raw.action);
+            return self.plain(now, request, plain);
+        }
         match Message::read(envelope) {
-            Ok(None) => self.out.push_back(FrontOutput::Plain(request)),
+            Ok(None) => self.plain(now, request, None),
             Err(unread) => self.unread(request, version, &unread),
             Ok(Some(message)) => self.message(now, raw, &message),
+        }
+    }
+
+    /// A call that is on no sequence: one that came before is not executed again.
+    fn plain(&mut self, now: Instant, request: RequestId, plain: Option<Plain>) {
+        let seen = plain.map(|plain| (self.repeats.plain(now, plain.name, request), plain.back));
+        match seen {
+            None | Some((Seen::New, _)) => self.out.push_back(FrontOutput::Plain(request)),
+            Some((Seen::Waits, _)) => {}
+            Some((Seen::TooMany, _)) => {
+                self.refused(Ignored::Full.into());
+                self.respond(request, Answer::Here(503, Vec::new()));
+            }
+            Some((Seen::Answered(status, octets), _)) => {
+                self.respond(request, Answer::Here(status, octets));
+            }
+            Some((Seen::Numbered(uuid, number), back)) => {
+                let id = self.ids.urn();
+                match self.sequences.get_mut(&uuid) {
+                    Some(sequence) => {
+                        let rm = sequence.named().rm;
+                        let back = Back { rm, ..back };
+                        sequence.came_alone(now, number, Asker { request, back, id });
+                        self.carry_out(uuid);
+                    }
+                    None => self.respond(request, nothing()),
+                }
+            }
+        }
+    }
+
+    fn served(&mut self, request: RequestId, answer: Option<(u16, Vec<u8>)>) {
+        let given = answer
+            .as_ref()
+            .map(|(status, octets)| (*status, &octets[..]));
+        for waiting in self.repeats.done(request, given) {
+            // Who waited for a call that was not executed sends again.
+            let (status, octets) = answer.clone().unwrap_or((503, Vec::new()));
+            self.respond(waiting, Answer::Here(status, octets));
         }
     }
 
@@ -436,6 +484,11 @@ impl Front {
         };
         let call = self.call(action, message, &asker);
         let number = headed.number;
+        if let Some(message_id) = message.message_id() {
+            let payload = &call.content.payload.octets;
+            let name = repeats::name(&message_id, &call.action, message.soap(), payload);
+            self.repeats.numbered(now, name, uuid, number.get());
+        }
         if let Some(sequence) = self.sequences.get_mut(&uuid)
             && let Err(reason) = sequence.arrive(now, number, call, asker)
         {

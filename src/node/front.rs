@@ -23,8 +23,8 @@ use crate::types::{Instant, Now};
 pub enum Said {
     /// This status and envelope; 202 has none.
     Answer(u16, Vec<u8>),
-    /// It is plain SOAP.
-    Plain,
+    /// It is plain SOAP; [`FrontNode::served`] is to be told what came of it.
+    Plain(RequestId),
 }
 
 /// What stands around the front's machine.
@@ -71,6 +71,11 @@ impl<M: ClientMachine> FrontNode<M> {
         said.await.unwrap_or(Said::Answer(202, Vec::new()))
     }
 
+    /// What came of a POST that was plain SOAP; `None`: its call was not executed.
+    pub fn served(&self, request: RequestId, answer: Option<(u16, Vec<u8>)>) {
+        self.driver.input(FrontInput::Served(request, answer));
+    }
+
     /// Sequences of users that are open.
     #[must_use]
     pub fn sequences(&self) -> usize {
@@ -105,7 +110,7 @@ impl<M: ClientMachine> World<Front> for FrontWorld<M> {
                     }
                 });
             }
-            FrontOutput::Plain(request) => self.answer(request, Said::Plain),
+            FrontOutput::Plain(request) => self.answer(request, Said::Plain(request)),
             FrontOutput::Release(sequence, up_to) => self.client.release(sequence, up_to),
             FrontOutput::Event(Event::Refused { from, reason, what }) => {
                 let report = self.client.report();

@@ -24,9 +24,10 @@ use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
 use super::wsdl::{addressed, escaped};
 use super::{front_timing, keys};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
-use crate::endpoint::io::{Outcome, UserCall};
+use crate::endpoint::io::{Outcome, RequestId, UserCall};
 use crate::error::Rejected;
 use crate::limits;
+use crate::soap::envelope::Version;
 
 /// How long calls under way are waited for when the gateway ends.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -44,14 +45,14 @@ struct Gateway<M: ClientMachine> {
 impl<M: ClientMachine> Gateway<M> {
     async fn answer(self: Rc<Self>, request: Request) -> Reply {
         match request.method {
-            Method::POST => self.call(request).await,
+            Method::POST => self.clone().call(request).await,
             Method::GET if asks_for_wsdl(&request) => self.describe(&request).await,
             Method::GET => Reply::words(200, "A SOAP service: POST envelopes here, GET ?wsdl.\n"),
             _ => Reply::words(405, "POST envelopes, or GET ?wsdl\n"),
         }
     }
 
-    async fn call(&self, request: Request) -> Reply {
+    async fn call(self: Rc<Self>, request: Request) -> Reply {
         let (version, action) = match version_and_action(&request) {
             Ok(spoken) => spoken,
             Err(reply) => {
@@ -63,12 +64,38 @@ impl<M: ClientMachine> Gateway<M> {
         self.node.note(Body::ReceivedRequest, "user", &request.body);
         if mentions(&request.body) {
             let (action, octets) = (action.clone(), request.body.clone());
-            let said = self.front.answer(version, action, octets).await;
-            if let Said::Answer(status, envelope) = said {
-                self.node.note(Body::SentResponse, "user", &envelope);
-                return Reply::new(status, version.content_type(), envelope);
-            }
+            return match self.front.answer(version, action.clone(), octets).await {
+                Said::Answer(status, envelope) => {
+                    self.node.note(Body::SentResponse, "user", &envelope);
+                    Reply::new(status, version.content_type(), envelope)
+                }
+                Said::Plain(id) => self.plain_once(id, version, action, request).await,
+            };
         }
+        self.plain(version, action, request).await.0
+    }
+
+    /// A plain call with a MessageID: its answer is kept for whoever repeats it, even if this user
+    /// has left.
+    async fn plain_once(
+        self: Rc<Self>,
+        id: RequestId,
+        version: Version,
+        action: String,
+        request: Request,
+    ) -> Reply {
+        let serving = tokio::task::spawn_local(async move {
+            let (reply, executed) = self.plain(version, action, request).await;
+            let answer = executed.then(|| (reply.status, reply.body.to_vec()));
+            self.front.served(id, answer);
+            reply
+        });
+        let ended = |_| Reply::words(503, "the gateway is ending\n");
+        serving.await.unwrap_or_else(ended)
+    }
+
+    /// A plain call, and whether it was or may have been executed.
+    async fn plain(&self, version: Version, action: String, request: Request) -> (Reply, bool) {
         let received = clock::stopwatch();
         let call = UserCall {
             version,
@@ -78,8 +105,9 @@ impl<M: ClientMachine> Gateway<M> {
             received_ns: received,
         };
         let Some(answer) = self.node.call(call).await else {
-            return Reply::words(503, "the gateway is ending\n");
+            return (Reply::words(503, "the gateway is ending\n"), true);
         };
+        let executed = !matches!(answer.outcome, Outcome::Refused { .. });
         let timing = answer.timing;
         let (status, envelope) = match answer.outcome {
             Outcome::Reply {
@@ -116,7 +144,7 @@ impl<M: ClientMachine> Gateway<M> {
         if let Some(rows) = timing {
             reply.headers = front_timing::headers(&rows, received, clock::stopwatch());
         }
-        reply
+        (reply, executed)
     }
 
     async fn describe(&self, request: &Request) -> Reply {
@@ -228,6 +256,7 @@ pub async fn run<M: ClientMachine>(
         rng_seed: keys::entropy()?,
         url: url.clone(),
         allowed: elsewhere.allowed(),
+        window: config.repeats,
     });
     let node = ClientNode::start(machine(config)?, world);
     let counters = Rc::new(Counters::default());

@@ -17,9 +17,12 @@ use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::WSMC;
 use crate::soap::xml::Element;
+use crate::types::Digest;
 
+use super::super::out_handler;
 use super::allowed::Allowed;
 use super::answer::Back;
+use super::repeats;
 
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
 const POLLED: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=";
@@ -117,10 +120,61 @@ impl Unread {
     }
 }
 
-/// Whether octets can hold anything of WS-RM: a look that costs little, before they are parsed.
+/// The version of WS-RM that an envelope speaks, if it does.
+#[must_use]
+pub fn version_of(envelope: &Envelope<'_, '_>) -> Option<&'static rm::Version> {
+    let child = envelope.body.children().next();
+    let content = child.and_then(|child| rm::by_namespace(child.ns()));
+    let blocks = &mut envelope.blocks.iter();
+    let header = blocks.find_map(|block| rm::by_namespace(block.ns()));
+    let polls = child.is_some_and(|child| child.ns() == WSMC.uri);
+    content.or(header).or(polls.then_some(&rm::V200702))
+}
+
+/// A call that is on no sequence and has a MessageID.
+#[derive(Debug)]
+pub struct Plain {
+    /// By which it is known when it comes again.
+    pub name: Digest,
+    /// The way back on its connection.
+    pub back: Back,
+}
+
+impl Plain {
+    /// Reads what an envelope says; `None` where it has no MessageID, or cannot be a call.
+    #[must_use]
+    pub fn read(envelope: &Envelope<'_, '_>, action: &str) -> Option<Self> {
+        let (addressing, wsa) = Addressing::read_any(&envelope.blocks).ok()?;
+        let (message_id, wsa) = (addressing.message_id?, wsa?);
+        let content = out_handler::content(envelope, |_| false).ok()?;
+        let action = addressing.action.as_deref().unwrap_or(action);
+        let payload = &content.payload.octets;
+        let back = Back {
+            soap: envelope.version,
+            wsa,
+            rm: &rm::V200702,
+            to: wsa.anonymous.to_owned(),
+            fault_to: wsa.anonymous.to_owned(),
+            relates_to: Some(message_id.clone().into_owned()),
+        };
+        Some(Self {
+            name: repeats::name(&message_id, action, envelope.version, payload),
+            back,
+        })
+    }
+}
+
+/// Whether octets can hold anything of WS-RM, or a MessageID: a look that costs little, before they
+/// are parsed.
 #[must_use]
 pub fn mentions(octets: &[u8]) -> bool {
-    const MARKS: [&[u8]; 3] = [b"/2005/02/rm", b"/wsrm/200702", b"/wsmc/200702"];
+    const MARKS: [&[u8]; 5] = [
+        b"/2005/02/rm",
+        b"/wsrm/200702",
+        b"/wsmc/200702",
+        b"/2005/08/addressing",
+        b"/2004/08/addressing",
+    ];
     let mut rest = octets;
     // Every mark begins with a slash.
     while let Some(at) = rest.iter().position(|b| *b == b'/') {
@@ -155,16 +209,8 @@ impl<'d, 'a> Message<'d, 'a> {
     /// What is of WS-RM cannot be read.
     pub fn read(envelope: Envelope<'d, 'a>) -> Result<Option<Self>, Box<Unread>> {
         let child = envelope.body.children().next();
-        let content_version = child.and_then(|child| rm::by_namespace(child.ns()));
-        let header_version = envelope
-            .blocks
-            .iter()
-            .find_map(|block| rm::by_namespace(block.ns()));
         let polls = child.filter(|child| child.ns() == WSMC.uri);
-        let Some(version) = content_version
-            .or(header_version)
-            .or(polls.map(|_| &rm::V200702))
-        else {
+        let Some(version) = version_of(&envelope) else {
             return Ok(None);
         };
         let known = |block: Element<'_, '_>| {

@@ -303,6 +303,16 @@ impl FrontSequence {
         }
     }
 
+    /// A copy of a message came that is not on the sequence, as stacks send that lose the header on
+    /// a repetition: it gets what the message got, and is not executed.
+    pub fn came_alone(&mut self, now: Instant, number: u64, asker: Asker) {
+        match number <= self.executed {
+            true => self.repeated(now, number, None, asker),
+            // Whoever waits for the message itself keeps his place.
+            false => self.acknowledge(&asker),
+        }
+    }
+
     pub(super) fn offers(&self) -> bool {
         self.named.offered.is_some()
     }

@@ -4,5 +4,6 @@ mod elsewhere;
 mod faults;
 mod harness;
 mod places;
+mod repeats;
 mod sequences;
 mod shuffle;

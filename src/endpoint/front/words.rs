@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::crypto::PairKey;
 use crate::soap::envelope::Version;
-use crate::types::CallNumber;
+use crate::types::{CallNumber, Micros};
 
 use super::super::io::{CallToken, Event, Order, Ordered, RequestId};
 use super::allowed::Allowed;
@@ -21,6 +21,8 @@ pub struct FrontConfig {
     pub url: String,
     /// Where answers may be POSTed to.
     pub allowed: Allowed,
+    /// How long a call is known again by its MessageID; zero: not at all.
+    pub window: Micros,
 }
 
 /// An envelope for an address of a user's own.
@@ -57,6 +59,9 @@ pub enum FrontInput {
         /// How.
         ordered: Ordered,
     },
+    /// A POST that was served as plain SOAP is answered with this, or `None`: its call was not
+    /// executed. To be said of each [`FrontOutput::Plain`].
+    Served(RequestId, Option<(u16, Vec<u8>)>),
     /// The deadline passed.
     Tick,
 }

@@ -70,6 +70,8 @@ pub struct ClientProcess {
     pub public_url: Option<String>,
     /// Where answers may be POSTed to (R20).
     pub replies_to: Vec<Place>,
+    /// How long a plain call is known again by its MessageID (R20).
+    pub repeats: Micros,
     /// How long a call may take before its outcome is unknown (R14).
     pub deadline: Micros,
     /// Whether to ask for timestamps for the latency breakdown.
@@ -112,11 +114,13 @@ struct ClientFile {
     public_url: Option<Spanned<String>>,
     #[serde(default)]
     replies_to: Vec<Spanned<String>>,
+    repeats_s: Option<Spanned<u64>>,
     deadline_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
 }
 
+const REPEATS: Micros = Micros::seconds(600);
 const HOLD: Micros = Micros::seconds(5);
 const SERVICE_TIMEOUT: Micros = Micros::seconds(60);
 const DEADLINE: Micros = Micros::seconds(10);
@@ -203,6 +207,10 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .map(|value| url(&source, value))
             .transpose()?,
         replies_to: places(&source, &file.replies_to)?,
+        repeats: match &file.repeats_s {
+            Some(seconds) => Micros::seconds(source.within(seconds, 0, 86_400)?),
+            None => REPEATS,
+        },
         deadline: span(&source, file.deadline_ms.as_ref(), DEADLINE)?,
         timing: file.timing,
         group,

@@ -105,6 +105,7 @@ fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
             rng_seed: [1; 32],
             url: "http://127.0.0.1:7400/".to_owned(),
             allowed: Elsewhere::default().allowed(),
+            window: crate::types::Micros::seconds(600),
         });
         test(Rc::new(Gateway {
             front: FrontNode::start(front, node.clone(), Elsewhere::default()),

@@ -238,6 +238,7 @@ fn front(life: u8, allowed: &[&str]) -> Front {
         rng_seed: [life; 32],
         url: "http://gateway.example/".to_owned(),
         allowed: Allowed::new(places.map(|(place, _)| place)),
+        window: Micros::seconds(600),
     })
 }
 

@@ -1,0 +1,63 @@
+//! Calls that come again: on no sequence, or as a copy that lost its sequence on the way.
+
+use super::harness::{User, VERSIONS, World, acked};
+use crate::endpoint::front::FrontInput;
+use crate::types::Micros;
+
+/// A plain call as a user of these versions writes it.
+fn plain(user: &User) -> String {
+    user.envelope("urn:do", "", "<x>plain</x>")
+}
+
+#[test]
+fn r20_a_plain_call_that_comes_again_is_executed_once() {
+    for versions in VERSIONS {
+        let (mut world, user) = (World::new(), User::new(versions));
+        let first = world.send(user.soap, &plain(&user));
+        assert_eq!(world.answers.remove(&first), Some(None), "to be served");
+        let second = world.send(user.soap, &plain(&user));
+        assert_eq!(world.answers.remove(&second), None, "it waits");
+        let answer = Some((500, b"the answer".to_vec()));
+        world.handle(FrontInput::Served(first, answer));
+        let same = Some((500, "the answer".to_owned()));
+        assert_eq!(world.answer(second), same);
+        let third = world.send(user.soap, &plain(&user));
+        assert_eq!(world.answer(third), same);
+        let other = User {
+            name: 1,
+            ..User::new(versions)
+        };
+        let other = world.send(other.soap, &plain(&other));
+        assert_eq!(world.answers.remove(&other), Some(None));
+        world.wait(Micros::seconds(600));
+        let late = world.send(user.soap, &plain(&user));
+        assert_eq!(world.answers.remove(&late), Some(None));
+    }
+}
+
+#[test]
+fn r20_a_copy_that_lost_its_sequence_is_not_executed() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        user.begin(&mut world);
+        let message = user.message(1, 0);
+        let header = user.sequence(1, false);
+        assert!(message.contains(&header));
+        let copy = message.replace(&header, "");
+        let (request, early) = (
+            world.send(user.soap, &message),
+            world.send(user.soap, &copy),
+        );
+        // Nothing to say yet; the message itself keeps its place.
+        let (_, said) = world.answer(early).unwrap();
+        assert_eq!(acked(&said), 0);
+        world.settle();
+        let (status, reply) = world.answer(request).unwrap();
+        assert!(
+            status == 200 && reply.contains("<r>1:urn:do</r>"),
+            "{reply}"
+        );
+        assert_eq!(world.ask(user.soap, &copy), (status, reply));
+        assert_eq!(world.group.executed.len(), 1);
+    }
+}

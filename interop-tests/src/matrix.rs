@@ -144,6 +144,19 @@ pub fn sandesha2_cells() -> Vec<Cell> {
     cells
 }
 
+/// Whether a cell passed that began when the counter stood there; where it stands now.
+fn judge(cell: &mut Cell, report: &Value, counted: Option<u64>) -> Option<u64> {
+    let complete = sandesha2::is_complete(report, MESSAGES);
+    let values = sandesha2::values(report);
+    let one_way = cell.exchange.starts_with("one-way");
+    let first = counted.or(values.first().map(|value| value - 1));
+    let last = first.map(|first| first + MESSAGES as u64);
+    let expected: Option<Vec<u64>> = first.map(|first| (first + 1..).take(MESSAGES).collect());
+    let right = one_way || Some(values) == expected;
+    cell.failed = (!complete || !right).then(|| report.to_string());
+    if cell.failed.is_none() { last } else { None }
+}
+
 /// Tries every cell of Sandesha2 against a group of counters; each message must be executed once
 /// and in order, and the client's own report complete.
 ///
@@ -161,16 +174,19 @@ pub fn sandesha2() -> Result<Vec<Cell>> {
     let mut cells = sandesha2_cells();
     let jobs: Vec<_> = cells.iter().map(|cell| cell.job(port)).collect();
     let reports = sandesha2::run(group.gateway.url(), &jobs)?;
-    let mut counted = 0;
+    // After a cell that failed nobody knows where the counter stands.
+    let mut counted = Some(0);
     for (cell, report) in cells.iter_mut().zip(&reports) {
-        let complete = sandesha2::is_complete(report, MESSAGES);
-        let values = sandesha2::values(report);
-        let expected: Vec<u64> = (counted + 1..).take(MESSAGES).collect();
-        counted += MESSAGES as u64;
-        let right = cell.exchange.starts_with("one-way") || values == expected;
-        if !complete || !right {
-            cell.failed = Some(report.to_string());
-        }
+        counted = judge(cell, report, counted);
+    }
+    // Sandesha2 loses a reply that comes to its own listener now and then, as it does against its
+    // own server: such a cell has a second chance.
+    let listening = |cell: &&mut Cell| cell.failed.is_some() && cell.transport == LISTENER;
+    for cell in cells.iter_mut().filter(listening) {
+        let reports = sandesha2::run(group.gateway.url(), &[cell.job(port)])?;
+        reports.iter().for_each(|report| {
+            judge(cell, report, None);
+        });
     }
     // What one-way messages did shows only in the end: no call ran twice, and none was left out.
     let admin = group.gateway.ready()["admin"].as_str().unwrap_or_default();
@@ -188,7 +204,8 @@ pub fn document(cells: &[Cell]) -> String {
         Written by `interop-tests/run`, which runs each peer, unmodified, against a gateway before\n\
         four replicas: five calls of a counter on one sequence. *Passed* means that each was\n\
         executed once and in order, each reply came back, and the peer itself reports its sequence\n\
-        complete and terminated.\n\n\
+        complete and terminated. Where answers go to Sandesha2's own listener it is tried twice if\n\
+        need be: Sandesha2 loses a reply there now and then, as it does against its own server.\n\n\
         | peer | WS-RM | WS-Addressing | SOAP | exchange | answers go | result |\n\
         |---|---|---|---|---|---|---|\n"
         .to_owned();

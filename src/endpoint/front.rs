@@ -124,6 +124,8 @@ pub struct Front {
     gone: VecDeque<Gone>,
     farewells: VecDeque<Farewell>,
     repeats: Repeats,
+    /// When this life began, as far as it can tell.
+    begun: Option<Instant>,
     orders: BTreeMap<CallToken, Wish>,
     tokens: u64,
     out: VecDeque<FrontOutput>,
@@ -135,6 +137,7 @@ impl Front {
     pub fn new(config: FrontConfig) -> Self {
         Self {
             ids: Ids::new(config.rng_seed),
+            begun: None,
             repeats: Repeats::new(config.window),
             config,
             sequences: BTreeMap::new(),
@@ -153,6 +156,7 @@ impl Front {
     /// Takes one input. Drain [`Front::poll`] afterwards.
     pub fn handle(&mut self, now: Now, input: FrontInput) {
         let now = now.instant;
+        self.begun.get_or_insert(now);
         match input {
             FrontInput::Request {
                 request,
@@ -282,7 +286,7 @@ impl Front {
         }
         if message::version_of(&envelope).is_none() {
             let plain = Plain::read(&envelope, &raw.action);
-            return self.plain(now, request, plain);
+            return self.plain(now, request, Some(plain));
         }
         match Message::read(envelope) {
             Ok(None) => self.plain(now, request, None),
@@ -293,7 +297,13 @@ impl Front {
 
     /// A call that is on no sequence: one that came before is not executed again.
     fn plain(&mut self, now: Instant, request: RequestId, plain: Option<Plain>) {
-        let seen = plain.map(|plain| (self.repeats.plain(now, plain.name, request), plain.back));
+        if self.config.require_rm
+            && let Some(plain) = plain
+        {
+            return self.not_plain(request, &plain.back);
+        }
+        let named = plain.and_then(|plain| Some((plain.name?, plain.back)));
+        let seen = named.map(|(name, back)| (self.repeats.plain(now, name, request), back));
         match seen {
             None | Some((Seen::New, _)) => self.out.push_back(FrontOutput::Plain(request)),
             Some((Seen::Waits, _)) => {}
@@ -317,6 +327,16 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// What is on no sequence is refused (§4.8).
+    fn not_plain(&mut self, request: RequestId, back: &Back) {
+        let fault = RmFault {
+            code: Code::WsrmRequired,
+            identifier: None,
+        };
+        self.refused(fault.refused());
+        self.respond(request, back.rm_fault(&fault, None));
     }
 
     fn served(&mut self, request: RequestId, answer: Option<(u16, Vec<u8>)>) {
@@ -357,7 +377,8 @@ impl Front {
             asker.request = NOBODY;
         }
         for said in &message.headers.acknowledgements {
-            if let Err(fault) = self.acknowledged(now, said) {
+            let alone = matches!(message.what, What::Headers);
+            if let Err(fault) = self.acknowledged(now, said, alone) {
                 self.refused(fault.refused());
                 return self.respond(asker.request, asker.back.rm_fault(&fault, None));
             }
@@ -370,6 +391,7 @@ impl Front {
             What::Poll(selection) => self.polled(now, selection, &asker),
             What::Numbered => self.numbered(now, &raw.action, message, asker),
             What::Headers => self.headers(message, &asker),
+            What::Plain if self.config.require_rm => self.not_plain(request, &asker.back),
             What::Plain => self.out.push_back(FrontOutput::Plain(request)),
         }
     }
@@ -431,14 +453,24 @@ impl Front {
         }
     }
 
-    /// An acknowledgement of replies. One for a sequence that we do not know is of an earlier life,
-    /// or late: the message that it rides on still counts.
-    fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
+    /// An acknowledgement of replies. One for a sequence that we do not know may be of an earlier
+    /// life, as long as such sequences live; or late: the message that it rides on still counts.
+    /// Whoever sends nothing else is told (§4.3).
+    fn acknowledged(
+        &mut self,
+        now: Instant,
+        said: &Acknowledgement,
+        alone: bool,
+    ) -> Result<(), RmFault> {
         let found = self
             .sequences
             .iter_mut()
             .find(|(_, sequence)| sequence.named().offered.as_deref() == Some(&said.identifier));
         let Some((uuid, sequence)) = found else {
+            let begun = *self.begun.get_or_insert(now);
+            if alone && begun + limits::FRONT_IDLE <= now {
+                return Err(RmFault::about(Code::UnknownSequence, &said.identifier));
+            }
             self.refused(Ignored::Forgotten.into());
             return Ok(());
         };

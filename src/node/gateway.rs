@@ -21,6 +21,7 @@ use super::http::{Counters, Reply, Request, SOAP11, ServeLimits, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
+use super::wsdl::policy::asserting;
 use super::wsdl::{addressed, escaped};
 use super::{front_timing, keys};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
@@ -37,6 +38,7 @@ struct Gateway<M: ClientMachine> {
     node: ClientNode<M>,
     front: FrontNode<M>,
     public_url: Option<String>,
+    require_rm: bool,
     local: SocketAddr,
     name: String,
     counters: Rc<Counters>,
@@ -62,7 +64,7 @@ impl<M: ClientMachine> Gateway<M> {
             }
         };
         self.node.note(Body::ReceivedRequest, "user", &request.body);
-        if mentions(&request.body) {
+        if self.require_rm || mentions(&request.body) {
             let (action, octets) = (action.clone(), request.body.clone());
             return match self.front.answer(version, action.clone(), octets).await {
                 Said::Answer(status, envelope) => {
@@ -160,6 +162,7 @@ impl<M: ClientMachine> Gateway<M> {
             Some(url) => escaped(url),
             None => url_of(request, self.local),
         };
+        let wsdl = asserting(&wsdl, self.require_rm);
         Reply::new(200, SOAP11, addressed(&wsdl, &address))
     }
 }
@@ -238,6 +241,7 @@ pub async fn run<M: ClientMachine>(
     let (listener, page) = (listen(address).await?, listen(admin).await?);
     let world = ClientWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let (name, public_url) = (config.identity.name().to_owned(), config.public_url.clone());
+    let require_rm = config.require_rm;
     let url = public_url
         .clone()
         .unwrap_or_else(|| format!("http://{address}/"));
@@ -257,6 +261,7 @@ pub async fn run<M: ClientMachine>(
         url: url.clone(),
         allowed: elsewhere.allowed(),
         window: config.repeats,
+        require_rm,
     });
     let node = ClientNode::start(machine(config)?, world);
     let counters = Rc::new(Counters::default());
@@ -264,6 +269,7 @@ pub async fn run<M: ClientMachine>(
         front: FrontNode::start(front, node.clone(), elsewhere),
         node,
         public_url,
+        require_rm,
         local: address,
         name,
         counters: counters.clone(),

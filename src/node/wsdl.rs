@@ -4,6 +4,8 @@
 //! Only `location` of a port's `address` (WSDL 1.1 §3.8) is an address here; what else a service
 //! writes about where it is makes its document differ from the others'.
 
+pub mod policy;
+
 use crate::endpoint::io::ADDRESS_MARK;
 use crate::soap::xml::{Document, Element};
 

@@ -131,36 +131,36 @@ pub fn version_of(envelope: &Envelope<'_, '_>) -> Option<&'static rm::Version> {
     content.or(header).or(polls.then_some(&rm::V200702))
 }
 
-/// A call that is on no sequence and has a MessageID.
+/// A call that is on no sequence.
 #[derive(Debug)]
 pub struct Plain {
-    /// By which it is known when it comes again.
-    pub name: Digest,
+    /// By which it is known when it comes again, if it has a MessageID.
+    pub name: Option<Digest>,
     /// The way back on its connection.
     pub back: Back,
 }
 
 impl Plain {
-    /// Reads what an envelope says; `None` where it has no MessageID, or cannot be a call.
+    /// Reads what an envelope says.
     #[must_use]
-    pub fn read(envelope: &Envelope<'_, '_>, action: &str) -> Option<Self> {
-        let (addressing, wsa) = Addressing::read_any(&envelope.blocks).ok()?;
-        let (message_id, wsa) = (addressing.message_id?, wsa?);
-        let content = out_handler::content(envelope, |_| false).ok()?;
+    pub fn read(envelope: &Envelope<'_, '_>, action: &str) -> Self {
+        let read = Addressing::read_any(&envelope.blocks).unwrap_or_default();
+        let (addressing, wsa) = (read.0, read.1.unwrap_or(&addressing::V200508));
         let action = addressing.action.as_deref().unwrap_or(action);
-        let payload = &content.payload.octets;
+        let name = addressing.message_id.as_deref().and_then(|message_id| {
+            let content = out_handler::content(envelope, |_| false).ok()?;
+            let payload = &content.payload.octets;
+            Some(repeats::name(message_id, action, envelope.version, payload))
+        });
         let back = Back {
             soap: envelope.version,
             wsa,
             rm: &rm::V200702,
             to: wsa.anonymous.to_owned(),
             fault_to: wsa.anonymous.to_owned(),
-            relates_to: Some(message_id.clone().into_owned()),
+            relates_to: addressing.message_id.as_deref().map(str::to_owned),
         };
-        Some(Self {
-            name: repeats::name(&message_id, action, envelope.version, payload),
-            back,
-        })
+        Self { name, back }
     }
 }
 

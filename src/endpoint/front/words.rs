@@ -23,6 +23,8 @@ pub struct FrontConfig {
     pub allowed: Allowed,
     /// How long a call is known again by its MessageID; zero: not at all.
     pub window: Micros,
+    /// Whether what is on no sequence is refused (WSRMRequired).
+    pub require_rm: bool,
 }
 
 /// An envelope for an address of a user's own.

@@ -70,6 +70,8 @@ pub struct ClientProcess {
     pub public_url: Option<String>,
     /// Where answers may be POSTed to (R20).
     pub replies_to: Vec<Place>,
+    /// Whether calls must come on a sequence of WS-RM.
+    pub require_rm: bool,
     /// How long a plain call is known again by its MessageID (R20).
     pub repeats: Micros,
     /// How long a call may take before its outcome is unknown (R14).
@@ -115,6 +117,8 @@ struct ClientFile {
     #[serde(default)]
     replies_to: Vec<Spanned<String>>,
     repeats_s: Option<Spanned<u64>>,
+    #[serde(default)]
+    require_rm: bool,
     deadline_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
@@ -207,6 +211,7 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .map(|value| url(&source, value))
             .transpose()?,
         replies_to: places(&source, &file.replies_to)?,
+        require_rm: file.require_rm,
         repeats: match &file.repeats_s {
             Some(seconds) => Micros::seconds(source.within(seconds, 0, 86_400)?),
             None => REPEATS,

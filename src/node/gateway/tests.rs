@@ -106,11 +106,13 @@ fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
             url: "http://127.0.0.1:7400/".to_owned(),
             allowed: Elsewhere::default().allowed(),
             window: crate::types::Micros::seconds(600),
+            require_rm: false,
         });
         test(Rc::new(Gateway {
             front: FrontNode::start(front, node.clone(), Elsewhere::default()),
             node,
             public_url: None,
+            require_rm: false,
             local: "127.0.0.1:7400".parse().unwrap(),
             name: identity.name().to_owned(),
             counters: Rc::default(),

@@ -122,7 +122,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         Self {
-            front: front(1, &[CLIENT]),
+            front: front(1, &[CLIENT], false),
             group: Group::default(),
             orders: VecDeque::new(),
             answers: BTreeMap::new(),
@@ -139,10 +139,16 @@ impl World {
         self.restart_allowing(&[CLIENT]);
     }
 
+    /// The same, and calls must come on a sequence.
+    pub fn restart_requiring(&mut self) {
+        self.restart();
+        self.front = front(self.lives, &[CLIENT], true);
+    }
+
     /// The same, with answers allowed to other addresses.
     pub fn restart_allowing(&mut self, addresses: &[&str]) {
         self.lives += 1;
-        self.front = front(self.lives, addresses);
+        self.front = front(self.lives, addresses, false);
         self.orders.clear();
         // What was released is said again.
         self.group.released.clear();
@@ -231,7 +237,7 @@ impl World {
     }
 }
 
-fn front(life: u8, allowed: &[&str]) -> Front {
+fn front(life: u8, allowed: &[&str], require_rm: bool) -> Front {
     let places = allowed.iter().filter_map(|address| Place::of(address));
     Front::new(FrontConfig {
         key: PairKey::new("users".to_owned(), [7; 32]),
@@ -239,6 +245,7 @@ fn front(life: u8, allowed: &[&str]) -> Front {
         url: "http://gateway.example/".to_owned(),
         allowed: Allowed::new(places.map(|(place, _)| place)),
         window: Micros::seconds(600),
+        require_rm,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Calls that come again: on no sequence, or as a copy that lost its sequence on the way.
 
-use super::harness::{User, VERSIONS, World, acked};
+use super::harness::{User, VERSIONS, World, acked, acknowledgement, fault};
 use crate::endpoint::front::FrontInput;
+use crate::limits;
 use crate::types::Micros;
 
 /// A plain call as a user of these versions writes it.
@@ -59,5 +60,41 @@ fn r20_a_copy_that_lost_its_sequence_is_not_executed() {
         );
         assert_eq!(world.ask(user.soap, &copy), (status, reply));
         assert_eq!(world.group.executed.len(), 1);
+    }
+}
+
+#[test]
+fn wsrm_4_8_what_is_on_no_sequence_is_refused_where_that_is_demanded() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        world.restart_requiring();
+        let bare = plain(&user).replace("MessageID>", "Other>");
+        for message in [plain(&user), bare] {
+            let (_, answer) = world.ask(user.soap, &message);
+            assert_eq!(fault(&answer).unwrap().1, "WSRMRequired");
+        }
+        user.begin(&mut world);
+        let (status, _) = world.ask(user.soap, &user.message(1, 0));
+        assert_eq!((status, world.group.executed.len()), (200, 1));
+    }
+}
+
+#[test]
+fn wsrm_4_3_an_acknowledgement_alone_for_what_nobody_knows_is_told() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        let action = format!("{}/SequenceAcknowledgement", user.rm.ns.uri);
+        let block = acknowledgement("urn:nobody's", &[(1, 1)]);
+        let alone = user.envelope(&action, &block, "");
+        // It may be of an earlier life of this gateway.
+        assert_eq!(world.ask(user.soap, &alone), (202, String::new()));
+        world.wait(limits::FRONT_IDLE);
+        let (_, answer) = world.ask(user.soap, &alone);
+        assert_eq!(fault(&answer).unwrap().1, "UnknownSequence");
+        // What it rides on counts all the same.
+        user.begin(&mut world);
+        let blocks = format!("{}{block}", user.sequence(1, false));
+        let (status, _) = world.ask(user.soap, &user.envelope("urn:do", &blocks, "<x/>"));
+        assert_eq!((status, world.group.executed.len()), (200, 1));
     }
 }

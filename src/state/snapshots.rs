@@ -52,6 +52,8 @@ struct Drawn {
 pub struct Snapshots {
     tokens: BTreeMap<Seqno, (Digest, Bytes)>,
     kept: BTreeMap<Seqno, Kept>,
+    /// The last stable checkpoint.
+    stable: Seqno,
     drawn: BTreeMap<ReplicaId, Drawn>,
 }
 
@@ -73,13 +75,21 @@ impl Snapshots {
             drawn: None,
         };
         self.kept.insert(seqno, kept);
+        // Whoever is to make the next checkpoint stable may need the last stable one first.
+        let last = self.kept.range(..=self.stable).next_back();
+        let last = last.map(|(seqno, _)| *seqno);
         while self.kept.len() > MOST {
-            self.kept.pop_first();
+            let mut others = self.kept.keys().filter(|seqno| Some(**seqno) != last);
+            let Some(oldest) = others.next().copied() else {
+                return;
+            };
+            self.kept.remove(&oldest);
         }
     }
 
     /// A checkpoint is stable: older snapshots than the last two go, but for one that a peer draws.
     pub fn stable(&mut self, stable: Seqno, now: Instant) {
+        self.stable = stable;
         let mut past: Vec<Seqno> = self.kept.range(..=stable).map(|(s, _)| *s).collect();
         past.truncate(past.len().saturating_sub(STABLE));
         let drawn = |seqno: &Seqno| {
@@ -233,6 +243,17 @@ mod tests {
         assert_eq!(all(&snapshots), [4, 5]);
         snapshots.forget_from(Seqno(5));
         assert_eq!(all(&snapshots), [4]);
+    }
+
+    #[test]
+    fn r19_the_last_stable_one_stays_while_no_later_one_becomes_stable() {
+        let mut snapshots = kept(&[1, 2]);
+        snapshots.stable(Seqno(2), Instant(1));
+        for seqno in 3..20 {
+            snapshots.keep(Seqno(seqno), tree(&seqno.to_be_bytes()), tree(b"same"));
+            assert!(snapshots.has(Seqno(2)) && snapshots.has(Seqno(seqno)));
+            assert!(snapshots.size().0 <= MOST);
+        }
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Keeper {
         let token = Token { seqno, time, state };
         self.snapshots.note(&token);
         self.snapshots.keep(seqno, calls, application);
+        // Only what is stable is saved.
+        self.snapshots.stable(seqno, Instant::default());
         self.last = Some((seqno, token.digest()));
         Some(())
     }

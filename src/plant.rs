@@ -40,7 +40,7 @@ pub enum Plant {
     NullBatchMissing,
     /// An old view-change counts for the present view.
     StaleViewChange,
-    /// A new-view's view-changes are taken by their replicas' names, whatever their digests.
+    /// A new-view need not rest on 2f + 1 view-changes (TOCS 2002 §4.5.2).
     NewViewUnverified,
     /// The timer of the oldest bundle starts anew with each batch, whichever it holds (R7).
     TimerResetByProgress,
@@ -60,6 +60,12 @@ pub enum Plant {
     NoExecutingRecord,
     /// A restart forgets which snapshot was the last: its tokens name none (R17).
     SnapshotForgotten,
+    /// A replica goes on from a log that is another's, or another group's (R17, R18).
+    GenesisNotCompared,
+    /// The batch that a fetched state ends with is delivered once more.
+    TwoDeliveriesAfterTransfer,
+    /// A piece of state that comes is taken for one that was asked for, whatever its digest.
+    PieceNotVerified,
 }
 
 /// Each with its name on the command line, and what it does.
@@ -152,7 +158,7 @@ const TABLE: &[(Plant, &str, &str)] = &[
     (
         Plant::NewViewUnverified,
         "new-view-unverified",
-        "a new-view's view-changes are taken by name, whatever their digests",
+        "a new-view need not rest on 2f + 1 view-changes",
     ),
     (
         Plant::TimerResetByProgress,
@@ -193,6 +199,21 @@ const TABLE: &[(Plant, &str, &str)] = &[
         Plant::SnapshotForgotten,
         "snapshot-forgotten",
         "a restart forgets which snapshot was the last",
+    ),
+    (
+        Plant::GenesisNotCompared,
+        "genesis-not-compared",
+        "a replica goes on from a log that is another's",
+    ),
+    (
+        Plant::TwoDeliveriesAfterTransfer,
+        "two-deliveries-after-transfer",
+        "the batch that a fetched state ends with is delivered once more",
+    ),
+    (
+        Plant::PieceNotVerified,
+        "piece-not-verified",
+        "a piece of state is taken for one that was asked for, whatever its digest",
     ),
 ];
 

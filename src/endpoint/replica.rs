@@ -284,6 +284,12 @@ impl Replica {
         self.order.agreement().role() == Role::Voter
     }
 
+    /// Its view, or the one that it wants, for tests and the simulator.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.order.agreement().view()
+    }
+
     /// Whether its view has begun here, for tests and the simulator.
     #[must_use]
     pub fn is_in_view(&self) -> bool {

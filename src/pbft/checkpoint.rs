@@ -367,7 +367,11 @@ impl Agreement {
         assert!(self.mode != Mode::Whole, "a state that is whole stays");
         self.mode = Mode::Whole;
         self.pinned = Some((seqno, now.instant + PIN));
-        (self.delivered, self.executed, self.time) = (seqno, seqno, time);
+        let last = match self.config.plant {
+            Some(Plant::TwoDeliveriesAfterTransfer) => Seqno(seqno.0.saturating_sub(1)),
+            _ => seqno,
+        };
+        (self.delivered, self.executed, self.time) = (last, last, time);
         self.truncate();
         self.peers.hurry(now.instant);
         self.advance();

@@ -39,6 +39,12 @@ impl Thresholds {
         count >= self.certificate
     }
 
+    /// Whether a view may begin from so many view-changes: 2f + 1.
+    #[must_use]
+    pub fn may_begin(self, count: usize) -> bool {
+        self.is_certificate(count) || self.has(Plant::NewViewUnverified)
+    }
+
     /// Whether so many hold a correct one: f + 1.
     #[must_use]
     pub fn is_weak(self, count: usize) -> bool {
@@ -195,5 +201,9 @@ mod tests {
                 .certificate(&A, Thresholds::of(quorums, None))
                 .is_none()
         );
+        for count in 0..=4 {
+            let right = Thresholds::of(quorums, None);
+            assert_eq!(right.may_begin(count), count >= 3);
+        }
     }
 }

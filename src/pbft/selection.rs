@@ -44,7 +44,7 @@ impl Selection {
 /// will: those of all correct replicas always do.
 #[must_use]
 pub fn select(changes: &[&ViewChange], thresholds: Thresholds, window: u64) -> Option<Selection> {
-    if !thresholds.is_certificate(changes.len()) {
+    if !thresholds.may_begin(changes.len()) {
         return None;
     }
     let base = changes.iter().map(|change| change.stable).max()?;

@@ -340,7 +340,7 @@ impl Agreement {
         }
         let quorums = self.config.quorums;
         if content.replica != quorums.primary(content.view)
-            || !self.thresholds.is_certificate(content.view_changes.len())
+            || !self.thresholds.may_begin(content.view_changes.len())
             || !content
                 .view_changes
                 .iter()
@@ -388,8 +388,9 @@ impl Agreement {
             .collect();
         let own = all.iter().any(|c| c.content.replica == self.config.me);
         let contents: Vec<_> = all.iter().map(|change| &change.content).collect();
+        let enough = own && self.thresholds.is_certificate(contents.len());
         let Some(selection) =
-            select(&contents, self.thresholds, self.config.window).filter(|_| own)
+            select(&contents, self.thresholds, self.config.window).filter(|_| enough)
         else {
             return;
         };
@@ -418,10 +419,7 @@ impl Agreement {
         let view = begin.content.view;
         let named = begin.content.view_changes.iter();
         let basis: Option<Vec<_>> = named
-            .map(|(id, digest)| match self.config.plant {
-                Some(Plant::NewViewUnverified) => self.changes.of(*id, view).cloned(),
-                _ => self.changes.named(*id, digest).cloned(),
-            })
+            .map(|(id, digest)| self.changes.named(*id, digest).cloned())
             .collect();
         let Some(basis) = basis.filter(|all| all.iter().all(|c| self.is_proven(c))) else {
             self.peers.ask(now.instant, self.config.status_interval);

@@ -102,6 +102,10 @@ pub const CHECKERS: &[(&str, &str)] = &[
         "after the network heals, every call is answered (R5, R8)",
     ),
     (
+        "ended",
+        "a call ends within its time-outs, if only with a fault (R14)",
+    ),
+    (
         "caught-up",
         "and every correct replica executes all that was ordered (TOCS 2002 §4.6)",
     ),

@@ -21,11 +21,13 @@ const ADVERSARIES: &[&str] = &[
     "mutate",
     "mute",
     "poison",
+    "pretender",
     "replay",
     "rush",
     "slow",
     "slow_service",
     "twins",
+    "usurper",
     "view_liar",
     "wiped",
     "withhold",
@@ -45,6 +47,7 @@ const FAULTS: &[&str] = &[
     "client_two_contents",
     "clock_stepped",
     "connection_failed",
+    "crash_after_heal",
     "cut_at_checkpoint",
     "cut_off",
     "cut_while_entering_view",
@@ -54,7 +57,10 @@ const FAULTS: &[&str] = &[
     "cut_while_restoring",
     "cut_while_saving",
     "cut_while_writing",
+    "decision_hidden",
     "delayed",
+    "disk_damaged",
+    "disk_foreign",
     "disk_full",
     "disk_wiped",
     "doubled",
@@ -90,12 +96,14 @@ const FAULTS: &[&str] = &[
     "torn",
     "twin_client",
     "twin_split",
+    "unproposed_claimed",
     "two_contents",
     "unsynced_kept",
     "unsynced_lost",
     "view_change_replayed",
     "view_change_unasked",
     "view_inflated",
+    "view_usurped",
     "voted_both_ways",
     "withheld",
 ];
@@ -113,11 +121,13 @@ const RARE_PATHS: &[&str] = &[
     "cut_between_views",
     "cut_in_execution",
     "cut_in_transfer",
+    "cut_in_two_views",
     "difference_told",
     "diverged",
     "learned",
     "learner",
     "lie_noticed",
+    "log_refused",
     "log_segment_sealed",
     "log_truncated",
     "lost_in_execution",
@@ -228,7 +238,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_adversary_stands_in_the_list() {
-        for kind in super::super::adversary::Kind::ALL {
+        use super::super::adversary::Kind;
+        for kind in Kind::ALL.into_iter().chain(Kind::STAGED) {
             assert!(ADVERSARIES.contains(&kind.name()), "{}", kind.name());
         }
     }

@@ -4,6 +4,7 @@
 
 mod disks;
 mod draw;
+mod plots;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -157,6 +158,26 @@ pub struct UserPlan {
     pub two_faced: u64,
     /// It goes on as long as others wait for answers.
     pub endless: bool,
+    /// It calls nothing before then.
+    pub from: Instant,
+}
+
+impl UserPlan {
+    /// A patient user of the first client process, who numbers so many calls and makes them one
+    /// after the other.
+    #[must_use]
+    pub fn steady(calls: u32) -> Self {
+        Self {
+            calls,
+            window: 1,
+            own_sequence: true,
+            client: 0,
+            impatient: 0,
+            two_faced: 0,
+            endless: false,
+            from: Instant(0),
+        }
+    }
 }
 
 /// One run.
@@ -194,10 +215,14 @@ pub struct Scenario {
     pub users: Vec<UserPlan>,
     /// How often the faulty client does something.
     pub rogue: u64,
+    /// How long after the network healed every call must be answered.
+    pub answered: Micros,
     /// The disks of honest replicas; without, all are in memory mode.
     pub disks: Option<Disks>,
 }
 
+/// Every call must be answered so long after the network healed, whatever is to be endured.
+const ANSWERED: Micros = Micros::seconds(90);
 /// Client processes: the second has the keys of the first.
 pub const CLIENTS: usize = 3;
 /// Places behind the client processes: the second machine of a replica that is run twice,
@@ -239,7 +264,7 @@ impl Scenario {
             true => disks::wipe(&mut apart, faulty),
             false => faulty,
         };
-        Self {
+        let mut scenario = Self {
             quorums,
             agreement,
             hold: Micros::millis(chance.between(800, 3_000)),
@@ -258,21 +283,19 @@ impl Scenario {
                 .collect(),
             users: draw::users(&mut chance, censored),
             rogue: draw::rogue(&mut chance),
+            answered: ANSWERED,
             disks,
-        }
+        };
+        plots::stage(seed, &mut scenario);
+        scenario
     }
 
     /// A run without any fault: four replicas and one user, who increments ten times.
     #[must_use]
     pub fn calm(seed: u64) -> Self {
         let user = UserPlan {
-            calls: 10,
-            window: 1,
             own_sequence: false,
-            client: 0,
-            impatient: 0,
-            two_faced: 0,
-            endless: false,
+            ..UserPlan::steady(10)
         };
         Self {
             quorums: Quorums::of(4).expect("4 is 3 + 1"),

@@ -228,6 +228,33 @@ impl Disk {
         Some(seqno)
     }
 
+    /// The same octets on another disk.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            segments: self.segments.clone(),
+            last: self.last,
+            groups: self.groups,
+            retention: Retention::default(),
+            full: self.full,
+            waiting: VecDeque::new(),
+            passed: None,
+            writing: None,
+            snapshot: self.snapshot.clone(),
+            saving: None,
+            next: None,
+            syncer: None,
+        }
+    }
+
+    /// A bit of it flips.
+    pub fn damage(&mut self, chance: &mut Chance) {
+        let numbers: Vec<u64> = self.segments.keys().copied().collect();
+        let octets = self.segments.entry(chance.pick(&numbers)).or_default();
+        let at = usize::try_from(chance.below(octets.len() as u64)).unwrap_or(0);
+        octets[at] ^= 1 << chance.below(8);
+    }
+
     /// The power is cut, or the process ends: what is left of the write that was under way.
     pub fn cut(&mut self, chance: &mut Chance, counts: &mut Counts) {
         if !self.waiting.is_empty() {

@@ -13,10 +13,10 @@ use crate::endpoint::io::{CallToken, Outcome, UserCall};
 use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::ReadFault;
 use crate::soap::xml::Document;
-use crate::types::{CallNumber, Micros};
+use crate::types::{CallNumber, Instant, Micros};
 
 use super::chance::Chance;
-use super::model::{CallId, Op};
+use super::model::{CallId, HANGS, Op};
 use super::scenario::{App, UserPlan};
 
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub struct Workload {
     chance: Chance,
     users: Vec<User>,
     calls: BTreeMap<CallId, Call>,
-    tokens: BTreeMap<CallToken, CallId>,
+    /// Calls that have no end yet, and since when.
+    tokens: BTreeMap<CallToken, (CallId, Instant)>,
     count: u64,
 }
 
@@ -158,6 +159,10 @@ impl Workload {
                 variant,
             };
             let mut op = Op::draw(self.app, &mut self.chance);
+            while plan.endless && op.name == HANGS {
+                // What it is there for is that others do not notice it.
+                op = Op::draw(self.app, &mut self.chance);
+            }
             if variant == 1
                 && self
                     .calls
@@ -198,12 +203,12 @@ impl Workload {
     }
 
     /// Sends a call, for the first time or again; `None` if it is over.
-    pub fn send(&mut self, id: CallId) -> Option<Sends> {
+    pub fn send(&mut self, id: CallId, now: Instant) -> Option<Sends> {
         let call = self.calls.get(&id).filter(|call| !call.settled)?;
         let user = self.users.get(usize::from(id.user))?;
         self.count += 1;
         let token = CallToken(self.count);
-        self.tokens.insert(token, id);
+        self.tokens.insert(token, (id, now));
         let twin = user.plan.client == 0 && user.plan.own_sequence && self.chance.percent(30);
         let envelope = call.op.envelope(self.app, call.version, id, call.prefixed);
         let number = CallNumber(u64::from(id.number));
@@ -222,8 +227,17 @@ impl Workload {
     }
 
     /// Which call a token stands for; each token is answered once.
-    pub fn answered(&mut self, token: CallToken) -> Option<CallId> {
+    pub fn answered(&mut self, token: CallToken) -> Option<(CallId, Instant)> {
         self.tokens.remove(&token)
+    }
+
+    /// The call that waits longest for its end, and since when.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(CallId, Instant)> {
+        self.tokens
+            .values()
+            .min_by_key(|(_, since)| *since)
+            .copied()
     }
 
     /// What an outcome means to the user.

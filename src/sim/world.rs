@@ -12,11 +12,12 @@ use crate::endpoint::client::Client;
 use crate::endpoint::config::ClientConfig;
 use crate::endpoint::io::{CallToken, ClientInput, ReplicaInput};
 use crate::endpoint::replica::Replica;
-use crate::types::{Incarnation, Instant, Micros, Now, Seqno, Time, View};
+use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
 
 use super::adversary::Conspiracy;
 use super::chance::Chance;
 use super::checkers::{Checkers, Clocks};
+use super::model::CallId;
 use super::network::{Arrival, Happening, Network, Place, Queue};
 use super::rogue::Rogue;
 use super::scenario::{CLIENTS, Faulty, Keys, Scenario};
@@ -30,8 +31,8 @@ use sending::Twins;
 
 /// Where the runs' wall clocks start: some day in 2026.
 const EPOCH: u64 = 1_790_000_000_000_000;
-/// How long after the network healed every call must be answered.
-const ANSWERED: Micros = Micros::seconds(90);
+/// How much later than after its time-outs a call may end.
+const ENDS: Micros = Micros::millis(500);
 /// How long a run goes on that promises no answers: a replica that is needed is too far behind.
 const UNPROMISED: Micros = Micros::seconds(8);
 /// How long after that all correct replicas must be level, and clients have ended.
@@ -238,6 +239,7 @@ impl World {
         }
         for user in 0..self.workload.users() {
             let at = self.now + self.workload.pause(Micros(self.scenario.heal.0 / 4));
+            let at = at.max(self.scenario.users[user].from);
             self.queue.put(at, Happening::Act(user));
         }
         for _ in 0..self.scenario.rogue {
@@ -453,7 +455,7 @@ impl World {
             if self.workload.done() && self.describing.is_none() {
                 self.answered = Some(self.now);
                 self.shut_down();
-            } else if self.now >= self.scenario.heal + self.patience(ANSWERED) {
+            } else if self.now >= self.scenario.heal + self.patience(self.scenario.answered) {
                 return Some(self.unanswered());
             }
             return None;
@@ -473,15 +475,19 @@ impl World {
         None
     }
 
-    /// Whether every call must be answered: with a replica that only a snapshot could help, where
-    /// none are taken, nothing is promised but safety; nor when crashes cost so many a call that
-    /// more than f cannot know their state (R14).
+    /// Whether every call must be answered: as long as no more than f replicas are out. Out is who
+    /// is faulty, who cannot know its state since a crash cost it a call (R17), and who is so far
+    /// behind that only a snapshot could help it, where none are taken. When more are, what is
+    /// promised is safety, and that each call ends in its time, with a fault that says so (R14).
     fn promises(&self) -> bool {
-        let lost = self.members.iter().filter(|member| member.lost).count();
-        let faulty = self.scenario.faulty.len() + lost;
-        let enough = lost == 0 || faulty <= self.scenario.quorums.f();
         let snapshots = self.scenario.agreement.snapshot_interval > 0;
-        enough && (snapshots || !self.counts.took("behind"))
+        let out = |id: &ReplicaId| {
+            let member = &self.members[id.index()];
+            let behind = member.behind && !snapshots;
+            member.lost || behind || self.scenario.faulty.contains_key(id)
+        };
+        let replicas = self.scenario.quorums.replicas();
+        replicas.filter(out).count() <= self.scenario.quorums.f()
     }
 
     /// A correct replica leaves its view: when all is answered and everybody has heard so, none
@@ -506,8 +512,20 @@ impl World {
         let open: Vec<String> = self.workload.open().map(|call| call.to_string()).collect();
         if self.promises() {
             self.fail("answered", format!("no answer to {}", open.join(", ")));
+        } else if let Some((call, since)) = self.workload.oldest() {
+            self.ended(call, since);
         }
         false
+    }
+
+    /// R14: whatever becomes of the group, the caller hears of it: a call has its time-out while it
+    /// waits for its turn, and again when it is sent.
+    pub(super) fn ended(&mut self, call: CallId, since: Instant) {
+        let late = since + Micros(2 * self.scenario.call_timeout.0) + ENDS;
+        if self.now > late {
+            let what = format!("{call}, made at {since:?}, had no end in its time");
+            self.fail("ended", what);
+        }
     }
 
     fn nothing_more(&mut self) -> bool {
@@ -548,7 +566,7 @@ impl World {
                 return Err(format!("r{place} is without power"));
             }
             if member.halted {
-                if member.behind {
+                if member.behind && self.scenario.agreement.snapshot_interval > 0 {
                     return Err(format!("r{place} fell behind and is not back"));
                 }
                 continue;

@@ -18,7 +18,7 @@ use crate::pbft::{Batch, Delivery};
 use crate::plant::Plant;
 use crate::soap::xml::Document;
 use crate::state::calls::Calls;
-use crate::types::{Digest, Micros, Now, Seqno, Time};
+use crate::types::{Digest, Micros, Now, ReplicaId, Seqno, Time};
 use crate::wire::agreement::Forwarded;
 use crate::wire::bundle::Bundle;
 
@@ -73,6 +73,9 @@ pub enum RestartError {
     /// A key of the group file cannot be used.
     #[error("{0}")]
     Key(#[from] KeyError),
+    /// The log is not this replica's, or of another group.
+    #[error("the log is that of {1} in group {0:?}")]
+    Genesis(Digest, ReplicaId),
     /// The snapshot is none, or lacks the application's state.
     #[error("the snapshot holds no table of calls, or nothing of the application")]
     Snapshot,
@@ -161,6 +164,7 @@ impl Replica {
         restart: Restart,
     ) -> Result<Self, RestartError> {
         let mut recovered = restart.recovered;
+        of_this_group(&config, &recovered)?;
         let (calls, seqno, time) = match &restart.snapshot {
             Some(saved) => {
                 let octets = saved.calls.concat();
@@ -462,6 +466,17 @@ impl Replica {
             self.order.abandon(now);
             self.need_state(now, None);
         }
+    }
+}
+
+/// R18: `init` stamped the log with whose it is.
+fn of_this_group(config: &ReplicaConfig, recovered: &Recovered) -> Result<(), RestartError> {
+    let mine = (config.group.id, config.me);
+    match recovered.genesis {
+        Some(theirs) if theirs != mine && config.plant != Some(Plant::GenesisNotCompared) => {
+            Err(RestartError::Genesis(theirs.0, theirs.1))
+        }
+        _ => Ok(()),
     }
 }
 

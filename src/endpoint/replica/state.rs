@@ -358,6 +358,7 @@ impl Replica {
             pool,
             asked_before,
         );
+        transfer.plant(self.config.plant);
         transfer.go_on(now.instant);
         keeper.transfer = Some(transfer);
         self.event(Event::Transferring { checkpoint: seqno });

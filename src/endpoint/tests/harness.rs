@@ -120,7 +120,7 @@ pub fn group_config(agreement: AgreementConfig) -> GroupConfig {
     }
 }
 
-fn replica_config(group: &Rc<GroupConfig>, n: u16, (life, losses): (u8, u64)) -> ReplicaConfig {
+pub fn replica_config(group: &Rc<GroupConfig>, n: u16, (life, losses): (u8, u64)) -> ReplicaConfig {
     let mut rng_seed = [u8::try_from(n).unwrap(); 32];
     rng_seed[1] = life;
     ReplicaConfig {

@@ -2,14 +2,17 @@
 //! contradicts afterwards, and no call is lost or done twice (R17).
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use super::harness::{Group, N, Origin};
+use super::harness::{Group, N, Origin, group_config, replica_config};
 use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::io::{Event, ReplicaInput};
-use crate::log::Record;
+use crate::endpoint::replica::{Application, Replica, Restart, RestartError};
+use crate::log::recover::Recovered;
+use crate::log::{Log, Record};
 use crate::pbft::Message;
 use crate::soap::xml::Document;
-use crate::types::{Digest, Micros, ReplicaId, Seqno, View};
+use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
 use crate::wire::agreement::{self, Item};
 
 const CALL: &str = "<increment xmlns='urn:c'/>";
@@ -19,6 +22,35 @@ fn small() -> AgreementConfig {
         checkpoint_interval: 2,
         window: 4,
         ..AgreementConfig::default()
+    }
+}
+
+#[test]
+fn r18_a_log_of_another_replica_or_group_is_not_gone_on_from() {
+    let group = Rc::new(group_config(small()));
+    let begin = |id: Digest, replica: u16| {
+        let mut recovered = Recovered::default();
+        recovered.take(Record::Genesis {
+            group: id,
+            replica: ReplicaId(replica),
+        });
+        let restart = Restart {
+            log: Log::durable().0,
+            recovered,
+            snapshot: None,
+            application: Application::Inside,
+            used: false,
+        };
+        let now = Now {
+            instant: Instant(1),
+            wall: Time(1),
+        };
+        Replica::restore(replica_config(&group, 1, (1, 0)), now, restart)
+    };
+    assert!(begin(group.id, 1).is_ok());
+    for (id, replica) in [(group.id, 2), (Digest([8; 32]), 1)] {
+        let refused = begin(id, replica);
+        assert!(matches!(refused, Err(RestartError::Genesis(..))));
     }
 }
 

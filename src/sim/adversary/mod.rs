@@ -12,9 +12,11 @@ mod forge;
 mod letter;
 mod mutate;
 mod poison;
+mod pretend;
 mod quiet;
 mod replay;
 mod rush;
+mod usurp;
 mod view_change;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +64,10 @@ pub enum Kind {
     LyingClock,
     /// Two machines run under its name.
     Twins,
+    /// It hides what is decided until its own view comes, and begins that from nothing.
+    Usurp,
+    /// It says that it prepared what it kept for itself.
+    Pretend,
 }
 
 impl Kind {
@@ -82,6 +88,9 @@ impl Kind {
         Self::Twins,
     ];
 
+    /// Those that are staged: each needs a scene of its own (`scenario::plots`).
+    pub const STAGED: [Self; 2] = [Self::Usurp, Self::Pretend];
+
     /// The name under which it is counted.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -100,6 +109,8 @@ impl Kind {
             Self::Poison => "poison",
             Self::LyingClock => "lying_clock",
             Self::Twins => "twins",
+            Self::Usurp => "usurper",
+            Self::Pretend => "pretender",
         }
     }
 }
@@ -307,6 +318,8 @@ fn liar(
         Kind::Views => Box::new(view_change::Views::default()),
         Kind::Censor => Box::new(censor::Censor),
         Kind::Poison => Box::new(poison::Poison),
+        Kind::Usurp => Box::new(usurp::Usurp::new(group.quorums)),
+        Kind::Pretend => Box::new(pretend::Pretend::draw(chance)),
         Kind::LyingClock | Kind::Twins => return None,
     })
 }

@@ -156,6 +156,7 @@ pub(super) fn users(chance: &mut Chance, censored: bool) -> Vec<UserPlan> {
             impatient: chance.pick(&[0, 10, 50]),
             two_faced: chance.pick(&[0, 0, 0, 20]),
             endless: false,
+            from: Instant(0),
         }
     };
     let mut users: Vec<_> = (0..count).map(&mut user).collect();

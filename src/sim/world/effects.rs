@@ -256,7 +256,7 @@ impl World {
 
     /// A user sends a call, for the first time or again.
     pub(super) fn send(&mut self, call: CallId) {
-        let Some(sends) = self.workload.send(call) else {
+        let Some(sends) = self.workload.send(call, self.now) else {
             return;
         };
         let place = self.scenario.quorums.n() + sends.client;
@@ -272,9 +272,10 @@ impl World {
     }
 
     fn answered(&mut self, place: Place, token: CallToken, answer: &Answer) {
-        let Some(call) = self.workload.answered(token) else {
+        let Some((call, since)) = self.workload.answered(token) else {
             return self.fail("answered", format!("token {} is answered twice", token.0));
         };
+        self.ended(call, since);
         let meaning = self.workload.understand(call, &answer.outcome);
         let said = match &answer.outcome {
             Outcome::Reply { .. } => "a reply",

@@ -7,7 +7,7 @@ use crate::endpoint::io::{ReplicaInput, Save};
 use crate::endpoint::replica::{Application, Replica, Restart};
 use crate::log::recover::Ended;
 use crate::log::{Log, Position, Record};
-use crate::types::{Incarnation, Micros, Now, ReplicaId, Seqno};
+use crate::types::{Incarnation, Micros, Now, ReplicaId, Seqno, View};
 
 use super::super::Options;
 use super::super::chance::Chance;
@@ -142,6 +142,15 @@ impl World {
         let all = (0..self.scenario.quorums.n()).filter(|place| self.members[*place].up);
         if outage.who.iter().filter(up).count() == all.count() {
             self.counts.fault("power_cut_all");
+            let views = self.members.iter().filter(|member| member.up);
+            let views = views.filter_map(|member| match &member.machine {
+                Machine::Replica(replica) if replica.is_in_view() => Some(replica.view()),
+                _ => None,
+            });
+            let views: Vec<View> = views.collect();
+            if views.iter().min() < views.iter().max() {
+                self.counts.rare("cut_in_two_views");
+            }
         }
         for (place, down) in outage.who.iter().zip(outage.down) {
             if self.members[*place].up {
@@ -160,6 +169,9 @@ impl World {
         };
         if self.members[place].up {
             self.stop(place);
+            if self.healed {
+                self.counts.fault("crash_after_heal");
+            }
         }
         let me = self.scenario.identity(place);
         let segment = self.scenario.disks.as_ref().map(|disks| disks.segment);
@@ -167,11 +179,49 @@ impl World {
             self.members[place].dead = true;
             return;
         };
+        self.wrong_disks(place, me);
         self.counts.fault("disk_wiped");
         let disk = Disk::forgotten(self.power.keys.group.id, me, segment);
         self.members[place].disk = Some(disk);
         self.members[place].losses += 1;
         self.queue.put(self.now + back, Happening::Restart(place));
+    }
+
+    /// Before a replica learns, it was started with what was at hand: its own disk, which is
+    /// damaged, and that of another. It must not go on from either.
+    fn wrong_disks(&mut self, place: Place, me: ReplicaId) {
+        let own = self.members[place].disk.as_ref().map(Disk::copy);
+        if let Some(mut own) = own
+            && own.recover().is_ok()
+        {
+            self.counts.fault("disk_damaged");
+            own.damage(&mut self.power.chance);
+            match own.recover() {
+                Ok(_) => self.fail("recovered", format!("r{place} reads what is damaged")),
+                Err(_) => self.counts.rare("log_refused"),
+            }
+        }
+        let others = self.members.iter().enumerate();
+        let other = others.filter(|(at, _)| *at != place);
+        let other = other.filter_map(|(_, member)| member.disk.as_ref());
+        let Some(mut disk) = other.map(Disk::copy).next() else {
+            return;
+        };
+        let Ok(remains) = disk.recover() else {
+            return;
+        };
+        self.counts.fault("disk_foreign");
+        let now = self.clock_of(place);
+        let rng_seed = self.power.lives.octets();
+        let power = &self.power;
+        let config = config(me, rng_seed, (&power.keys, &self.scenario, power.options));
+        let Ok(config) = config else {
+            return;
+        };
+        match begin(config, now, (&mut disk, remains), &self.scenario) {
+            Ok(_) => self.fail("recovered", format!("r{place} goes on from another's log")),
+            Err(_) => self.counts.rare("log_refused"),
+        }
     }
 
     /// A replica's process ends here.

@@ -3,11 +3,14 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::group::{Edit, Group, Plan, get, wait_until};
+use crate::process::json as reported;
 use crate::sandesha2;
 
 /// Where answers go that a server of the peer's own takes.
@@ -194,6 +197,44 @@ pub fn sandesha2() -> Result<Vec<Cell>> {
         let (_, page) = get(admin, "/status").ok()?;
         page.contains("\"user_sequences\":0").then_some(())
     })?;
+    Ok(cells)
+}
+
+/// Tries gSOAP in both versions of SOAP, with and without an offered sequence.
+///
+/// # Errors
+/// If the group or the peer does not come up.
+pub fn gsoap() -> Result<Vec<Cell>> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("gsoap/peer");
+    let done = Command::new(&program).arg("--setup").status()?;
+    ensure!(done.success(), "the gSOAP peer cannot be made: see above");
+    let plan = Plan {
+        services: &["builtin:counter"; 4],
+        ..Plan::default()
+    };
+    let group = Group::start(&plan)?;
+    let mut cells = Vec::new();
+    let mut counted = Some(0);
+    for soap in ["1.1", "1.2"] {
+        for (exchange, offer) in [("two-way", "offer"), ("two-way, no offer", "none")] {
+            let mut command = Command::new(&program);
+            command.args([group.gateway.url(), soap, offer, &MESSAGES.to_string()]);
+            let (_, mut report) = reported(&mut command)?;
+            // It has closed and ended its sequence if there is no error.
+            report["terminated"] = report["error"].is_null().into();
+            let acknowledged = report["not_acknowledged"] == 0;
+            report["acknowledged"] = if acknowledged { MESSAGES } else { 0 }.into();
+            let mut cell = Cell {
+                peer: "gSOAP",
+                version: "of Debian",
+                exchange,
+                transport: "anonymous",
+                ..Cell::sandesha2("1.1", "2005", soap)
+            };
+            counted = judge(&mut cell, &report, counted);
+            cells.push(cell);
+        }
+    }
     Ok(cells)
 }
 

@@ -1,5 +1,5 @@
-//! A stock Sandesha2 client speaks to a group through its gateway, in every version that it has,
-//! and does not notice when the gateway dies.
+//! Stock clients speak WS-ReliableMessaging to a group through its gateway: Sandesha2 in every
+//! version that it has, gSOAP in fewer. They do not notice when the gateway dies.
 
 use std::time::Duration;
 
@@ -18,6 +18,17 @@ fn sandesha2_passes_in_all_versions() {
         .collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(cells.len() >= 20);
+}
+
+#[test]
+fn gsoap_passes_with_and_without_an_offer() {
+    let cells = matrix::gsoap().unwrap();
+    let failed: Vec<_> = cells
+        .iter()
+        .filter_map(|cell| cell.failed.as_ref())
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(cells.len(), 4);
 }
 
 /// Whether the tests shall take as long as they need to convince: `LONG=1 cargo test ...`.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bft_ws_interop_tests::matrix::{Cell, document, sandesha2};
+use bft_ws_interop_tests::matrix::{Cell, document, gsoap, sandesha2};
 use clap::Parser;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 #[derive(Parser)]
 struct Options {
     /// Only this peer; the document is then left as it is
-    #[arg(long, value_parser = ["sandesha2"])]
+    #[arg(long, value_parser = ["sandesha2", "gsoap"])]
     peer: Option<String>,
     /// One JSON object on stdout
     #[arg(long)]
@@ -22,7 +22,14 @@ struct Options {
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    let cells: Vec<Cell> = sandesha2()?;
+    let wanted = |peer| options.peer.as_deref().is_none_or(|only| only == peer);
+    let mut cells: Vec<Cell> = Vec::new();
+    if wanted("sandesha2") {
+        cells.extend(sandesha2()?);
+    }
+    if wanted("gsoap") {
+        cells.extend(gsoap()?);
+    }
     if options.peer.is_none() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         std::fs::write(root.join("docs/interop.md"), document(&cells))?;

@@ -1,0 +1,19 @@
+// The counter as gSOAP's generator reads it, with the headers of WS-RM 1.1.
+#import "wsrm.h"
+
+//gsoap c service name: Counter
+//gsoap c service namespace: urn:bft-ws:counter
+//gsoap c schema form: qualified
+//gsoap c service method-header-part: increment wsa5__MessageID
+//gsoap c service method-header-part: increment wsa5__RelatesTo
+//gsoap c service method-header-part: increment wsa5__From
+//gsoap c service method-header-part: increment wsa5__ReplyTo
+//gsoap c service method-header-part: increment wsa5__FaultTo
+//gsoap c service method-header-part: increment wsa5__To
+//gsoap c service method-header-part: increment wsa5__Action
+//gsoap c service method-header-part: increment wsrm__Sequence
+//gsoap c service method-header-part: increment wsrm__AckRequested
+//gsoap c service method-header-part: increment wsrm__SequenceAcknowledgement
+//gsoap c service method-action: increment urn:bft-ws:counter/increment
+//gsoap c service method-output-action: increment urn:bft-ws:counter/incrementResponse
+int c__increment(struct c__incrementResponse { ULONG64 value; } *out);

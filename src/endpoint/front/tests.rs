@@ -7,3 +7,4 @@ mod places;
 mod repeats;
 mod sequences;
 mod shuffle;
+mod sweep;

@@ -374,3 +374,122 @@ impl Pool {
         assert!(self.waiting.is_empty() || self.waiting_bytes > 0 || self.len() > 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Now = Now {
+        instant: Instant(1_000),
+        wall: Time(1_000),
+    };
+
+    fn digest(n: u8) -> Digest {
+        Digest([n; 32])
+    }
+
+    fn head(n: u8, client: u8, bytes: usize) -> BundleHead {
+        BundleHead {
+            digest: digest(n),
+            client: ClientId(digest(client)),
+            bytes,
+        }
+    }
+
+    fn admit(pool: &mut Pool, n: u8, bytes: usize) -> Result<Taken, Refused> {
+        let taken = pool.admit(AT, head(n, 0, bytes), None);
+        pool.invariants();
+        taken
+    }
+
+    fn sum(bytes: &[usize]) -> Pool {
+        let mut pool = Pool::default();
+        for (n, bytes) in (1..).zip(bytes) {
+            admit(&mut pool, n, *bytes).unwrap();
+        }
+        pool
+    }
+
+    #[test]
+    fn r1_a_client_has_room_again_for_what_is_executed() {
+        let half = limits::POOL_BYTES / 2;
+        let mut pool = sum(&[half, half]);
+        assert_eq!(admit(&mut pool, 3, 1), Err(Ignored::Full.into()));
+        pool.executed(&digest(1));
+        pool.invariants();
+        assert_eq!(admit(&mut pool, 3, half + 1), Err(Ignored::Full.into()));
+        assert_eq!(admit(&mut pool, 3, half), Ok(Taken::New));
+        assert_eq!(admit(&mut pool, 4, 1), Err(Ignored::Full.into()));
+        assert_eq!(admit(&mut pool, 3, half), Ok(Taken::Known));
+    }
+
+    #[test]
+    fn a_batch_takes_as_many_octets_as_it_may_and_one_bundle_always() {
+        let mut pool = sum(&[10, 20, 30, 40]);
+        assert_eq!(pool.waiting(), (4, 100));
+        assert_eq!(pool.draw(9, 5), [digest(1)]);
+        assert_eq!(pool.waiting(), (3, 90));
+        assert_eq!(pool.draw(9, 50), [digest(2), digest(3)]);
+        assert_eq!(pool.waiting(), (1, 40));
+        assert_eq!(pool.draw(0, 50), []);
+        assert_eq!(pool.draw(9, 40), [digest(4)]);
+        assert_eq!(pool.waiting(), (0, 0));
+    }
+
+    #[test]
+    fn tocs_4_5_a_body_stays_until_the_highest_slot_that_ever_named_it_is_gone() {
+        let mut pool = sum(&[10]);
+        pool.ordered(&digest(1), Seqno(3));
+        pool.ordered(&digest(1), Seqno(5));
+        pool.executed(&digest(1));
+        assert!(!pool.passed(&digest(1), Seqno(4)) && pool.holds(&digest(1)));
+        assert!(pool.passed(&digest(1), Seqno(5)) && !pool.holds(&digest(1)));
+        assert!(!pool.passed(&digest(1), Seqno(5)), "it is gone already");
+
+        // Of an earlier life, which a later view may put into its slot again.
+        let mut pool = Pool::default();
+        pool.restore(AT, head(1, 0, 10));
+        pool.stood(&digest(1), Seqno(3));
+        assert!(!pool.passed(&digest(1), Seqno(2)));
+        assert!(!pool.forget(&digest(1)) && pool.holds(&digest(1)));
+        assert!(pool.passed(&digest(1), Seqno(3)) && !pool.holds(&digest(1)));
+
+        // Another batch took its slot, and it still waits to be ordered.
+        let mut pool = sum(&[10]);
+        pool.ordered(&digest(1), Seqno(3));
+        pool.unordered(&digest(1), Seqno(3));
+        assert_eq!(pool.waiting(), (1, 10));
+        assert!(!pool.passed(&digest(1), Seqno(3)) && pool.holds(&digest(1)));
+        pool.invariants();
+    }
+
+    #[test]
+    fn r19_what_waits_is_dropped_where_no_state_can_judge_it() {
+        let mut pool = sum(&[10, 20, 30]);
+        pool.ordered(&digest(2), Seqno(1));
+        assert_eq!(pool.clear_waiting(), [digest(1), digest(3)]);
+        assert!(pool.holds(&digest(2)) && pool.len() == 1);
+        pool.invariants();
+    }
+
+    #[test]
+    fn r7_the_oldest_bundle_is_timed_and_what_waits_is_forwarded() {
+        let mut pool = sum(&[10, 20, 30]);
+        let (late, soon) = (Micros(500), AT.instant + Micros(100));
+        pool.arm(AT.instant, late);
+        assert_eq!(pool.deadline(), Some(AT.instant + late));
+        pool.forward_all_at(soon);
+        assert_eq!(pool.deadline(), Some(soon));
+        pool.ordered(&digest(1), Seqno(1));
+        pool.tidy_forwards();
+        assert_eq!(pool.forward(Instant(soon.0 - 1)), None);
+        assert_eq!(pool.forward(soon), Some(digest(2)));
+        pool.ordered(&digest(3), Seqno(2));
+        pool.tidy_forwards();
+        assert_eq!(pool.deadline(), Some(AT.instant + late));
+        assert_eq!(pool.overdue(Instant(late.0), late), None);
+        assert_eq!(pool.overdue(AT.instant + late, late), Some(digest(1)));
+        pool.disarm();
+        assert_eq!(pool.deadline(), None);
+    }
+}

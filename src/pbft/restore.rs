@@ -66,6 +66,10 @@ impl Agreement {
         this.peers.afresh(now.instant);
         this.truncate();
         this.fall_behind();
+        // Were all restarted just now, nobody's vote would come to move these.
+        for seqno in this.slots.seqnos_above(this.stable()) {
+            this.step(seqno);
+        }
         this.advance();
         this.settle(now);
         this

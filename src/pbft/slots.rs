@@ -272,3 +272,132 @@ impl Slots {
         self.slots.values().map(|slot| slot.claims.len()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(n: u8) -> Digest {
+        Digest([n; 32])
+    }
+
+    fn accepted(missing: &[u8], proposed: bool) -> Accepted {
+        let bundles: Vec<_> = missing.iter().map(|n| digest(*n)).collect();
+        Accepted {
+            view: View(0),
+            digest: digest(99),
+            missing: bundles.iter().copied().collect(),
+            batch: Batch {
+                bundles,
+                ..Batch::default()
+            },
+            proposed,
+        }
+    }
+
+    #[test]
+    fn tocs_4_5_2_q_remembers_the_latest_views_and_no_batch_twice() {
+        let mut slot = Slot::default();
+        let most = u8::try_from(limits::QSET_PAIRS).unwrap();
+        for n in 0..most {
+            slot.note_pre_prepared(View(u64::from(n)), digest(n));
+        }
+        assert_eq!(slot.pre_prepared.len(), limits::QSET_PAIRS);
+        slot.note_pre_prepared(View(100), digest(1));
+        assert_eq!(slot.pre_prepared.len(), limits::QSET_PAIRS);
+        assert!(slot.pre_prepared.contains(&(View(100), digest(1))));
+        slot.note_pre_prepared(View(101), digest(200));
+        assert_eq!(slot.pre_prepared.len(), limits::QSET_PAIRS);
+        // The one of the lowest view went.
+        assert!(!slot.pre_prepared.contains(&(View(0), digest(0))));
+        assert!(slot.pre_prepared.contains(&(View(2), digest(2))));
+    }
+
+    #[test]
+    fn tocs_4_3_votes_count_within_one_view() {
+        let mut slot = Slot {
+            accepted: Some(accepted(&[], true)),
+            said_prepare: Some(digest(1)),
+            said_commit: Some(digest(1)),
+            ..Slot::default()
+        };
+        slot.prepares.add(ReplicaId(1), digest(1)).unwrap();
+        slot.commits.add(ReplicaId(1), digest(1)).unwrap();
+        assert_eq!(slot.has(), Some(Has::Prepared));
+        slot.forget_votes();
+        assert!(slot.prepares.is_empty() && slot.commits.is_empty());
+        assert_eq!((slot.said_prepare, slot.said_commit), (None, None));
+        assert!(slot.accepted.as_ref().is_some_and(|a| !a.proposed));
+        assert_eq!(slot.has(), Some(Has::PrePrepare));
+        slot.committed = true;
+        assert_eq!(slot.has(), Some(Has::Committed));
+        slot.accepted = None;
+        assert_eq!(slot.has(), None);
+    }
+
+    #[test]
+    fn r9_claims_are_counted_and_dropped_when_they_have_done_their_work() {
+        let mut slots = Slots::default();
+        let slot = slots.open(Seqno(1));
+        assert_eq!(slot.claim(ReplicaId(1), digest(1), 2), Ok(false));
+        assert_eq!(slot.claim(ReplicaId(2), digest(2), 2), Ok(false));
+        assert_eq!(slot.claim(ReplicaId(3), digest(1), 2), Ok(true));
+        assert_eq!((slots.len(), slots.claims()), (1, 2));
+        slots.open(Seqno(1)).drop_claims();
+        assert_eq!((slots.len(), slots.claims()), (1, 0));
+        slots.open(Seqno(2));
+        assert_eq!(slots.len(), 2);
+    }
+
+    #[test]
+    fn r7_a_slot_that_is_gone_waits_for_no_body() {
+        let mut slots = Slots::default();
+        slots.accept(Seqno(1), accepted(&[1, 2], true));
+        slots.accept(Seqno(2), accepted(&[2], true));
+        assert_eq!(slots.bundles(Seqno(1)), [digest(1), digest(2)]);
+        assert_eq!(slots.bundles(Seqno(3)), []);
+        assert_eq!(slots.wanting(&digest(1)), Some(Seqno(1)));
+        assert_eq!(slots.wanting(&digest(2)), Some(Seqno(2)));
+        slots.vacate(Seqno(2)).unwrap();
+        assert_eq!(slots.wanting(&digest(2)), Some(Seqno(1)));
+        assert!(slots.pop_through(Seqno(0)).is_none());
+        let (seqno, _) = slots.pop_through(Seqno(1)).unwrap();
+        assert_eq!(seqno, Seqno(1));
+        assert_eq!(slots.wanting(&digest(1)), None);
+        assert_eq!(slots.wanting(&digest(2)), None);
+        assert!(slots.pop_through(Seqno(1)).is_none());
+    }
+
+    #[test]
+    fn tocs_6_1_1_a_slot_is_open_if_a_batch_or_a_vote_stands_there() {
+        let mut slots = Slots::default();
+        slots.open(Seqno(3));
+        assert!(!slots.is_open_above(Seqno(0)), "nothing was said of it");
+        let mut voted = Slots::default();
+        let prepares = &mut voted.open(Seqno(3)).prepares;
+        prepares.add(ReplicaId(1), digest(1)).unwrap();
+        assert!(voted.is_open_above(Seqno(2)) && !voted.is_open_above(Seqno(3)));
+        let mut voted = Slots::default();
+        let commits = &mut voted.open(Seqno(3)).commits;
+        commits.add(ReplicaId(1), digest(1)).unwrap();
+        assert!(voted.is_open_above(Seqno(2)));
+        slots.accept(Seqno(3), accepted(&[], true));
+        assert!(slots.is_open_above(Seqno(2)));
+    }
+
+    #[test]
+    fn r18_the_highest_slots_proposed_and_prepared_are_told() {
+        let mut slots = Slots::default();
+        let none = Seqno::default();
+        slots.open(Seqno(9));
+        assert_eq!((slots.last_proposed(), slots.last_prepared()), (none, none));
+        slots.accept(Seqno(2), accepted(&[], true));
+        slots.accept(Seqno(3), accepted(&[], false));
+        assert_eq!(slots.last_proposed(), Seqno(2));
+        slots.open(Seqno(4)).committed = true;
+        assert_eq!(slots.last_prepared(), Seqno(4));
+        slots.open(Seqno(5)).prepared = Some((View(0), Batch::default()));
+        assert_eq!(slots.last_prepared(), Seqno(5));
+        assert_eq!(slots.last(), Seqno(9));
+    }
+}

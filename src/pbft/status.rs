@@ -402,3 +402,105 @@ impl Agreement {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: Instant = Instant(1_000_000);
+    const INTERVAL: Micros = Micros(1_000);
+
+    fn peers() -> Peers {
+        Peers::new(Quorums::of(4).unwrap())
+    }
+
+    fn after(micros: u64) -> Instant {
+        AT + Micros(micros)
+    }
+
+    #[test]
+    fn tocs_6_1_1_a_peer_is_helped_no_more_often_than_a_correct_one_asks() {
+        let mut peers = peers();
+        let peer = ReplicaId(2);
+        assert!(peers.may_help(peer, AT, INTERVAL));
+        assert!(!peers.may_help(peer, after(249), INTERVAL));
+        assert!(peers.may_help(ReplicaId(1), after(249), INTERVAL));
+        assert!(peers.may_help(peer, after(250), INTERVAL));
+        assert!(!peers.may_help(ReplicaId(9), after(250), INTERVAL));
+        // Once more where it has entered our view, and not once more for each view it names.
+        peers.begins(peer, View(1));
+        assert!(peers.may_help(peer, after(251), INTERVAL));
+        peers.begins(peer, View(1));
+        assert!(!peers.may_help(peer, after(252), INTERVAL));
+        peers.begins(peer, View(0));
+        assert!(!peers.may_help(peer, after(252), INTERVAL));
+        peers.begins(peer, View(3));
+        assert!(peers.may_help(peer, after(252), INTERVAL));
+    }
+
+    #[test]
+    fn tocs_6_1_1_a_replica_asks_at_once_but_not_twice_in_an_interval() {
+        let mut peers = peers();
+        peers.ask(AT, INTERVAL);
+        assert_eq!(peers.status_at(), Some(AT));
+        assert!(peers.due(AT, INTERVAL));
+        let next = peers.status_at();
+        peers.ask(after(INTERVAL.0), INTERVAL);
+        assert_eq!(peers.status_at(), next);
+        peers.ask(after(INTERVAL.0 + 1), INTERVAL);
+        assert_eq!(peers.status_at(), Some(after(INTERVAL.0 + 1)));
+    }
+
+    #[test]
+    fn tocs_6_1_1_own_needs_are_asked_for_more_often_than_for_a_peer_that_lags() {
+        let mut last = Vec::new();
+        for urgency in [Urgency::Own, Urgency::Peer] {
+            let mut peers = peers();
+            peers.arm(AT, Some(urgency), INTERVAL);
+            assert_eq!(peers.status_at(), Some(after(INTERVAL.0)));
+            assert!(!peers.due(after(INTERVAL.0 - 1), INTERVAL));
+            let mut waits = Vec::new();
+            for _ in 0..9 {
+                let at = peers.status_at().unwrap();
+                assert!(peers.due(at, INTERVAL));
+                waits.push((peers.status_at().unwrap() - at).0 / INTERVAL.0);
+            }
+            last.push(waits);
+        }
+        assert_eq!(last[0], [1, 2, 4, 8, 8, 8, 8, 8, 8]);
+        assert_eq!(last[1], [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+    }
+
+    #[test]
+    fn tocs_6_1_1_what_becomes_urgent_is_asked_for_sooner_and_nothing_by_a_level_group() {
+        let mut peers = peers();
+        peers.arm(AT, Some(Urgency::Peer), INTERVAL);
+        for _ in 0..5 {
+            let at = peers.status_at().unwrap();
+            assert!(peers.due(at, INTERVAL));
+        }
+        let far = peers.status_at().unwrap();
+        let now = Instant(far.0 - 10 * INTERVAL.0);
+        peers.arm(now, Some(Urgency::Peer), INTERVAL);
+        assert_eq!(peers.status_at(), Some(far), "no more urgent than before");
+        peers.arm(now, Some(Urgency::Own), INTERVAL);
+        assert_eq!(peers.status_at(), Some(now + INTERVAL));
+        peers.arm(now, None, INTERVAL);
+        assert_eq!(peers.status_at(), None);
+        peers.afresh(now);
+        peers.arm(now, None, INTERVAL);
+        assert_eq!(peers.status_at(), Some(now), "a hurried one is not put off");
+    }
+
+    #[test]
+    fn fabric_1119_the_highest_number_heard_of_above_the_window_is_told_once() {
+        let mut peers = peers();
+        peers.heard_above(Seqno(7));
+        peers.heard_above(Seqno(5));
+        assert_eq!(peers.take_heard(), Seqno(7));
+        assert_eq!(peers.take_heard(), Seqno(0));
+        peers.reached(ReplicaId(1), Seqno(4));
+        peers.reached(ReplicaId(1), Seqno(3));
+        assert_eq!(peers.peers[1].reached, Seqno(4));
+    }
+}

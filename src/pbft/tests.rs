@@ -1,10 +1,12 @@
 //! The rules on a small cluster under a seed; those of single messages are in `single`.
 
+mod changes;
 mod checkpoint;
 mod cluster;
 mod explore;
 mod fuzz;
 mod learner;
+mod restore;
 mod single;
 mod view_change;
 

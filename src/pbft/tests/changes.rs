@@ -1,0 +1,284 @@
+//! What one replica does with view-changes and new-views (TOCS 2002 §4.5), its own and others'.
+
+use super::cluster::{by, digest, from_client, head};
+use super::single::*;
+use crate::error::{Ignored, Rejected};
+use crate::log::Record;
+use crate::pbft::*;
+use crate::types::*;
+
+fn change(view: u64, replica: u16) -> ViewChange {
+    ViewChange {
+        view: View(view),
+        replica: ReplicaId(replica),
+        stable: Seqno(0),
+        prepared: Vec::new(),
+        pre_prepared: Vec::new(),
+    }
+}
+
+fn signed(content: &ViewChange) -> Message {
+    Message::ViewChange(SignedViewChange {
+        content: content.clone(),
+        signature: vec![1; 64],
+    })
+}
+
+fn tell(to: &mut Agreement, content: &ViewChange) -> Result<(), Refused> {
+    to.message(NOW, by(content.replica.0, signed(content)))
+}
+
+fn new_view(view: u64, of: &[&ViewChange]) -> Message {
+    let quorums = Quorums::of(4).unwrap();
+    let replica = quorums.primary(View(view));
+    Message::NewView(SignedNewView {
+        content: NewView {
+            view: View(view),
+            replica,
+            view_changes: of.iter().map(|c| (c.replica, c.digest())).collect(),
+        },
+        signature: vec![1; 64],
+    })
+}
+
+/// One that heard from all others just now.
+fn hears(me: u16) -> Agreement {
+    let mut replica = replica(me);
+    for peer in (0..4).filter(|peer| *peer != me) {
+        let fetch = Message::Fetch(Vec::new());
+        replica.message(NOW, by(peer, fetch)).unwrap();
+    }
+    replica
+}
+
+fn word(out: &[Output]) -> Option<ViewChange> {
+    let of = |output: &Output| match output {
+        Output::Sign(Unsigned::ViewChange(change)) => Some(change.clone()),
+        _ => None,
+    };
+    out.iter().find_map(of)
+}
+
+#[test]
+fn r7_only_a_backup_that_is_in_its_view_leaves_it() {
+    assert!(!hears(0).suspect(NOW), "the primary");
+    let mut backup = hears(2);
+    assert!(backup.suspect(NOW));
+    assert_eq!((backup.view(), backup.is_active()), (View(1), false));
+    assert!(!backup.suspect(NOW), "it has left");
+    assert_eq!(backup.view(), View(1));
+    assert!(
+        !replica(2).suspect(NOW),
+        "who hears nobody is cut off itself"
+    );
+}
+
+#[test]
+fn tocs_4_5_an_own_view_change_is_said_again_until_the_view_begins() {
+    let mut backup = hears(2);
+    backup.suspect(NOW);
+    let own = word(&outputs(&mut backup)).unwrap();
+    backup.signed(NOW, signed(&own));
+    assert_eq!(said(&outputs(&mut backup), "ViewChange"), 1);
+    assert_eq!(backup.sizes().changes, 1);
+    let wait = Micros::millis(100);
+    backup.tick(later(Micros(wait.0 - 1)));
+    assert_eq!(said(&outputs(&mut backup), "ViewChange"), 0);
+    assert!(backup.changes.deadline() == Some(later(wait).instant));
+    backup.tick(later(wait));
+    assert_eq!(said(&outputs(&mut backup), "ViewChange"), 1);
+    // Each time twice as late.
+    assert!(backup.changes.deadline() == Some(later(wait).instant + Micros(2 * wait.0)));
+}
+
+#[test]
+fn r17_a_word_that_was_asked_for_before_a_later_one_is_not_said() {
+    let mut backup = hears(2);
+    backup.suspect(NOW);
+    let first = word(&outputs(&mut backup)).unwrap();
+    for peer in [0, 3] {
+        tell(&mut backup, &change(2, peer)).unwrap();
+    }
+    assert_eq!(backup.view(), View(2), "f + 1 want it");
+    let second = word(&outputs(&mut backup)).unwrap();
+    backup.signed(NOW, signed(&first));
+    assert_eq!(said(&outputs(&mut backup), "ViewChange"), 0);
+    backup.signed(NOW, signed(&second));
+    assert_eq!(said(&outputs(&mut backup), "ViewChange"), 1);
+}
+
+#[test]
+fn tocs_4_5_2_a_primary_begins_its_view_with_its_own_word_among_2f_plus_1() {
+    let mut primary = hears(1);
+    primary.suspect(NOW);
+    let own = word(&outputs(&mut primary)).unwrap();
+    for peer in [0, 2, 3] {
+        tell(&mut primary, &change(1, peer)).unwrap();
+    }
+    assert!(!primary.is_active(), "its own is not signed yet");
+    primary.signed(NOW, signed(&own));
+    assert!(primary.is_active());
+    let out = outputs(&mut primary);
+    let begins = |o: &Output| matches!(o, Output::Sign(Unsigned::NewView(begin)) if begin.view_changes.len() == 4);
+    assert!(out.iter().any(begins));
+    assert_eq!(primary.sizes().changes, 0, "nothing is kept of it");
+    assert_eq!(tell(&mut primary, &change(1, 2)), Err(Ignored::Old.into()));
+}
+
+#[test]
+fn tocs_4_5_2_a_waiting_new_view_wants_the_words_that_it_names_and_no_other_old_ones() {
+    let named = [change(1, 0), change(1, 1), change(1, 3)];
+    let begin = || new_view(1, &[&named[0], &named[1], &named[2]]);
+    let mut backup = replica(2);
+    backup.message(NOW, by(1, begin())).unwrap();
+    backup.message(NOW, by(1, begin())).unwrap();
+    assert_eq!(tell(&mut backup, &change(2, 3)), Ok(()));
+    assert_eq!(tell(&mut backup, &change(1, 3)), Ok(()), "it is named");
+    assert_eq!(
+        tell(&mut backup, &change(1, 3)),
+        Err(Ignored::Duplicate.into())
+    );
+    assert_eq!(backup.sizes().changes, 2);
+    tell(&mut backup, &change(1, 0)).unwrap();
+    assert_eq!(backup.view(), View(1), "f + 1 left");
+    assert!(!backup.is_active());
+    tell(&mut backup, &change(1, 1)).unwrap();
+    assert!(backup.is_active());
+    assert_eq!(backup.sizes().changes, 1, "only that for view 2");
+
+    let mut other = replica(2);
+    assert_eq!(tell(&mut other, &change(2, 3)), Ok(()));
+    assert_eq!(tell(&mut other, &change(1, 3)), Err(Ignored::Old.into()));
+    let mut lie = change(2, 3);
+    lie.stable = Seqno(8);
+    assert_eq!(tell(&mut other, &lie), Err(Rejected::Equivocated.into()));
+    assert_eq!(other.sizes().changes, 1);
+}
+
+#[test]
+fn tocs_4_5_2_of_a_primarys_new_views_the_latest_waits() {
+    let of = |view| [change(view, 0), change(view, 1), change(view, 3)];
+    let (one, five) = (of(1), of(5));
+    let begin = |all: &[ViewChange; 3], view| new_view(view, &[&all[0], &all[1], &all[2]]);
+    let mut backup = replica(2);
+    backup.message(NOW, by(1, begin(&five, 5))).unwrap();
+    let old = backup.message(NOW, by(1, begin(&one, 1)));
+    assert_eq!(old, Err(Ignored::Old.into()));
+    let mut other = of(5);
+    other[0].stable = Seqno(8);
+    let second = backup.message(NOW, by(1, begin(&other, 5)));
+    assert_eq!(second, Err(Rejected::Equivocated.into()));
+    // A later one takes its place.
+    let nine = of(9);
+    backup.message(NOW, by(1, begin(&nine, 9))).unwrap();
+}
+
+#[test]
+fn tocs_4_5_1_a_checkpoint_that_is_not_known_here_is_asked_for() {
+    for (stable, asks) in [(0, false), (8, true), (16, true)] {
+        let mut backup = replica(2);
+        let mut word = change(1, 3);
+        word.stable = Seqno(stable);
+        tell(&mut backup, &word).unwrap();
+        assert_eq!(backup.deadline() == Some(NOW.instant), asks, "{stable}");
+    }
+}
+
+#[test]
+fn tocs_4_5_2_what_a_view_begins_with_is_told_and_earlier_votes_are_void() {
+    let mut backup = hears(2);
+    for number in [1, 3] {
+        backup.bundle(NOW, from_client(head(number))).unwrap();
+    }
+    // Prepared by the primary and another, before this one: two votes of view 0.
+    let first = batch(&[1]);
+    backup
+        .message(NOW, by(0, pre_prepare(1, first.clone())))
+        .unwrap();
+    let dropped = batch(&[3]);
+    backup.message(NOW, by(0, pre_prepare(4, dropped))).unwrap();
+    outputs(&mut backup);
+    // View 1 begins with that batch, a gap, and one whose body is not here.
+    let third = batch(&[2]);
+    let words: Vec<_> = [0, 1, 3]
+        .into_iter()
+        .map(|replica| {
+            let placed = |seqno, batch: &Batch| Placed {
+                seqno: Seqno(seqno),
+                view: View(0),
+                batch: batch.clone(),
+            };
+            let entry = |seqno, batch: &Batch| PrePrepared {
+                seqno: Seqno(seqno),
+                batches: vec![(View(0), batch.digest())],
+            };
+            ViewChange {
+                prepared: vec![placed(1, &first), placed(3, &third)],
+                pre_prepared: vec![entry(1, &first), entry(3, &third)],
+                ..change(1, replica)
+            }
+        })
+        .collect();
+    for word in &words {
+        let _ = tell(&mut backup, word);
+    }
+    let all: Vec<_> = words.iter().collect();
+    backup.message(NOW, by(1, new_view(1, &all))).unwrap();
+    assert!(backup.is_active() && backup.view() == View(1));
+    let out = outputs(&mut backup);
+    let entered = out.iter().find_map(|o| match o {
+        Output::Entered(entered) => Some((entered.carried, entered.nulls, entered.missing)),
+        _ => None,
+    });
+    assert_eq!(entered, Some((2, 1, 1)));
+    // It votes anew on what it has; the vacated bundle waits again.
+    assert_eq!(said(&out, "Prepare"), 2);
+    assert!(backup.wants(&digest(2)) && !backup.wants(&digest(1)));
+    let vote = |seqno, batch: &Batch| Message::Prepare {
+        view: View(1),
+        seqno: Seqno(seqno),
+        digest: batch.digest(),
+    };
+    // The new primary's and its own stand: one more makes 2f + 1, those of view 0 do not count.
+    assert_eq!(said(&out, "Commit"), 0);
+    backup.message(NOW, by(0, vote(1, &first))).unwrap();
+    assert_eq!(said(&outputs(&mut backup), "Commit"), 1);
+    // R7: it times and forwards what the new primary may not have.
+    backup.tick(later(Micros::seconds(3)));
+    let out = outputs(&mut backup);
+    let forwards = |o: &Output| matches!(o, Output::Forward { digest: d } if *d == digest(3));
+    assert!(out.iter().any(forwards));
+    let taken = |o: &Output| matches!(o, Output::Persist(Record::NewView { .. }));
+    assert!(!out.iter().any(taken));
+}
+
+#[test]
+fn r7_a_primary_that_needs_most_of_the_time_is_told_of() {
+    let timeout = Micros::seconds(2).0;
+    for (after, slow) in [
+        (timeout / 4, None),
+        (timeout / 2, None),
+        (timeout / 2 + 1, Some(timeout / 2 + 1)),
+        (timeout - 1, Some(timeout - 1)),
+    ] {
+        let mut backup = replica(1);
+        backup.bundle(NOW, from_client(head(1))).unwrap();
+        let at = later(Micros(after));
+        let batch = batch(&[1]);
+        backup
+            .message(at, by(0, pre_prepare(1, batch.clone())))
+            .unwrap();
+        for peer in [0, 2] {
+            let _ = backup.message(at, by(peer, prepare(1, &batch)));
+            let _ = backup.message(at, by(peer, commit(1, &batch)));
+        }
+        assert_eq!(backup.delivered(), Seqno(1));
+        let told = outputs(&mut backup).into_iter().find_map(|o| match o {
+            Output::Slow {
+                primary, waited, ..
+            } => Some((primary, waited.0)),
+            _ => None,
+        });
+        assert_eq!(told, slow.map(|waited| (ReplicaId(0), waited)), "{after}");
+    }
+}

@@ -6,6 +6,7 @@ mod cluster;
 mod explore;
 mod fuzz;
 mod learner;
+mod lives;
 mod restore;
 mod single;
 mod view_change;

@@ -17,7 +17,7 @@ fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
 
 /// Backup 1, which delivers and executes all batches up to one, while the others vote on each
 /// checkpoint but the last.
-fn backup_at(last: u64) -> Agreement {
+pub(super) fn backup_at(last: u64) -> Agreement {
     let mut backup = replica(1);
     for seqno in 1..=last {
         backup.bundle(NOW, from_client(head(seqno))).unwrap();
@@ -40,7 +40,7 @@ fn backup_at(last: u64) -> Agreement {
 }
 
 /// Three others agree on a state.
-fn certify(backup: &mut Agreement, seqno: u64, state: u64) {
+pub(super) fn certify(backup: &mut Agreement, seqno: u64, state: u64) {
     for peer in [0, 2, 3] {
         let _ = backup.message(NOW, by(peer, checkpoint(seqno, state, peer)));
     }

@@ -1,0 +1,5 @@
+//! See `targets::front`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| targets::front(octets));

@@ -119,8 +119,11 @@ fn tocs_4_5_2_a_primary_begins_its_view_with_its_own_word_among_2f_plus_1() {
     primary.signed(NOW, signed(&own));
     assert!(primary.is_active());
     let out = outputs(&mut primary);
-    let begins = |o: &Output| matches!(o, Output::Sign(Unsigned::NewView(begin)) if begin.view_changes.len() == 4);
-    assert!(out.iter().any(begins));
+    let begins = |o: &Output| match o {
+        Output::Sign(Unsigned::NewView(begin)) => Some(begin.view_changes.len()),
+        _ => None,
+    };
+    assert_eq!(out.iter().find_map(begins), Some(4));
     assert_eq!(primary.sizes().changes, 0, "nothing is kept of it");
     assert_eq!(tell(&mut primary, &change(1, 2)), Err(Ignored::Old.into()));
 }

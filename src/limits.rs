@@ -136,6 +136,10 @@ pub const PIECES_ASKED: usize = 16;
 pub const PIECES_RATE: u64 = 64 << 20;
 /// Calls closed by a verdict that the table of calls remembers (R14).
 pub const CLOSED_CALLS: usize = 1024;
+/// Answers between two checkpoints that replicas can compare one by one (R14).
+pub const COMPARED_CALLS: usize = 1 << 17;
+/// Checkpoints of which a replica remembers what it and each other said of the answers before them.
+pub const COMPARED_CHECKPOINTS: usize = 32;
 /// Batches between two snapshots at most; what was delivered since the last one is kept.
 pub const SNAPSHOT_INTERVAL: u64 = 4 * CHECKPOINT_INTERVAL;
 /// Batches below the stable checkpoint that are kept while a peer draws the state before them.
@@ -180,5 +184,7 @@ const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 // A buffer that grows may have twice the room that it needs.
 const _: () = assert!(BODIES_BYTES >= 4 * ENVELOPE_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
+// All answers between two checkpoints go into one element, each as 44 octets.
+const _: () = assert!(COMPARED_CALLS * 44 <= ENVELOPE_BYTES / 2);
 const _: () = assert!(2 * PIECES_ASKED * PIECE_BYTES < ENVELOPE_BYTES / 2);
 const _: () = assert!(LOG_RECORD_BYTES >= 2 * ENVELOPE_BYTES);

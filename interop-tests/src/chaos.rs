@@ -1,7 +1,7 @@
 //! Chaos around a group of real processes with real disks, while users go on calling; and a judge
 //! of what they were told.
 //!
-//! The users increment one counter. Whatever is killed, stopped or restarted meanwhile: no value is
+//! The users increment one counter, or pay into one account of a bank. Whatever is killed, stopped or restarted meanwhile: no value is
 //! given twice, a reply that came before a call was made is lower than that call's, and in the end
 //! the counter stands where the answered calls brought it, no further than those without an answer
 //! could. What is done when is drawn from a seed; how it interleaves is the machine's.
@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 
 use crate::group::{Group, post, wait_until};
 
@@ -26,10 +27,49 @@ pub enum Blow {
     KillAll,
     /// SIGSTOP of a replica for a while.
     Pause(usize, Duration),
+    /// The network is split for a while: the replicas whose bits are set, and all else.
+    Split(u8, Duration),
+    /// A replica's clock is set ahead of the machine's, in seconds.
+    Clock(usize, i64),
+    /// The small disk is full for a while.
+    Disk(Duration),
 }
 
-/// The blows of a seed, one after the other.
-pub fn blows(mut seed: u64, pause: Duration) -> impl Iterator<Item = Blow> {
+/// What kinds of blows there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// `kill -9` of the primary.
+    Primary,
+    /// `kill -9` of any one.
+    One,
+    /// `kill -9` of all at once.
+    All,
+    /// SIGSTOP of one for a while.
+    Pause,
+    /// The network falls into two sides for a while.
+    Split,
+    /// One replica's clock is set; needs libfaketime.
+    Clock,
+    /// One replica's disk is full for a while; needs the right to mount.
+    Disk,
+}
+
+impl Kind {
+    /// Those that need nothing special.
+    pub const USUAL: [Self; 5] = [
+        Self::Primary,
+        Self::One,
+        Self::All,
+        Self::Pause,
+        Self::Split,
+    ];
+}
+
+/// The replica whose disk becomes full.
+pub const SMALL_DISK: usize = 2;
+
+/// The blows of a seed, one after the other, of these kinds.
+pub fn blows(mut seed: u64, pause: Duration, kinds: &[Kind]) -> impl Iterator<Item = Blow> {
     let mut draw = move |below: u64| {
         seed ^= seed << 13;
         seed ^= seed >> 7;
@@ -38,11 +78,16 @@ pub fn blows(mut seed: u64, pause: Duration) -> impl Iterator<Item = Blow> {
     };
     std::iter::repeat_with(move || {
         let replica = usize::try_from(draw(4)).unwrap_or_default();
-        match draw(8) {
-            0..3 => Blow::KillPrimary,
-            3..5 => Blow::Kill(replica),
-            5 => Blow::KillAll,
-            _ => Blow::Pause(replica, pause),
+        let kind = usize::try_from(draw(kinds.len() as u64)).unwrap_or_default();
+        match kinds.get(kind).copied().unwrap_or(Kind::Primary) {
+            Kind::Primary => Blow::KillPrimary,
+            Kind::One => Blow::Kill(replica),
+            Kind::All => Blow::KillAll,
+            Kind::Pause => Blow::Pause(replica, pause),
+            // One alone, or two and two.
+            Kind::Split => Blow::Split(1 << replica | 1 << draw(4), pause),
+            Kind::Clock => Blow::Clock(replica, if draw(2) == 0 { 3_600 } else { -3_600 }),
+            Kind::Disk => Blow::Disk(pause),
         }
     })
 }
@@ -56,8 +101,38 @@ struct Call {
     value: Option<u64>,
 }
 
-/// Users who increment a counter at a steady rate.
+/// What the users call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// Each call increments it.
+    Counter,
+    /// Each call pays one into one account.
+    Bank,
+}
+
+impl Service {
+    /// The service inside each replica.
+    #[must_use]
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Counter => "builtin:counter",
+            Self::Bank => "builtin:bank",
+        }
+    }
+
+    fn call(self) -> &'static str {
+        match self {
+            Self::Counter => "<increment xmlns='urn:bft-ws:counter'/>",
+            Self::Bank => {
+                "<deposit xmlns='urn:bft-ws:bank'><account>ada</account><amount>1</amount></deposit>"
+            }
+        }
+    }
+}
+
+/// Users who raise one number at a steady rate.
 pub struct Users {
+    service: Service,
     calls: Arc<Mutex<Vec<Call>>>,
     over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -78,7 +153,12 @@ impl Users {
     /// Starts `count` users, who together make `rate` calls a second as long as each of them gets
     /// its answers in time.
     #[must_use]
-    pub fn start(gateway: &str, count: u32, rate: u32) -> Self {
+    pub fn start(gateway: &str, service: Service, count: u32, rate: u32) -> Self {
+        if service == Service::Bank {
+            let open = "<open xmlns='urn:bft-ws:bank'><account>ada</account></open>";
+            // If it is not answered, no deposit will be.
+            let _ = ask(gateway, open);
+        }
         let calls = Arc::new(Mutex::new(Vec::new()));
         let over = Arc::new(AtomicBool::new(false));
         let every = Duration::from_secs(1) * count / rate;
@@ -87,7 +167,7 @@ impl Users {
             std::thread::spawn(move || {
                 let mut next = Instant::now();
                 while !over.load(Ordering::Relaxed) {
-                    let call = increment(&url);
+                    let call = ask(&url, service.call());
                     lock(&calls).push(call);
                     next = (next + every).max(Instant::now());
                     std::thread::sleep(next - Instant::now());
@@ -95,6 +175,7 @@ impl Users {
             })
         });
         Self {
+            service,
             threads: threads.collect(),
             calls,
             over,
@@ -126,7 +207,7 @@ impl Users {
         for thread in self.threads {
             thread.join().ok().context("a user panicked")?;
         }
-        let last = increment(gateway);
+        let last = ask(gateway, self.service.call());
         let mut calls = std::mem::take(&mut *lock(&self.calls));
         calls.push(last);
         let last = last.value.context("the last call has no outcome")?;
@@ -138,9 +219,11 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn increment(url: &str) -> Call {
-    let envelope = "<e:Envelope xmlns:e='http://schemas.xmlsoap.org/soap/envelope/'><e:Body>\
-                    <increment xmlns='urn:bft-ws:counter'/></e:Body></e:Envelope>";
+fn ask(url: &str, body: &str) -> Call {
+    let envelope = format!(
+        "<e:Envelope xmlns:e='http://schemas.xmlsoap.org/soap/envelope/'><e:Body>{body}</e:Body>\
+         </e:Envelope>"
+    );
     let sent = Instant::now();
     let answer = post(url, "text/xml", envelope.as_bytes());
     let value = |text: &str| -> Option<u64> {
@@ -249,6 +332,20 @@ pub fn strike(group: &mut Group, users: &Users, blow: Blow) -> Result<()> {
             std::thread::sleep(span);
             group.replica(id).resume()?;
         }
+        Blow::Split(side, span) => {
+            let roads = group.roads.as_ref().context("no roads to cut")?;
+            let side: Vec<usize> = (0..8).filter(|id| side >> id & 1 == 1).collect();
+            roads.split(&side);
+            std::thread::sleep(span);
+            roads.join();
+        }
+        Blow::Clock(id, ahead) => group.set_clock(id, ahead)?,
+        Blow::Disk(span) => {
+            let disk = group.small_disk.as_ref().context("no small disk")?;
+            disk.fill()?;
+            std::thread::sleep(span);
+            disk.empty()?;
+        }
     }
     users.wait_for_answers(20)
 }
@@ -315,9 +412,13 @@ mod tests {
 
     #[test]
     fn a_seed_gives_every_kind_of_blow() {
-        let all: Vec<_> = blows(7, Duration::ZERO).take(100).collect();
+        let kinds = Kind::value_variants();
+        let all: Vec<_> = blows(7, Duration::ZERO, kinds).take(100).collect();
         assert!(all.contains(&Blow::KillPrimary) && all.contains(&Blow::KillAll));
         assert!(all.iter().any(|blow| matches!(blow, Blow::Kill(_))));
         assert!(all.iter().any(|blow| matches!(blow, Blow::Pause(..))));
+        assert!(all.iter().any(|blow| matches!(blow, Blow::Split(3 | 5, _))));
+        assert!(all.iter().any(|blow| matches!(blow, Blow::Clock(_, 3_600))));
+        assert!(all.contains(&Blow::Disk(Duration::ZERO)));
     }
 }

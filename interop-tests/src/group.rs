@@ -16,7 +16,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::disk::SmallDisk;
 use crate::process::{Process, json, program};
+use crate::roads::Roads;
 
 /// Time for a group to come up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +31,10 @@ pub struct Group {
     pub gateway: Process,
     /// Before the replicas, if there are losses.
     pub proxy: Option<Process>,
+    /// Between the members, if they shall be cut.
+    pub roads: Option<Roads>,
+    /// Of one replica, if it shall become full.
+    pub small_disk: Option<SmallDisk>,
     members: Members,
 }
 
@@ -36,6 +42,8 @@ pub struct Group {
 struct Members {
     folder: TempDir,
     record: Option<PathBuf>,
+    /// What gives replicas clocks of their own.
+    clocks: Option<PathBuf>,
 }
 
 impl Members {
@@ -50,7 +58,22 @@ impl Members {
         if let Some(folder) = &self.record {
             command.arg("--record").arg(folder);
         }
+        if let Some(library) = self.clocks.as_ref().filter(|_| role == "replica") {
+            let clock = self.clock(name);
+            if !clock.exists() {
+                std::fs::write(&clock, "+0")?;
+            }
+            command.env("LD_PRELOAD", library);
+            command.env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1");
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command.env("DONT_FAKE_MONOTONIC", "1");
+        }
         Process::start(&mut command)
+    }
+
+    fn clock(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("{name}.clock"))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -76,6 +99,12 @@ pub struct Plan<'a> {
     pub edits: &'a [Edit<'a>],
     /// Do not wait until it takes calls.
     pub unready: bool,
+    /// Roads that can be cut.
+    pub roads: bool,
+    /// Each replica has a clock that can be set; needs libfaketime.
+    pub clocks: bool,
+    /// The replica whose disk can be filled; needs the right to mount.
+    pub small_disk: Option<usize>,
 }
 
 impl Group {
@@ -106,9 +135,23 @@ impl Group {
         for (file, from, to) in plan.edits {
             edit(&out.join(file), from, to)?;
         }
+        let replicas: Vec<SocketAddr> = (1..)
+            .take(plan.services.len())
+            .map(|i| (Ipv4Addr::LOCALHOST, base + i).into())
+            .collect();
+        let roads = match plan.roads {
+            true => Some(Roads::start(&replicas)?),
+            false => None,
+        };
+        if let Some(roads) = &roads {
+            roads.bend(&out, &replicas)?;
+        }
+        let data = |id: usize| out.join(format!("replica-{id}.data"));
+        let small_disk = plan.small_disk.map(|id| SmallDisk::under(&data(id)));
         let members = Members {
             folder,
             record: plan.record.map(Path::to_owned),
+            clocks: plan.clocks.then(faketime).transpose()?,
         };
         let mut replicas = Vec::new();
         for id in 0..plan.services.len() {
@@ -123,6 +166,8 @@ impl Group {
             replicas,
             gateway,
             proxy,
+            roads,
+            small_disk: small_disk.transpose()?,
             members,
         };
         if !plan.unready {
@@ -215,6 +260,19 @@ impl Group {
         let name = format!("replica-{id}");
         self.replicas[id] = Some(self.members.start("replica", &name, more)?);
         Ok(())
+    }
+
+    /// Sets a replica's clock ahead of the machine's by so many seconds.
+    ///
+    /// # Errors
+    /// If it cannot be set.
+    pub fn set_clock(&self, id: usize, ahead: i64) -> Result<()> {
+        ensure!(self.members.clocks.is_some(), "no clocks of their own");
+        let clock = self.members.clock(&format!("replica-{id}"));
+        let new = clock.with_extension("new");
+        std::fs::write(&new, format!("{ahead:+}"))?;
+        // A file that is written in place leaks the true time for a moment.
+        Ok(std::fs::rename(new, clock)?)
     }
 
     /// Removes everything that a replica has on its disk.
@@ -366,6 +424,16 @@ fn bend(out: &Path, base: u16, plan: &Plan<'_>, losses: &[&str]) -> Result<Proce
     let gateway = out.join("gateway.toml");
     edit(&gateway, "deadline_ms = 10000", "deadline_ms = 60000")?;
     Ok(proxy)
+}
+
+/// Where libfaketime is.
+fn faketime() -> Result<PathBuf> {
+    let places = ["x86_64-linux-gnu", "aarch64-linux-gnu"];
+    let found = places
+        .map(|place| PathBuf::from(format!("/usr/lib/{place}/faketime/libfaketime.so.1")))
+        .into_iter()
+        .find(|path| path.is_file());
+    found.context("clocks of their own need libfaketime (Debian: apt-get install faketime)")
 }
 
 /// A base port such that those that `init` counts from it are free: gateway, replicas, and the

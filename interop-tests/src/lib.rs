@@ -5,9 +5,11 @@
 //! `sandesha2/` holds and installs the peer of WS-ReliableMessaging, `run` runs the matrix of them.
 
 pub mod chaos;
+pub mod disk;
 pub mod group;
 pub mod matrix;
 pub mod process;
 pub mod proxy;
+pub mod roads;
 pub mod sandesha2;
 pub mod wipe;

@@ -53,6 +53,10 @@ fn rejected(group: &Group, member: &Process) -> Value {
     group.page(member).unwrap()["rejected"].clone()
 }
 
+fn ignored(group: &Group, member: &Process) -> Value {
+    group.page(member).unwrap()["ignored"].clone()
+}
+
 fn assert_counted(group: &Group, member: &Process, name: &str, before: &Value) {
     let after = rejected(group, member);
     let count = |counts: &Value| counts[name].as_u64().unwrap_or(0);
@@ -124,7 +128,7 @@ fn bad_input(group: &Group, member: &Process, log: &str) {
     let said = answer(&mut slow).unwrap();
     assert_eq!(said.0, 408, "{said:?}");
     assert_counted(group, member, "http_timed_out", &before);
-    assert!(answer(&mut slower).is_err() || rejected(group, member)["http_broken"].is_u64());
+    assert!(answer(&mut slower).is_err() || ignored(group, member)["http_cut"].is_u64());
     for words in [
         "dtd",
         "malformed",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bft_ws_interop_tests::chaos::{Blow, Users, strike, wait_until_level};
+use bft_ws_interop_tests::chaos::{Blow, Service, Users, strike, wait_until_level};
 use bft_ws_interop_tests::group::{Edit, Group, Plan};
 
 /// How long a bundle may wait until its primary is suspected, in milliseconds.
@@ -25,7 +25,7 @@ fn group() -> Group {
 #[test]
 fn r7_a_primary_killed_again_and_again_costs_less_than_two_time_outs_each() {
     let mut group = group();
-    let users = Users::start(group.gateway.url(), 8, 200);
+    let users = Users::start(group.gateway.url(), Service::Counter, 8, 200);
     users.wait_for_answers(50).unwrap();
     for _ in 0..3 {
         strike(&mut group, &users, Blow::KillPrimary).unwrap();
@@ -42,7 +42,7 @@ fn r7_a_primary_killed_again_and_again_costs_less_than_two_time_outs_each() {
 #[test]
 fn r17_all_killed_at_once_lose_no_answered_call_and_run_none_twice() {
     let mut group = group();
-    let users = Users::start(group.gateway.url(), 8, 200);
+    let users = Users::start(group.gateway.url(), Service::Counter, 8, 200);
     users.wait_for_answers(50).unwrap();
     for blow in [
         Blow::KillAll,
@@ -51,6 +51,27 @@ fn r17_all_killed_at_once_lose_no_answered_call_and_run_none_twice() {
         Blow::Kill(3),
     ] {
         strike(&mut group, &users, blow).unwrap();
+    }
+    let verdict = users.judge(group.gateway.url()).unwrap();
+    assert!(verdict.answered > 100, "{verdict:?}");
+    wait_until_level(&group).unwrap();
+}
+
+#[test]
+fn r7_a_network_that_splits_and_heals_loses_no_answered_call_and_runs_none_twice() {
+    let mut group = Group::start(&Plan {
+        services: &[Service::Bank.url(); 4],
+        edits: &[QUICK],
+        roads: true,
+        ..Plan::default()
+    })
+    .unwrap();
+    let users = Users::start(group.gateway.url(), Service::Bank, 8, 200);
+    users.wait_for_answers(50).unwrap();
+    let span = Duration::from_secs(3);
+    // The first primary alone, then two and two, then another one alone.
+    for side in [0b0001, 0b0110, 0b1000] {
+        strike(&mut group, &users, Blow::Split(side, span)).unwrap();
     }
     let verdict = users.judge(group.gateway.url()).unwrap();
     assert!(verdict.answered > 100, "{verdict:?}");

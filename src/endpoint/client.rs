@@ -149,7 +149,7 @@ impl Client {
             ClientInput::Failed(post) => self.failed(at, post),
             ClientInput::Tick => self.bundle(now),
             ClientInput::Shutdown if self.closing == Closing::No => self.closing = Closing::Asked,
-            ClientInput::Shutdown => {}
+            ClientInput::Shutdown => self.give_up(now.instant),
         }
         self.expire(at);
         self.drain(at);
@@ -574,6 +574,15 @@ impl Client {
         full.into_iter()
             .for_each(|number| self.sender.want_full(number));
         self.expire_descriptions(now);
+    }
+
+    /// Answers every call at once: it is asked to end, and again.
+    fn give_up(&mut self, now: Instant) {
+        let open: Vec<GroupNumber> = self.open.keys().copied().collect();
+        open.into_iter().for_each(|number| self.unknown(number));
+        for call in self.calls.expired(now, Micros(0)) {
+            self.refuse(call, "this gateway is ending; the call was not sent");
+        }
     }
 
     /// Once every call is answered: ends the legs, but waits for no replica that is silent.

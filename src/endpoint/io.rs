@@ -186,7 +186,8 @@ pub enum ClientInput {
     Failed(PostId),
     /// The deadline passed.
     Tick,
-    /// Finish: end what is open, refuse what is new. `Drained` follows.
+    /// Finish: end what is open, refuse what is new. `Drained` follows. A second time: answer at
+    /// once what is not answered.
     Shutdown,
 }
 
@@ -431,6 +432,14 @@ pub enum Event {
     CallClosed {
         /// Of which batch.
         seqno: Seqno,
+    },
+    /// No f + 1 services gave the same answer to these calls: their outcome is unknown for good
+    /// (R14).
+    CallsSplit {
+        /// The checkpoint up to which answers were compared.
+        seqno: Seqno,
+        /// How many.
+        calls: usize,
     },
     /// No 2f + 1 equal checkpoint formed in time: nothing is admitted (R19).
     Stalled(Seqno),

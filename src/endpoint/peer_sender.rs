@@ -32,6 +32,18 @@ pub struct Element {
     pub orders: bool,
 }
 
+impl Element {
+    /// An element without a signature of its own that orders nothing.
+    #[must_use]
+    pub fn of(item: &agreement::Item) -> Self {
+        Self {
+            octets: agreement::encode(item).into(),
+            signature: None,
+            orders: false,
+        }
+    }
+}
+
 /// One WS-RM message: a Body of elements, frozen.
 #[derive(Debug)]
 pub struct Message {

@@ -9,6 +9,7 @@ mod bundles;
 mod durable;
 mod execution;
 mod requests;
+mod split;
 mod state;
 mod verdict;
 
@@ -109,6 +110,7 @@ pub struct Replica {
     journal: Journal,
     durable: Durable,
     judge: verdict::Judge,
+    splits: split::Splits,
     peers: PeerSender,
     waiters: BTreeMap<Digest, Vec<Waiter>>,
     /// Where the time of bundles goes, while their POSTs are open.
@@ -162,6 +164,7 @@ impl Replica {
             journal: Journal::default(),
             durable: Durable::default(),
             judge: verdict::Judge::default(),
+            splits: split::Splits::default(),
             peers: PeerSender::new(peers, &mut ids),
             waiters: BTreeMap::new(),
             timings: BTreeMap::new(),
@@ -207,6 +210,7 @@ impl Replica {
         self.order.tick(now);
         self.tick_state(now);
         self.tick_verdict(now);
+        self.tick_answers(now);
         self.carry_out(now);
         self.expire(now.instant);
         self.transmit(now.instant);
@@ -231,6 +235,7 @@ impl Replica {
             self.order.deadline(),
             self.keeper.deadline(),
             self.judge.deadline(),
+            self.splits.deadline(),
             self.peers.deadline(),
             self.inbound.deadline(),
             waiting,
@@ -300,6 +305,12 @@ impl Replica {
     #[must_use]
     pub fn is_between_batches(&self) -> bool {
         self.invoker.seqno().is_none()
+    }
+
+    /// Whether all its answers are compared with the others', for tests and the simulator.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.invoker.calls().answers().len() == 0
     }
 
     /// What was refused, and how often.

@@ -8,5 +8,6 @@ mod legs;
 mod replies;
 mod restart;
 mod rogue;
+mod split;
 mod transfer;
 mod verdict;

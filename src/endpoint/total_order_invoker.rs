@@ -129,6 +129,11 @@ impl TotalOrderInvoker {
         &self.calls
     }
 
+    /// The checkpoint after the last batch is settled, see [`Calls::settle`].
+    pub fn settle(&mut self, split: &[u32]) {
+        self.calls.settle(split);
+    }
+
     /// Queues a batch behind those delivered before.
     pub fn deliver(&mut self, delivery: Delivery) {
         if !self.halted {

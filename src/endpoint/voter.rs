@@ -98,7 +98,8 @@ impl Ballot {
     ///
     /// # Errors
     /// `BadDigest` if it answers another bundle, `Misdirected` if it names another replica,
-    /// `Equivocated` if the replica said something else before, `Duplicate` if it said the same.
+    /// `Equivocated` if the replica said something else before of the same place in the order,
+    /// `Duplicate` if it said the same.
     pub fn count(&mut self, from: ReplicaId, reply: BundleReply) -> Result<Counted, Refused> {
         if reply.replica != from {
             return Err(Rejected::Misdirected.into());
@@ -106,12 +107,16 @@ impl Ballot {
         if reply.bundle != self.bundle {
             return Err(Rejected::BadDigest.into());
         }
-        let known = self.casts.get(&from).map(|cast| cast.digest);
-        if known.is_some_and(|digest| digest != reply.digest) {
+        let known = self.casts.get(&from);
+        let other = known.is_some_and(|cast| cast.digest != reply.digest);
+        // R14: since then the group may have closed calls of it that split the services.
+        let later = |cast: &Cast| reply.seqno == Seqno(0) || reply.seqno > cast.seqno;
+        let is_later = known.is_some_and(|cast| cast.seqno != Seqno(0) && later(cast));
+        if other && !is_later {
             return Err(Rejected::Equivocated.into());
         }
         let news = reply.replies.is_some() && !self.full.contains_key(&reply.digest);
-        if known.is_some() && !news {
+        if known.is_some() && !news && !other {
             return Err(Ignored::Duplicate.into());
         }
         self.waiting.remove(&from);
@@ -309,6 +314,28 @@ mod tests {
             count(&mut ballot, 1, 7, false),
             Counted::Decided(_)
         ));
+    }
+
+    #[test]
+    fn r14_replicas_that_closed_a_call_since_they_answered_are_believed() {
+        let mut ballot = ballot();
+        for replica in 0..4 {
+            let digest = u8::try_from(replica).unwrap();
+            count(&mut ballot, replica, 100 + digest, true);
+        }
+        let closed = |replica| BundleReply {
+            seqno: Seqno(0),
+            ..reply(replica, DOUBTFUL, true)
+        };
+        for replica in [0, 1] {
+            let counted = ballot.count(ReplicaId(replica), closed(replica));
+            assert_eq!(counted, Ok(Counted::Undecided));
+        }
+        // Back to what it was is no word of a correct replica.
+        let back = ballot.count(ReplicaId(0), reply(0, 100, true));
+        assert_eq!(back, Err(Rejected::Equivocated.into()));
+        let third = ballot.count(ReplicaId(2), closed(2));
+        assert!(matches!(third, Ok(Counted::Decided(_))), "{third:?}");
     }
 
     #[test]

@@ -193,6 +193,15 @@ fn put_record(record: &Record, to: &mut Vec<u8>) {
             bundles,
         } => put_batch(to, 23, (*seqno, *view, *time), bundles),
         Record::CheckpointVote { .. } | Record::Stable { .. } => put_checkpoint(record, to),
+        Record::Executing { .. }
+        | Record::Replied { .. }
+        | Record::Closed { .. }
+        | Record::Split { .. } => put_call(record, to),
+    }
+}
+
+fn put_call(record: &Record, to: &mut Vec<u8>) {
+    match record {
         Record::Executing { seqno, index } => {
             to.push(26);
             put(to, seqno.0);
@@ -215,6 +224,15 @@ fn put_record(record: &Record, to: &mut Vec<u8>) {
             put(to, seqno.0);
             to.extend(index.to_le_bytes());
         }
+        Record::Split { seqno, calls } => {
+            to.push(32);
+            put(to, seqno.0);
+            put_count(to, calls.len());
+            calls
+                .iter()
+                .for_each(|place| to.extend(place.to_le_bytes()));
+        }
+        _ => unreachable!("no record of a call"),
     }
 }
 
@@ -443,6 +461,10 @@ impl<'a> Reader<'a> {
                 certificate: self.list(6, |r| Ok((r.replica()?, r.octets()?.to_vec())))?,
             },
             31 => Record::Begun(self.begun()?),
+            32 => Record::Split {
+                seqno: Seqno(self.u64()?),
+                calls: self.list(4, Self::u32)?,
+            },
             26 | 27 | 30 => self.call_record(kind)?,
             28 => Record::Standing(self.standing()?),
             29 => Record::Known(Known {

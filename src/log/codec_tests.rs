@@ -96,6 +96,12 @@ fn begun() -> impl Strategy<Value = Record> {
     )
 }
 
+fn split() -> impl Strategy<Value = Record> {
+    let places = proptest::collection::vec(any::<u32>(), 0..4);
+    let split = |(seqno, calls)| Record::Split { seqno, calls };
+    (any::<u64>().prop_map(Seqno), places).prop_map(split)
+}
+
 /// Any record.
 pub fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
@@ -157,6 +163,7 @@ pub fn record() -> impl Strategy<Value = Record> {
             seqno: Seqno(seqno),
             index,
         }),
+        split(),
         (any::<u64>(), any::<u32>(), any::<u16>(), octets()).prop_map(
             |(seqno, index, status, octets)| Record::Replied {
                 seqno: Seqno(seqno),

@@ -116,6 +116,14 @@ pub enum Record {
         /// The call's place in the batch, from 0.
         index: u32,
     },
+    /// Of the answers up to a checkpoint, these were not equal at f + 1 replicas: their calls'
+    /// outcome is unknown for good (R14).
+    Split {
+        /// The checkpoint.
+        seqno: Seqno,
+        /// The calls' places among those since the checkpoint before, from 0.
+        calls: Vec<u32>,
+    },
 }
 
 impl Record {
@@ -137,6 +145,7 @@ impl Record {
                 signature, octets, ..
             } => signature.len() + octets.len(),
             Self::Replied { octets, .. } => octets.len(),
+            Self::Split { calls, .. } => 4 * calls.len(),
             Self::PrePrepare { bundles, .. } | Self::Decided { bundles, .. } => 32 * bundles.len(),
             Self::Begun(begun) => begun.size(),
             Self::NewView { batches, .. } => batches.iter().map(|b| 32 * b.bundles.len()).sum(),

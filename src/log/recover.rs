@@ -49,6 +49,8 @@ pub struct Recovered {
     pub contradicted: Option<Contradiction>,
     /// Calls that left for the service, by batch and place in it, and how they ended.
     pub calls: BTreeMap<(Seqno, u32), Ended>,
+    /// Verdicts on the answers up to a checkpoint: which calls split the services.
+    pub splits: BTreeMap<Seqno, Vec<u32>>,
     /// Every batch up to here is in the restored state: that of the snapshot, or replayed since.
     pub executed: Seqno,
     /// The virtual time of the last batch up to [`Recovered::delivered`] (R16).
@@ -139,6 +141,7 @@ impl Default for Recovered {
             votes: BTreeMap::new(),
             contradicted: None,
             calls: BTreeMap::new(),
+            splits: BTreeMap::new(),
             executed: Seqno::default(),
             time: Time::default(),
         }
@@ -216,6 +219,7 @@ impl Recovered {
                 self.calls.insert((seqno, index), reply);
             }
             Record::Closed { seqno, index } => self.closed((seqno, index)),
+            Record::Split { seqno, calls } => drop(self.splits.insert(seqno, calls)),
         }
     }
 
@@ -323,6 +327,7 @@ impl Recovered {
         // What is saved is a state that the group has certified.
         self.contradicted = self.contradicted.filter(|wrong| wrong.seqno > seqno);
         self.calls = self.calls.split_off(&(seqno.next(), 0));
+        self.splits = self.splits.split_off(&seqno.next());
         let named: std::collections::BTreeSet<Digest> = self.named().collect();
         self.bodies.retain(|digest, _| named.contains(digest));
         self.time = time;

@@ -72,7 +72,8 @@ impl Retention {
             Record::Prepared { seqno, .. }
             | Record::Executing { seqno, .. }
             | Record::Replied { seqno, .. }
-            | Record::Closed { seqno, .. } => self.raise(segment, *seqno),
+            | Record::Closed { seqno, .. }
+            | Record::Split { seqno, .. } => self.raise(segment, *seqno),
             Record::CheckpointVote { seqno, .. } => {
                 self.votes.insert(*seqno, record.clone());
             }

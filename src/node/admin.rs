@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::http::{Counters, JSON, Reply, Request, ServeLimits, serve};
+use super::http::{CUT, Counters, JSON, Reply, Request, ServeLimits, serve};
 use super::report::Report;
 use crate::error::Refused;
 
@@ -229,12 +229,16 @@ fn refused(report: &Report) -> Vec<Measure> {
 }
 
 /// What was rejected and what was ignored, by name; what did not even come in whole is named
-/// `http_` and counted with the rejected.
+/// `http_` and counted with the rejected, but for connections that were only cut.
 #[must_use]
 pub fn refusals(report: &Report, front: &Counters) -> (Map<String, Value>, Map<String, Value>) {
-    let (mut rejected, ignored) = tallied(report);
+    let (mut rejected, mut ignored) = tallied(report);
     for (what, number) in front.named().into_iter().filter(|(_, number)| *number > 0) {
-        rejected.insert(format!("http_{what}"), json!(number));
+        let counted = match what {
+            CUT => &mut ignored,
+            _ => &mut rejected,
+        };
+        counted.insert(format!("http_{what}"), json!(number));
     }
     (rejected, ignored)
 }

@@ -33,6 +33,8 @@ pub trait ClientMachine: Machine<Input = ClientInput, Output = ClientOutput> {
 #[derive(Debug)]
 pub struct ClientWorld {
     replicas: Vec<(Rc<str>, Rc<Pool>)>,
+    /// Whether each was reached when it was last tried.
+    reached: Vec<Cell<bool>>,
     post_timeout: Duration,
     calls: RefCell<BTreeMap<CallToken, oneshot::Sender<Answer>>>,
     descriptions: RefCell<BTreeMap<CallToken, oneshot::Sender<Description>>>,
@@ -110,16 +112,27 @@ impl<M: ClientMachine> ClientNode<M> {
             .unwrap_or_else(|_| Err("the client has ended".to_owned()))
     }
 
-    /// Ends what is open, for at most so long.
+    /// Ends what is open, for at most so long; then what waits still is answered as it is.
     pub async fn drain(&self, at_most: Duration) {
         self.driver.input(ClientInput::Shutdown);
-        let _ = tokio::time::timeout(at_most, self.driver.world().drained.notified()).await;
+        let drained = self.driver.world().drained.notified();
+        if tokio::time::timeout(at_most, drained).await.is_err() {
+            self.driver.input(ClientInput::Shutdown);
+        }
     }
 
     /// Call sequences open now.
     #[must_use]
     pub fn sequences(&self) -> usize {
         self.driver.machine().sequences()
+    }
+
+    /// The replicas that could not be reached when they were last tried.
+    #[must_use]
+    pub fn unreached(&self) -> Vec<usize> {
+        let reached = self.driver.world().reached.iter().enumerate();
+        let away = reached.filter(|(_, reached)| !reached.get());
+        away.map(|(id, _)| id).collect()
     }
 
     /// What was counted.
@@ -148,6 +161,12 @@ impl ClientWorld {
         });
         Ok(Self {
             replicas: replicas.collect::<Result<_, String>>()?,
+            reached: config
+                .group
+                .replicas
+                .iter()
+                .map(|_| Cell::new(true))
+                .collect(),
             // A replica holds a POST until it is executed (R8); its answer to a late one is wanted.
             post_timeout: clock::duration(config.deadline) + Duration::from_secs(5),
             calls: RefCell::default(),
@@ -187,6 +206,9 @@ impl ClientWorld {
             let outgoing = Outgoing::post(SOAP12, Bytes::from(octets), timeout);
             let answer = pool.send(outgoing).await.map_err(|error| error.to_string());
             let world = driver.world();
+            if let Some(reached) = world.reached.get(to.index()) {
+                reached.set(answer.is_ok());
+            }
             driver.input(match answer.and_then(envelope_of) {
                 Ok(octets) => {
                     world.note(Body::ReceivedResponse, &peer, &octets);

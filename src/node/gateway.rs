@@ -29,6 +29,7 @@ use crate::endpoint::io::{Outcome, RequestId, UserCall};
 use crate::error::Rejected;
 use crate::limits;
 use crate::soap::envelope::Version;
+use crate::types::Quorums;
 
 /// How long calls under way are waited for when the gateway ends.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -41,6 +42,7 @@ struct Gateway<M: ClientMachine> {
     require_rm: bool,
     local: SocketAddr,
     name: String,
+    quorums: Quorums,
     counters: Rc<Counters>,
 }
 
@@ -136,7 +138,7 @@ impl<M: ClientMachine> Gateway<M> {
                 envelope, reason, ..
             } => {
                 if let Some(kept_back) = self.node.report().due("user", "unknown") {
-                    tracing::warn!(kept_back, "outcome unknown: {reason}");
+                    tracing::warn!(kept_back, "{reason}");
                 }
                 (500, envelope)
             }
@@ -169,7 +171,9 @@ impl<M: ClientMachine> Gateway<M> {
 
 impl<M: ClientMachine> Shown for Gateway<M> {
     fn unready(&self) -> Option<String> {
-        None
+        let away = self.node.unreached();
+        (away.len() > self.quorums.f())
+            .then(|| format!("replicas {away:?} could not be reached: no call can be ordered"))
     }
 
     fn status(&self) -> Value {
@@ -242,6 +246,7 @@ pub async fn run<M: ClientMachine>(
     let world = ClientWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let (name, public_url) = (config.identity.name().to_owned(), config.public_url.clone());
     let require_rm = config.require_rm;
+    let quorums = config.group.quorums;
     let url = public_url
         .clone()
         .unwrap_or_else(|| format!("http://{address}/"));
@@ -272,12 +277,14 @@ pub async fn run<M: ClientMachine>(
         require_rm,
         local: address,
         name,
+        quorums,
         counters: counters.clone(),
     });
     tokio::task::spawn_local(admin::show(page, stop.clone(), gateway.clone()));
     let limits = ServeLimits {
         body: limits::CALL_BYTES,
-        grace: FAREWELL,
+        // Those that are given up then must still be told.
+        grace: FAREWELL + Duration::from_secs(1),
         ..Default::default()
     };
     let answering = gateway.clone();

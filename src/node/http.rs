@@ -10,7 +10,7 @@ mod client;
 mod server;
 
 pub use client::{Outgoing, Pool, PoolLimits, PostError, Response};
-pub use server::{Counters, Reply, Request, ServeLimits, serve};
+pub use server::{CUT, Counters, Reply, Request, ServeLimits, serve};
 
 /// Content type of a SOAP 1.2 envelope.
 pub const SOAP12: &str = "application/soap+xml; charset=utf-8";

@@ -317,8 +317,7 @@ fn replica_text(plan: &Plan, place: usize, service: &str) -> String {
     let data = match plan.durable {
         true => format!("data = \"{data}\"   # its log and snapshots: never lose or copy it\n"),
         false => {
-            "# data = \"...\"   # MEMORY MODE: without a log a restarted replica learns anew\n"
-                .to_owned()
+            "memory = true   # no log: a restarted replica learns anew from the others\n".to_owned()
         }
     };
     let mut text = format!(

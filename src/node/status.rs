@@ -32,6 +32,17 @@ pub async fn collect(group: &Group) -> Value {
     json!({"schema": 1, "replicas": replicas, "gateways": gateways})
 }
 
+/// Whether so many replicas work that calls are answered, by what [`collect`] gave.
+#[must_use]
+pub fn works(group: &Group, shown: &Value) -> bool {
+    let well = |member: &&Value| {
+        let fine = ["diverged", "learner"].map(|what| member[what].is_null());
+        member["up"] == true && member["stalled"] != true && fine.iter().all(|fine| *fine)
+    };
+    let replicas = shown["replicas"].as_array().into_iter().flatten();
+    replicas.filter(well).count() >= group.quorums.certificate()
+}
+
 async fn one(admin: Option<String>, id: Value) -> Value {
     let down = |why: &str| json!({"id": id.clone(), "up": false, "why": why});
     let Some(admin) = admin else {

@@ -27,8 +27,8 @@ use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, View};
 
 /// Between two lives of one replica; so is what is written down of them.
 const BETWEEN_LIVES: Micros = Micros::seconds(1);
-/// A replica gets null batches for one life in this time: who claims to learn again and again makes
-/// an idle group do no more.
+/// A replica gets null batches once in this time, and once when it knows up to where: who claims to
+/// learn again and again makes an idle group do no more.
 const BETWEEN_GRANTS: Micros = Micros::seconds(30);
 /// Who was not heard to learn for this long does not any more.
 const CLAIM: Micros = Micros::seconds(10);
@@ -79,6 +79,8 @@ struct Claim {
     granted: Instant,
     /// Null batches for it end here, whatever it says.
     cap: Seqno,
+    /// The cap is of when it knew what it waits for.
+    told: bool,
 }
 
 /// This life's standing, and what is known of the others' lives.
@@ -435,9 +437,20 @@ impl Agreement {
             heard: now,
             granted: now,
             cap,
+            told: query.until > Seqno(0),
         });
-        if claim.life != query.life && now >= claim.granted + BETWEEN_GRANTS {
-            (claim.life, claim.granted, claim.cap) = (query.life, now, cap);
+        // Until it knows what it waits for the group goes on, and may be past the first cap.
+        let told = query.until > Seqno(0);
+        if now >= claim.granted + BETWEEN_GRANTS {
+            *claim = Claim {
+                life: query.life,
+                granted: now,
+                cap,
+                told,
+                ..*claim
+            };
+        } else if claim.life == query.life && told && !claim.told {
+            (claim.cap, claim.told) = (cap, true);
         }
         (claim.until, claim.heard) = (query.until, now);
     }

@@ -116,6 +116,7 @@ const RARE_PATHS: &[&str] = &[
     "call_closed",
     "call_not_executed",
     "call_open",
+    "calls_split",
     "change_noticed",
     "conflict",
     "cut_between_views",

@@ -54,15 +54,15 @@ pub struct Op {
 }
 
 impl Op {
-    /// Draws an operation of the application; sometimes one that it must refuse.
-    pub fn draw(app: App, chance: &mut Chance) -> Self {
+    /// Draws an operation of the application; sometimes one that it must refuse, seldom the odd one.
+    pub fn draw(app: App, odd: &str, chance: &mut Chance) -> Self {
         let accounts = ["ada", "bob", "eve"];
         let amount = chance.between(1, 60).to_string();
         let (from, to) = (chance.pick(&accounts), chance.pick(&accounts));
-        let (unknown, hangs) = (chance.percent(4), chance.percent(1));
+        let (unknown, is_odd) = (chance.percent(4), chance.percent(1));
         let (name, arguments): (_, &[(&str, &str)]) = match app {
             _ if unknown => ("vanish", &[]),
-            _ if hangs => (HANGS, &[]),
+            _ if is_odd => (odd, &[]),
             App::Counter => match chance.below(6) {
                 0..4 => ("increment", &[]),
                 4 => ("add", &[("n", &amount)]),
@@ -109,6 +109,8 @@ impl Op {
 
 /// An operation on which every service hangs.
 pub const HANGS: &str = "hang";
+/// An operation that every service answers otherwise.
+pub const SPLITS: &str = "split";
 
 /// Of the header block that names a call.
 const NAMESPACE: &str = "urn:bft-ws:sim";
@@ -283,7 +285,7 @@ mod tests {
                 number,
                 variant,
             };
-            let op = Op::draw(app, &mut chance);
+            let op = Op::draw(app, HANGS, &mut chance);
             let version = chance.pick(&[Version::V11, Version::V12]);
             let envelope = op.envelope(app, version, id, chance.percent(50));
             assert_eq!(read_call(envelope.as_bytes()), Some((id, op.clone())));

@@ -24,7 +24,7 @@ use crate::wire::leg::{Carries, Leg};
 
 use super::Counts;
 use super::chance::Chance;
-use super::model::{CallId, Op};
+use super::model::{CallId, HANGS, Op};
 use super::scenario::App;
 
 /// Its users' names begin here: one for each call sequence.
@@ -209,7 +209,7 @@ impl Rogue {
             number,
             variant,
         };
-        let op = Op::draw(self.app, &mut self.chance);
+        let op = Op::draw(self.app, HANGS, &mut self.chance);
         let begins = number == 1 || self.chance.percent(20);
         let bundle = self.call(id, &op, number, begins)?;
         self.sequence.2 += 1;

@@ -15,6 +15,7 @@ use crate::types::{Digest, Instant, Micros, Quorums, ReplicaId};
 
 use super::adversary::Kind;
 use super::chance::Chance;
+use super::model::{HANGS, SPLITS};
 
 pub use disks::{Disks, Full, Moment, Outage};
 
@@ -195,6 +196,8 @@ pub struct Scenario {
     pub pipeline: usize,
     /// The wrapped application.
     pub app: App,
+    /// What its users call seldom: that on which services hang, or what splits them.
+    pub odd: &'static str,
     /// The longest time of a call on a service without fault.
     pub service_delay: Micros,
     /// The longest time of a message without a spike.
@@ -271,6 +274,7 @@ impl Scenario {
             call_timeout: Micros::millis(chance.between(2_500, 5_000)),
             pipeline: usize::try_from(chance.between(1, 7)).unwrap_or(1),
             app: chance.pick(&[App::Counter, App::Bank]),
+            odd: Chance::new(seed, "odd").pick(&[HANGS, HANGS, HANGS, SPLITS]),
             service_delay: Micros(chance.pick(&[10, 500, 5_000, 40_000])),
             latency: Micros(chance.pick(&[200, 1_000, 10_000])),
             faulty,

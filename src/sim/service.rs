@@ -15,7 +15,8 @@ use crate::state::pieces::Tree;
 use crate::types::Micros;
 
 use super::chance::Chance;
-use super::model::{HANGS, read_call};
+use super::model::{HANGS, SPLITS, read_call};
+use super::network::Place;
 use super::scenario::{App, Faulty};
 
 /// One service process.
@@ -24,6 +25,8 @@ pub struct Service {
     /// The longest that a call takes.
     delay: Micros,
     lies: bool,
+    /// Of whom, for what each answers otherwise.
+    place: Place,
     /// The answer to this call is lost, counted from 0.
     loses: Option<u64>,
     calls: u64,
@@ -38,7 +41,7 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// The service that stands behind a replica with this fault, if it has one.
     #[must_use]
-    pub fn new(app: App, delay: Micros, faulty: Option<&Faulty>) -> Self {
+    pub fn new(app: App, delay: Micros, faulty: Option<&Faulty>, place: Place) -> Self {
         let lie = match faulty {
             Some(Faulty::Lie(lie)) => *lie,
             _ => 0,
@@ -58,6 +61,7 @@ impl Service {
                 _ => delay,
             },
             lies: lie != 0,
+            place,
             loses: match faulty {
                 Some(Faulty::Lose(call)) => Some(*call),
                 _ => None,
@@ -94,14 +98,21 @@ impl Service {
             envelope: &call.envelope,
         };
         let answer = self.app.execute(&invocation, &call.env);
-        let hangs = || read_call(&call.envelope).is_some_and(|(_, op)| op.name == HANGS);
-        if self.loses == Some(number) || (!self.lies && hangs()) {
+        let op = read_call(&call.envelope).filter(|_| !self.lies);
+        let op = op.as_ref().map_or("", |(_, op)| op.name.as_str());
+        if self.loses == Some(number) || op == HANGS {
             return (after, Completion::Lost("the connection broke".to_owned()));
         }
-        let completion = Completion::Reply {
-            status: answer.status,
-            octets: answer.envelope.into(),
+        let octets = match op {
+            // Nobody can carry it, so it becomes a fault that names the status.
+            SPLITS => Bytes::from_static(b"split"),
+            _ => answer.envelope.into(),
         };
+        let status = match op {
+            SPLITS => 600 + u16::try_from(self.place).unwrap_or_default(),
+            _ => answer.status,
+        };
+        let completion = Completion::Reply { status, octets };
         (after, completion)
     }
 }

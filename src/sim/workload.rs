@@ -39,6 +39,7 @@ struct User {
 #[derive(Debug)]
 pub struct Workload {
     app: App,
+    odd: &'static str,
     chance: Chance,
     users: Vec<User>,
     calls: BTreeMap<CallId, Call>,
@@ -80,7 +81,7 @@ pub enum Meaning {
 impl Workload {
     /// Before the first call.
     #[must_use]
-    pub fn new(app: App, plans: &[UserPlan], mut chance: Chance) -> Self {
+    pub fn new((app, odd): (App, &'static str), plans: &[UserPlan], mut chance: Chance) -> Self {
         let mut user = |plan: &UserPlan| {
             let octets = chance.octets();
             let mut half = [0; 16];
@@ -94,6 +95,7 @@ impl Workload {
         };
         Self {
             app,
+            odd,
             users: plans.iter().map(&mut user).collect(),
             chance,
             calls: BTreeMap::new(),
@@ -158,10 +160,10 @@ impl Workload {
                 number,
                 variant,
             };
-            let mut op = Op::draw(self.app, &mut self.chance);
-            while plan.endless && op.name == HANGS {
+            let mut op = Op::draw(self.app, self.odd, &mut self.chance);
+            while plan.endless && op.name == self.odd {
                 // What it is there for is that others do not notice it.
-                op = Op::draw(self.app, &mut self.chance);
+                op = Op::draw(self.app, self.odd, &mut self.chance);
             }
             if variant == 1
                 && self

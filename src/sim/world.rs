@@ -158,7 +158,8 @@ impl World {
             let parts = (&keys, &scenario, options);
             let machine = machine(place, parts, disk.as_mut(), at, &mut chance)?;
             let service = scenario.identity(place).map(|id| {
-                Service::new(scenario.app, scenario.service_delay, scenario.fault_of(id))
+                let fault = scenario.fault_of(id);
+                Service::new(scenario.app, scenario.service_delay, fault, place)
             });
             members.push(Member::new(machine, (skew, now), service, disk));
         }
@@ -189,7 +190,11 @@ impl World {
             queue: Queue::default(),
             power: Power::new(seed, keys, options, &scenario),
             network,
-            workload: Workload::new(scenario.app, &scenario.users, Chance::new(seed, "users")),
+            workload: Workload::new(
+                (scenario.app, scenario.odd),
+                &scenario.users,
+                Chance::new(seed, "users"),
+            ),
             conspiracy,
             rogue,
             twins: Twins::new(seed),

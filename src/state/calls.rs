@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
-use crate::crypto;
 use crate::limits;
 use crate::plant::Plant;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno, Time};
@@ -69,8 +68,8 @@ pub enum Verdict {
     Released,
     /// Too many replies of this client are stored: it must release some first.
     Full,
-    /// The services of 2f + 1 replicas gave no answer to it, which closed it: it may have been
-    /// executed or not, and never is again (R14).
+    /// The services of 2f + 1 replicas gave no answer to it, or no f + 1 equal ones, which closed
+    /// it: it may have been executed or not, and never is again (R14).
     Unknown,
 }
 
@@ -174,8 +173,12 @@ const FINISHED: usize = 256;
 #[derive(Debug, Default)]
 pub struct Calls {
     clients: BTreeMap<ClientId, Client>,
-    /// Digest chain over all bundle replies so far, in execution order.
+    /// Digest chain over all answers up to the last settled checkpoint, in execution order.
     chain: Digest,
+    /// Answers since then.
+    answers: Vec<Answer>,
+    /// The chain of those that were too many to be kept.
+    uncompared: Option<Digest>,
     /// The floor of clients that are not in the table; set once, with the first batch.
     born: Option<Generation>,
     /// Calls that were closed, the last of them: their replies may be released before the last
@@ -440,11 +443,9 @@ impl Calls {
             unreachable!("only a call's step is Execute");
         };
         if reply.is_none() {
-            self.closed.push_back((client, item.clone()));
-            if self.closed.len() > limits::CLOSED_CALLS {
-                self.closed.pop_front();
-            }
+            self.remember_closed(client, item.clone());
         }
+        self.answered(client, item, reply.as_ref());
         let client = self.client(client);
         let kept = reply.map(Rc::new);
         if let Some(known) = client.sequences.get_mut(&sequence) {
@@ -456,6 +457,13 @@ impl Calls {
         }
         let (verdict, reply) = ended(&kept);
         Done::Call(sequence, number, verdict, reply)
+    }
+
+    fn remember_closed(&mut self, client: ClientId, call: Wanted) {
+        self.closed.push_back((client, call));
+        if self.closed.len() > limits::CLOSED_CALLS {
+            self.closed.pop_front();
+        }
     }
 
     /// How a call of this content ended, if it was executed; no reply comes with it.
@@ -472,9 +480,8 @@ impl Calls {
         (number <= known.last).then(|| known.repeated(number, digest).0)
     }
 
-    /// Ends a bundle: remembers how, and chains the digest of its replies.
+    /// Ends a bundle: remembers how, and the digest of its replies.
     pub fn finish(&mut self, bundle: &Bundle<'_>, seqno: Seqno, items: Vec<Done>, replies: Digest) {
-        self.chain = chained(self.chain, seqno, replies);
         let doubt = self.doubt();
         let client = self.client(bundle.client);
         let group = client.group(bundle.group_sequence, seqno);
@@ -506,14 +513,6 @@ impl Calls {
     pub fn stored_bytes(&self) -> usize {
         self.clients.values().map(|c| c.stored).sum()
     }
-}
-
-fn chained(chain: Digest, seqno: Seqno, replies: Digest) -> Digest {
-    let mut octets = [0; 72];
-    octets[..32].copy_from_slice(&chain.0);
-    octets[32..40].copy_from_slice(&seqno.0.to_be_bytes());
-    octets[40..].copy_from_slice(&replies.0);
-    crypto::sha256(&octets)
 }
 
 impl CallSequence {
@@ -626,8 +625,11 @@ impl Client {
     }
 }
 
+mod answers;
 mod snapshot;
 mod stored;
+
+use answers::Answer;
 
 pub use snapshot::Broken;
 pub use stored::Stored;

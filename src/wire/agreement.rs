@@ -14,6 +14,7 @@ use crate::soap::security::{Part, ids};
 use crate::soap::xml::Element;
 use crate::types::{Digest, Incarnation, Seqno, Time, View};
 
+use super::answers::{self, Answers};
 use super::ended::{self, Ended};
 use super::transfer::{self, Transfer};
 use super::{attribute, base64_of, bytes, digest, empty, expect, holder, is, number, positive};
@@ -30,6 +31,8 @@ pub enum Item {
     Transfer(Transfer),
     /// How a call ended at the sender (R14).
     Ended(Ended),
+    /// What the sender's service answered (R14).
+    Answers(Answers),
 }
 
 /// A bundle as a replica forwards it: nothing but what its client signed.
@@ -49,6 +52,7 @@ pub fn encode(item: &Item) -> Vec<u8> {
         Item::Message(message) => encode_message(&mut out, message),
         Item::Transfer(transfer) => transfer::encode(&mut out, transfer),
         Item::Ended(ended) => ended::encode(&mut out, ended),
+        Item::Answers(answers) => answers::encode(&mut out, answers),
         Item::Body(forwarded) => put(
             &mut out,
             format_args!(
@@ -302,6 +306,7 @@ pub fn read(element: Element<'_, '_>) -> Result<Item, Refused> {
         "Body" => return read_body(element),
         "Want" | "Piece" | "Lack" => return transfer::read(element).map(Item::Transfer),
         "CallEnded" => return ended::read(element).map(Item::Ended),
+        "Answers" => return answers::read(element).map(Item::Answers),
         _ => schema(signed::read(element))??,
     };
     Ok(Item::Message(message))

@@ -7,6 +7,7 @@
 //! signature or knows what a message means.
 
 pub mod agreement;
+pub mod answers;
 pub mod bundle;
 pub mod description;
 pub mod ended;

@@ -3,13 +3,19 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bft_ws_interop_tests::chaos::{Blow, Users, Verdict, blows, strike, wait_until_level};
+use bft_ws_interop_tests::chaos::{
+    Kind, SMALL_DISK, Service, Users, Verdict, blows, strike, wait_until_level,
+};
 use bft_ws_interop_tests::group::{Group, Plan};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
 /// Kills, stops and restarts the replicas of a group on this machine while users call, and checks
 /// that no answered call is lost or run twice. Ends with 0 if so.
 #[derive(Debug, Parser)]
+#[command(after_help = "Examples:\n  \
+    chaos --minutes 10\n  \
+    chaos --only primary --blows 10\n  \
+    chaos --only disk,clock --service bank --pause 5 --minutes 2   # as root, with libfaketime")]
 struct Options {
     /// How long.
     #[arg(long, default_value_t = 10)]
@@ -17,13 +23,16 @@ struct Options {
     /// No more blows than this.
     #[arg(long)]
     blows: Option<usize>,
-    /// Only blows of this kind.
-    #[arg(long)]
-    only: Option<Kind>,
+    /// Only blows of these kinds; all but `clock` and `disk` unless said.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Kind>,
+    /// What the users call.
+    #[arg(long, default_value = "counter")]
+    service: Service,
     /// Which blows fall, in which order.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// For how long a replica is stopped (SIGSTOP), in seconds.
+    /// For how long a replica is stopped, the network split or a disk full, in seconds.
     #[arg(long, default_value_t = 30)]
     pause: u64,
     /// Calls a second.
@@ -31,33 +40,17 @@ struct Options {
     rate: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// `kill -9` of the primary.
-    Primary,
-    /// `kill -9` of any one.
-    One,
-    /// `kill -9` of all at once.
-    All,
-    /// SIGSTOP.
-    Pause,
-}
-
-impl Kind {
-    fn of(blow: Blow) -> Self {
-        match blow {
-            Blow::KillPrimary => Self::Primary,
-            Blow::Kill(_) => Self::One,
-            Blow::KillAll => Self::All,
-            Blow::Pause(..) => Self::Pause,
-        }
-    }
-}
-
 fn main() -> Result<()> {
-    let options = Options::parse();
+    let mut options = Options::parse();
+    if options.only.is_empty() {
+        options.only = Kind::USUAL.to_vec();
+    }
+    let has = |kind: Kind| options.only.contains(&kind);
     let mut group = Group::start(&Plan {
-        services: &["builtin:counter"; 4],
+        services: &[options.service.url(); 4],
+        roads: has(Kind::Split),
+        clocks: has(Kind::Clock),
+        small_disk: has(Kind::Disk).then_some(SMALL_DISK),
         ..Plan::default()
     })?;
     match run(&mut group, &options) {
@@ -77,12 +70,11 @@ fn main() -> Result<()> {
 }
 
 fn run(group: &mut Group, options: &Options) -> Result<Verdict> {
-    let users = Users::start(group.gateway.url(), 8, options.rate);
+    let users = Users::start(group.gateway.url(), options.service, 8, options.rate);
     users.wait_for_answers(50)?;
     let end = Instant::now() + Duration::from_secs(60 * options.minutes);
     let pause = Duration::from_secs(options.pause);
-    let wanted = |blow: &Blow| options.only.is_none_or(|only| only == Kind::of(*blow));
-    let blows = blows(options.seed.max(1), pause).filter(wanted);
+    let blows = blows(options.seed.max(1), pause, &options.only);
     for blow in blows.take(options.blows.unwrap_or(usize::MAX)) {
         if Instant::now() >= end {
             break;

@@ -183,8 +183,14 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
         if let Some(reason) = reason {
             eprintln!("{reason}");
         }
+        let decided = answer.votes.iter().any(|vote| vote.agreed);
         for vote in &answer.votes {
-            let agreed = if vote.agreed { "agreed" } else { "DISAGREED" };
+            let agreed = match vote.agreed {
+                true => "agreed",
+                false if decided => "DISAGREED",
+                // Nobody won.
+                false => "answered",
+            };
             eprintln!("replica {} {agreed} ({:?})", vote.replica, vote.digest);
         }
     }

@@ -91,7 +91,11 @@ pub struct RunReplica {
 
 /// Options of `bftws status`.
 #[derive(Args)]
-#[command(after_help = "Example: bftws status --config group/group.toml")]
+#[command(after_help = "\
+Ends with 0 if 2f + 1 replicas are up and none of these says that it is diverged, stalled or a
+learner: then calls are answered. With 1 if there are fewer, with 3 if nobody answers.
+Example:
+  bftws status --config group/group.toml")]
 pub struct Status {
     /// Any file of the group
     #[arg(long, value_name = "FILE")]
@@ -178,10 +182,15 @@ pub fn show(options: &Status) -> Result<Exit, RunError> {
     let group = config::load_status(&options.config)?;
     let shown = process::run(async { Ok::<_, RunError>(status::collect(&group).await) })?;
     let up = output::members(&shown).any(|member| member["up"] == true);
+    let works = status::works(&group, &shown);
     if options.json {
         output::json(&shown);
     } else {
         output::status(&shown);
     }
-    Ok(if up { Exit::Right } else { Exit::Unreached })
+    Ok(match (up, works) {
+        (false, _) => Exit::Unreached,
+        (true, false) => Exit::Failed,
+        (true, true) => Exit::Right,
+    })
 }

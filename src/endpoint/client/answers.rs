@@ -350,7 +350,8 @@ fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome 
         },
         Some((Verdict::Unknown, _)) => {
             let reason = "outcome unknown: NoAnswer (the service crashed, hung or hung up at 2f + 1 \
-                          replicas, which have closed the call; to repeat it changes nothing)";
+                          replicas, or answered otherwise at each, and they have closed the call; \
+                          to repeat it changes nothing)";
             Outcome::Unknown {
                 envelope: outcome_unknown(call.version, reason),
                 reason: reason.to_owned(),

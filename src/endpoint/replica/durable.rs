@@ -18,7 +18,7 @@ use crate::pbft::{Batch, Delivery};
 use crate::plant::Plant;
 use crate::soap::xml::Document;
 use crate::state::calls::Calls;
-use crate::types::{Digest, Micros, Now, ReplicaId, Seqno, Time};
+use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time};
 use crate::wire::agreement::Forwarded;
 use crate::wire::bundle::Bundle;
 
@@ -120,6 +120,11 @@ pub(super) struct Durable {
 }
 
 impl Durable {
+    /// Whether the life before voted on a checkpoint.
+    pub(super) fn has_voted(&self, seqno: Seqno) -> bool {
+        self.votes.contains_key(&seqno)
+    }
+
     /// The next call of a batch.
     fn next_place(&mut self, seqno: Seqno) -> (Seqno, u32) {
         let index = match self.place {
@@ -189,6 +194,7 @@ impl Replica {
         }
         new.durable.recorded = std::mem::take(&mut recovered.calls);
         new.durable.votes = std::mem::take(&mut recovered.votes);
+        new.splits.recorded = std::mem::take(&mut recovered.splits);
         for (digest, body) in &recovered.bodies {
             if let Some(body) = read(*digest, body) {
                 new.storage.store(&Rc::new(body), true);
@@ -267,6 +273,11 @@ impl Replica {
                     self.durable.executed(seqno);
                     reached = seqno;
                     if seqno.0.is_multiple_of(interval) {
+                        let Some(split) = self.known_split(seqno) else {
+                            self.rest(seqno, time, Instant::default());
+                            return (reached, voted);
+                        };
+                        self.invoker.settle(&split);
                         voted.push((seqno, time, self.invoker.calls().digest()));
                     }
                 }

@@ -8,7 +8,7 @@ use crate::pbft::{Role, To};
 use crate::state::calls::{Admission, Verdict};
 use crate::types::{Digest, Now, ReplicaId, Seqno, Time};
 use crate::wire;
-use crate::wire::agreement::{self, Item};
+use crate::wire::agreement::Item;
 use crate::wire::reply::{Composed, Reason, Waiting};
 
 use super::super::io::{Completion, Event, ReplicaOutput, Ticket};
@@ -110,15 +110,8 @@ impl Replica {
 
     fn provide(&mut self, to: ReplicaId, digest: &Digest) {
         if let Some(body) = self.storage.get(digest) {
-            let octets = agreement::encode(&Item::Body(body.signed.clone()));
-            self.peers.push(
-                to,
-                Element {
-                    octets: octets.into(),
-                    signature: None,
-                    orders: false,
-                },
-            );
+            let element = Element::of(&Item::Body(body.signed.clone()));
+            self.peers.push(to, element);
         }
     }
 
@@ -127,6 +120,9 @@ impl Replica {
         // R18: before the others say so nobody knows whether the application is at its beginning.
         let known = self.order.agreement().role() != Role::Unsure;
         let ends_bundle = self.invoker.is_at_the_end(&self.storage);
+        if self.splits.rests() {
+            return false;
+        }
         if !known || !self.let_call_go() || !self.durable.may_step(&self.journal, ends_bundle) {
             return false;
         }
@@ -292,9 +288,9 @@ impl Replica {
     fn batch(&mut self, now: Now, seqno: Seqno, time: Time) {
         self.counts.batches += 1;
         self.order.executed(now, seqno);
-        if self.order.agreement().is_checkpoint(seqno) {
-            self.checkpoint(now, seqno, time);
-        }
         self.durable.executed(seqno);
+        if self.order.agreement().is_checkpoint(seqno) {
+            self.compare_answers(now, seqno, time);
+        }
     }
 }

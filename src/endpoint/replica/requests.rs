@@ -383,6 +383,7 @@ impl Replica {
             Item::Body(forwarded) => return self.forwarded(now, &forwarded),
             Item::Transfer(moved) => return self.moves(now, from, moved),
             Item::Ended(ended) => return self.call_ended(now, from, ended),
+            Item::Answers(said) => return self.answers_said(now, from, said),
             Item::Message(message) => message,
         };
         if let (Some(signer), Some(ours)) = (message.signer(), signed::part(&message)) {

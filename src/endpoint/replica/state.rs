@@ -19,7 +19,7 @@ use crate::state::snapshots::Snapshots;
 use crate::state::token::{State, Token};
 use crate::state::transfer::{Fetched, Output, Transfer};
 use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time};
-use crate::wire::agreement::{self, Item};
+use crate::wire::agreement::Item;
 use crate::wire::transfer as wire;
 
 use super::super::io::{Event, ReplicaOutput, Save, Ticket};
@@ -291,6 +291,7 @@ impl Replica {
     /// group's is here.
     pub(super) fn need_state(&mut self, now: Now, wrong_from: Option<Seqno>) {
         self.invoker.halt();
+        self.splits.give_up();
         self.drop_states();
         let keeper = &mut self.keeper;
         keeper.open.clear();
@@ -428,13 +429,7 @@ impl Replica {
     }
 
     fn tell(&mut self, to: ReplicaId, transfer: wire::Transfer) {
-        let octets = agreement::encode(&Item::Transfer(transfer));
-        let element = Element {
-            octets: octets.into(),
-            signature: None,
-            orders: false,
-        };
-        self.peers.push(to, element);
+        self.peers.push(to, Element::of(&Item::Transfer(transfer)));
     }
 
     pub(super) fn tick_state(&mut self, now: Now) {

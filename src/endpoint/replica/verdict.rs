@@ -10,7 +10,7 @@
 //! The design has the verdict ordered. It need not be: with at most f faulty replicas or services,
 //! either every correct service answers, and no 2f + 1 can say that theirs did not, or none does.
 //! Where some do and others do not, more than f have failed, and no checkpoint forms. Answers that
-//! differ from each other are not judged here.
+//! differ from each other are judged in `split`.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::log::Record;
 use crate::pbft::Role;
 use crate::state::calls::{Verdict, Wanted};
 use crate::types::{Instant, Micros, Now, ReplicaId};
-use crate::wire::agreement::{self, Item};
+use crate::wire::agreement::Item;
 use crate::wire::ended::{End, Ended, Place};
 
 use super::super::io::Event;
@@ -173,11 +173,7 @@ impl Replica {
     }
 
     fn say(&mut self, to: Option<ReplicaId>, ended: &Ended) {
-        let element = Element {
-            octets: agreement::encode(&Item::Ended(*ended)).into(),
-            signature: None,
-            orders: false,
-        };
+        let element = Element::of(&Item::Ended(*ended));
         match to {
             Some(to) => self.peers.push(to, element),
             None => self.peers.push_all(&element),

@@ -18,7 +18,7 @@ use crate::log::recover::Recovered;
 use crate::log::{Log, Position, Record, Standing, Syncer};
 use crate::state::pieces::Tree;
 use crate::types::{
-    CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Time,
+    CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Seqno, Time,
 };
 
 pub const N: u16 = 4;
@@ -598,6 +598,23 @@ impl Group {
             vec![next; usize::from(N)],
             "executed once everywhere"
         );
+    }
+
+    /// All replicas stand at one batch, in one state.
+    pub fn level(&self) -> Seqno {
+        let status: Vec<_> = self.replicas.iter().map(Replica::status).collect();
+        for other in &status {
+            assert_eq!(other.executed, status[0].executed);
+            assert_eq!(other.state_digest, status[0].state_digest);
+            assert!(!other.diverged);
+        }
+        status[0].executed
+    }
+
+    /// So do their services.
+    pub fn wholly_level(&self) -> Seqno {
+        assert!(self.counters.iter().all(|c| *c == self.counters[0]));
+        self.level()
     }
 
     /// What the replica counted under a name.

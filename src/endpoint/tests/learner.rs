@@ -4,7 +4,6 @@ use super::harness::{Group, Origin, Posted, START, has};
 use super::rogue::Rogue;
 use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::io::{Completion, Event};
-use crate::endpoint::replica::Replica;
 use crate::limits;
 use crate::pbft::Role;
 use crate::soap::xml::Document;
@@ -34,16 +33,6 @@ fn role(group: &Group, at: ReplicaId) -> Role {
     group.replicas[at.index()].status().role
 }
 
-fn level(group: &Group) {
-    let status: Vec<_> = group.replicas.iter().map(Replica::status).collect();
-    for other in &status {
-        assert_eq!(other.executed, status[0].executed);
-        assert_eq!(other.state_digest, status[0].state_digest);
-        assert!(!other.diverged);
-    }
-    assert!(group.counters.iter().all(|c| *c == group.counters[0]));
-}
-
 /// One other replica is cut off: the group needs the one that came back.
 fn is_needed(group: &mut Group) {
     let cut = ReplicaId(1);
@@ -70,7 +59,7 @@ fn r18_a_wiped_replica_fetches_the_state_and_votes_by_itself() {
     counts(&mut group, 3);
     group.pass(Micros::seconds(5));
     assert_eq!(role(&group, LOST), Role::Voter);
-    level(&group);
+    group.wholly_level();
     is_needed(&mut group);
 }
 
@@ -105,7 +94,7 @@ fn r18_restarted_while_it_learns_it_learns_on() {
     group.pass(Micros::seconds(8));
     counts(&mut group, 3);
     group.pass(Micros::seconds(3));
-    level(&group);
+    group.wholly_level();
 }
 
 #[test]
@@ -128,7 +117,7 @@ fn r18_in_memory_mode_every_restart_learns() {
         counts(&mut group, 9);
     }
     group.pass(Micros::seconds(3));
-    level(&group);
+    group.wholly_level();
     is_needed(&mut group);
 }
 

@@ -4,7 +4,6 @@ use super::harness::{Group, Origin, Posted, has};
 use super::rogue::{LEG, Rogue};
 use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::io::{Completion, Event};
-use crate::endpoint::replica::Replica;
 use crate::types::{Micros, ReplicaId, Seqno};
 use crate::wire::agreement::Item;
 use crate::wire::transfer::Transfer;
@@ -46,18 +45,6 @@ fn behind(event: &Event) -> bool {
     matches!(event, Event::Behind { .. })
 }
 
-/// All replicas stand at one batch, and in one state.
-fn level(group: &Group) -> Seqno {
-    let status: Vec<_> = group.replicas.iter().map(Replica::status).collect();
-    for other in &status {
-        assert_eq!(other.executed, status[0].executed);
-        assert_eq!(other.state_digest, status[0].state_digest);
-        assert!(!other.diverged);
-    }
-    assert!(group.counters.iter().all(|c| *c == group.counters[0]));
-    status[0].executed
-}
-
 #[test]
 fn r4_a_laggard_comes_back_by_transfer_though_a_source_is_poisoned() {
     let mut group = group(4);
@@ -83,7 +70,7 @@ fn r4_a_laggard_comes_back_by_transfer_though_a_source_is_poisoned() {
     assert!(noted(&group, transferred) >= 1);
     counts(&mut group, 1);
     group.pass(Micros::seconds(5));
-    assert!(level(&group) >= Seqno(30));
+    assert!(group.wholly_level() >= Seqno(30));
     // It votes again, and is answered as by any other.
     counts(&mut group, 4);
     group.pass(Micros::seconds(1));
@@ -116,7 +103,7 @@ fn r21_a_replica_whose_service_lost_a_call_is_brought_back() {
     let diverged = |event: &Event| matches!(event, Event::Diverged { .. });
     assert_eq!(noted(&group, diverged), 1);
     assert_eq!(noted(&group, transferred), 1);
-    level(&group);
+    group.wholly_level();
     group.works();
 }
 
@@ -133,7 +120,7 @@ fn r19_a_replica_in_another_state_takes_that_of_the_others() {
     let told = |event: &Event| matches!(event, Event::Differs { what, .. } if !what.is_empty());
     assert!(noted(&group, told) >= 1);
     assert_eq!(noted(&group, transferred), noted(&group, diverged));
-    level(&group);
+    group.wholly_level();
     group.works();
 }
 

@@ -46,14 +46,6 @@ fn is_closed(group: &mut Group, body: &str) {
     assert!(text(answer).contains("NoAnswer"), "{}", text(answer));
 }
 
-fn level(group: &Group) {
-    let first = group.replicas[0].status().state_digest;
-    for replica in &group.replicas {
-        assert_eq!(replica.status().state_digest, first);
-        assert!(!replica.status().diverged);
-    }
-}
-
 #[test]
 fn r14_a_call_that_no_service_answers_is_closed_and_the_group_goes_on() {
     let mut group = Group::new();
@@ -64,7 +56,7 @@ fn r14_a_call_that_no_service_answers_is_closed_and_the_group_goes_on() {
     heal(&mut group);
     group.works();
     assert_eq!(count(&group, diverged), 0);
-    level(&group);
+    group.level();
 }
 
 #[test]
@@ -246,7 +238,7 @@ fn r14_who_comes_late_hears_that_a_call_was_closed_whatever_was_released_or_rest
     group.pass(Micros::seconds(20));
     assert_eq!(count(&group, diverged), 0);
     assert_eq!(group.counters, vec![3; usize::from(N)]);
-    level(&group);
+    group.level();
 }
 
 #[test]
@@ -282,6 +274,6 @@ fn r17_a_power_cut_with_a_call_at_every_service_closes_that_call() {
     }
     group.pass(Micros::seconds(5));
     group.works();
-    level(&group);
+    group.level();
     assert_eq!(count(&group, diverged), 0);
 }

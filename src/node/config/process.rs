@@ -91,6 +91,7 @@ struct ReplicaFile {
     admin: Spanned<String>,
     service: ServiceTable,
     data: Option<PathBuf>,
+    memory: Option<Spanned<bool>>,
     hold_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
@@ -154,6 +155,17 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         let remedy = "copy the file that `bftws init` wrote for this group";
         source.at(file.group_secret.span(), what, remedy)
     })?;
+    let memory = file.memory.as_ref();
+    let in_memory = memory.is_some_and(|memory| *memory.get_ref());
+    if in_memory == file.data.is_some() {
+        let what = match in_memory {
+            true => "`data` and `memory = true` exclude each other",
+            false => "`data` is missing: where is this replica's log?",
+        };
+        let remedy = "name its folder, as `bftws init` does; or write `memory = true`, and no log \
+                      is kept";
+        return Err(source.at(memory.map_or(0..0, Spanned::span), what, remedy));
+    }
     Ok(ReplicaProcess {
         id,
         identity,

@@ -115,6 +115,7 @@ fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
             require_rm: false,
             local: "127.0.0.1:7400".parse().unwrap(),
             name: identity.name().to_owned(),
+            quorums: crate::types::Quorums::of(4).unwrap(),
             counters: Rc::default(),
         }))
         .await;

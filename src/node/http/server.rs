@@ -136,11 +136,16 @@ pub struct Counters {
     pub timed_out: Cell<u64>,
     /// Requests that ended early.
     pub truncated: Cell<u64>,
-    /// Connections that ended in an error: ill-formed, over the bound of the head, reset, idle.
+    /// Connections on which came what is no HTTP, or a head over the bound.
     pub broken: Cell<u64>,
+    /// Connections that were reset, or idle for long: what every peer that ends leaves behind.
+    pub cut: Cell<u64>,
     /// When a log line was written about each.
     said: RefCell<BTreeMap<&'static str, Instant>>,
 }
+
+/// Of connections that ended without a fault.
+pub const CUT: &str = "cut";
 
 /// Time between two log lines about requests that did not come in whole for one reason.
 const QUIET: Micros = Micros::seconds(5);
@@ -148,7 +153,7 @@ const QUIET: Micros = Micros::seconds(5);
 impl Counters {
     /// What did not come in whole, by reason.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 6] {
+    pub fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("too_many_connections", self.refused.get()),
             ("too_large", self.too_large.get()),
@@ -156,6 +161,7 @@ impl Counters {
             ("timed_out", self.timed_out.get()),
             ("truncated", self.truncated.get()),
             ("broken", self.broken.get()),
+            (CUT, self.cut.get()),
         ]
     }
 
@@ -270,8 +276,7 @@ async fn connection<H, F>(
     match ended {
         Ok(()) => {}
         Err(error) if error.is_parse() => counters.refuse(&counters.broken, "it is not HTTP"),
-        // Reset or idle for long: what every peer that ends leaves behind.
-        Err(_) => count(&counters.broken),
+        Err(_) => count(&counters.cut),
     }
 }
 

@@ -52,6 +52,10 @@ impl ReplicaWorld {
                     );
                 }
             }
+            Event::CallsSplit { seqno, calls } => tracing::error!(
+                %seqno, calls,
+                "CALLS CLOSED: the services answered each otherwise; their outcome is unknown"
+            ),
             _ => {}
         }
     }
@@ -91,7 +95,9 @@ impl ReplicaWorld {
                 tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
                 *self.diverged.borrow_mut() = Some(format!("since batch {seqno}: {why}"));
             }
-            Event::CallOpen { .. } | Event::CallClosed { .. } => self.call_event(event),
+            Event::CallOpen { .. } | Event::CallClosed { .. } | Event::CallsSplit { .. } => {
+                self.call_event(event);
+            }
             Event::Stalled(seqno) => {
                 tracing::error!(%seqno, "STALLED: no stable checkpoint; nothing is admitted");
                 self.stalled.set(true);

@@ -377,18 +377,19 @@ fn agree(agreement: &mut Agreement, now: Now, outputs: &[Output]) -> u64 {
     count
 }
 
-#[test]
-fn r18_who_claims_to_learn_again_and_again_gains_no_more_than_once() {
-    let (mut primary, mut now) = primary();
-    let (mut nulls, mut life) = (0, 1);
-    for round in 0..2_000u64 {
-        if round % 20 == 0 {
-            life += 1;
-        }
-        let _ = primary.message(now, by(3, query(life, 1 << 50)));
-        let outputs = pass(&mut primary, &mut now, Micros::millis(10));
-        nulls += agree(&mut primary, now, &outputs);
-        primary.executed(now, primary.delivered());
+/// What an idle primary orders in some rounds of 10 ms, while somebody says this.
+fn nulls(
+    (primary, now): (&mut Agreement, &mut Now),
+    rounds: u64,
+    mut says: impl FnMut(u64) -> (u16, Message),
+) -> u64 {
+    let mut nulls = 0;
+    for round in 0..rounds {
+        let (who, query) = says(round);
+        let _ = primary.message(*now, by(who, query));
+        let outputs = pass(primary, now, Micros::millis(10));
+        nulls += agree(primary, *now, &outputs);
+        primary.executed(*now, primary.delivered());
         let seqno = Seqno(primary.delivered().0 / 8 * 8);
         for peer in [1, 2, 3].into_iter().filter(|_| seqno.0 > 0) {
             let vote = SignedCheckpoint {
@@ -397,12 +398,38 @@ fn r18_who_claims_to_learn_again_and_again_gains_no_more_than_once() {
                 replica: ReplicaId(peer),
                 signature: Vec::new(),
             };
-            let _ = primary.message(now, by(peer, Message::Checkpoint(vote)));
+            let _ = primary.message(*now, by(peer, Message::Checkpoint(vote)));
         }
     }
-    // 20 seconds: one grant of two windows and a checkpoint.
-    assert!(nulls > 0 && nulls <= 2 * 16 + 8, "{nulls}");
+    nulls
+}
+
+/// One grant: two windows and a checkpoint.
+const GRANT: u64 = 2 * 16 + 8;
+
+#[test]
+fn r18_who_claims_to_learn_again_and_again_gains_no_more_than_once() {
+    let (mut primary, mut now) = primary();
+    // 20 seconds: less than until the next grant. Each life is said to learn 20 times.
+    let says = |round| (3, query(2 + round / 20, 1 << 50));
+    let nulls = nulls((&mut primary, &mut now), 2_000, says);
+    assert!(nulls > 0 && nulls <= GRANT, "{nulls}");
     // And each life is written down, but no more than one a second.
+}
+
+#[test]
+fn r18_a_learner_that_knows_its_end_late_gets_its_null_batches_and_no_liar_more_than_two_grants() {
+    let (mut primary, mut now) = primary();
+    primary.message(now, by(3, query(2, 0))).unwrap();
+    // The group goes on meanwhile, here for another's sake.
+    let others = nulls((&mut primary, &mut now), 300, |_| (2, query(5, 1 << 50)));
+    assert_eq!(others, GRANT);
+    let until = |until| move |_| (3, query(2, until));
+    let late = nulls((&mut primary, &mut now), 300, until(GRANT + 8));
+    assert_eq!(late, 8);
+    let again = |round| (3, query(2, if round % 2 == 0 { 0 } else { 1 << 50 }));
+    let more = nulls((&mut primary, &mut now), 1_000, again);
+    assert!(late + more <= GRANT, "{more}");
 }
 
 #[test]

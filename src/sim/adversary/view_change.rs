@@ -196,6 +196,6 @@ impl Liar for Views {
 fn named(piece: &Piece) -> Option<String> {
     match &piece.item {
         Item::Message(message) => crate::wire::signed::id(message),
-        Item::Body(_) | Item::Transfer(_) | Item::Ended(_) => None,
+        Item::Body(_) | Item::Transfer(_) | Item::Ended(_) | Item::Answers(_) => None,
     }
 }

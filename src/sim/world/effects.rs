@@ -10,7 +10,7 @@ use crate::error::{Refused, Rejected};
 use crate::pbft::Role;
 use crate::types::Micros;
 
-use super::super::model::{CallId, HANGS, Op};
+use super::super::model::{CallId, HANGS, Op, SPLITS};
 use super::super::network::{Happening, Place};
 use super::super::scenario::Moment;
 use super::super::trace::describe;
@@ -68,7 +68,9 @@ impl World {
         }
         member.seen = executed;
         let halted = member.halted;
-        if between && self.scenario.truthful(place) && !halted {
+        // Until it is known which answers split the services, states differ.
+        let settled = self.scenario.odd != SPLITS || replica.is_settled();
+        if between && settled && self.scenario.truthful(place) && !halted {
             let digest = match &self.members[place].machine {
                 Machine::Replica(replica) => replica.status().state_digest,
                 _ => return,
@@ -288,8 +290,8 @@ impl World {
             let at = (call, self.now);
             self.checkers.replied(at, version, envelope, *fault);
         }
-        // R14: closed is what no service answers, and nothing else.
-        let hangs = |(op, _): (&Op, _)| op.name == HANGS;
+        // R14: closed is what no service answers, or each otherwise, and nothing else.
+        let hangs = |(op, _): (&Op, _)| op.name == HANGS || op.name == SPLITS;
         let hangs = self.workload.op(call).is_some_and(hangs);
         let replied = matches!(answer.outcome, Outcome::Reply { .. });
         let lost = self.members.iter().any(|member| member.lost);
@@ -346,16 +348,10 @@ impl World {
                 }
             }
             Event::Stable(_) => self.counts.rare("stable_checkpoint"),
-            Event::Diverged { why, .. } => {
-                self.members[place].halted = true;
-                self.counts.rare("diverged");
-                if self.scenario.truthful(place) && !self.members[place].lost {
-                    let what = format!("r{place}, which has no fault: {why}");
-                    self.fail("diverged", what);
-                }
-            }
+            Event::Diverged { why, .. } => self.diverged(place, why),
             Event::CallOpen { .. } => self.counts.rare("call_open"),
             Event::CallClosed { .. } => self.call_closed(),
+            Event::CallsSplit { .. } => self.counts.rare("calls_split"),
             Event::Stalled(_) => self.counts.rare("stalled"),
             Event::Resumed(_) => self.counts.rare("resumed"),
             Event::Behind { .. } => {
@@ -384,6 +380,15 @@ impl World {
                 let what = format!("r{place} thinks that r{replica} has restarted");
                 self.fail("rejected", what);
             }
+        }
+    }
+
+    fn diverged(&mut self, place: Place, why: &str) {
+        self.members[place].halted = true;
+        self.counts.rare("diverged");
+        if self.scenario.truthful(place) && !self.members[place].lost {
+            let what = format!("r{place}, which has no fault: {why}");
+            self.fail("diverged", what);
         }
     }
 

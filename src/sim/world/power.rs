@@ -315,7 +315,8 @@ impl World {
             return;
         }
         let fault = self.scenario.fault_at(place);
-        let mut service = Service::new(self.scenario.app, self.scenario.service_delay, fault);
+        let mut service =
+            Service::new(self.scenario.app, self.scenario.service_delay, fault, place);
         let saved = remains.snapshot.as_ref();
         if let Some(parts) = saved.and_then(|saved| saved.application.as_ref()) {
             let (_, restored) = service.restore(parts, &mut self.service_chance);

@@ -83,7 +83,7 @@ impl Calls {
             contents,
         };
         out.out.extend_from_slice(HEAD);
-        out.digest(&self.chain);
+        out.digest(&self.settled_digest());
         out.octet(u8::from(self.born.is_some()));
         out.number(self.born.unwrap_or_default().0);
         out.count(self.closed.len());
@@ -319,6 +319,8 @@ impl<'a> Reader<'a> {
         self.left.is_empty().then(|| Calls {
             clients,
             chain,
+            answers: Vec::new(),
+            uncompared: None,
             born: set.then_some(born),
             closed,
             plant: None,

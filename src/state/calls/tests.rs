@@ -1,6 +1,7 @@
 //! Each rule that the table of calls keeps, by name.
 
 use super::*;
+use crate::crypto;
 use crate::soap::payload::Packed;
 
 const CLIENT: ClientId = ClientId(Digest([7; 32]));

@@ -1,10 +1,11 @@
 //! Chaos around a group of real processes with real disks, while users go on calling; and a judge
 //! of what they were told.
 //!
-//! The users increment one counter, or pay into one account of a bank. Whatever is killed, stopped or restarted meanwhile: no value is
-//! given twice, a reply that came before a call was made is lower than that call's, and in the end
-//! the counter stands where the answered calls brought it, no further than those without an answer
-//! could. What is done when is drawn from a seed; how it interleaves is the machine's.
+//! The users increment one counter, or pay into one account of a bank. Whatever is killed, stopped
+//! or restarted meanwhile: no value is given twice, a reply that came before a call was made is
+//! lower than that call's, and in the end the number stands where the answered calls brought it, no
+//! further than those without an answer could. What is done when is drawn from a seed; how it
+//! interleaves is the machine's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -124,7 +125,8 @@ impl Service {
         match self {
             Self::Counter => "<increment xmlns='urn:bft-ws:counter'/>",
             Self::Bank => {
-                "<deposit xmlns='urn:bft-ws:bank'><account>ada</account><amount>1</amount></deposit>"
+                "<deposit xmlns='urn:bft-ws:bank'><account>ada</account><amount>1</amount>\
+                 </deposit>"
             }
         }
     }

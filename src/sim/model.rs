@@ -54,7 +54,8 @@ pub struct Op {
 }
 
 impl Op {
-    /// Draws an operation of the application; sometimes one that it must refuse, seldom the odd one.
+    /// Draws an operation of the application; sometimes one that it must refuse, seldom the odd
+    /// one.
     pub fn draw(app: App, odd: &str, chance: &mut Chance) -> Self {
         let accounts = ["ada", "bob", "eve"];
         let amount = chance.between(1, 60).to_string();

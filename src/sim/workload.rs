@@ -16,7 +16,7 @@ use crate::soap::xml::Document;
 use crate::types::{CallNumber, Instant, Micros};
 
 use super::chance::Chance;
-use super::model::{CallId, HANGS, Op};
+use super::model::{CallId, Op};
 use super::scenario::{App, UserPlan};
 
 #[derive(Debug)]

@@ -134,7 +134,8 @@ pub const SNAPSHOT_PIECES: usize = 1 << 16;
 pub const PIECES_ASKED: usize = 16;
 /// Octets of pieces that one peer may draw in a second.
 pub const PIECES_RATE: u64 = 64 << 20;
-/// Calls closed by a verdict that the table of calls remembers (R14).
+/// Calls closed by a verdict that the table of calls remembers when their replies are released, the
+/// last of them (R14).
 pub const CLOSED_CALLS: usize = 1024;
 /// Answers between two checkpoints that replicas can compare one by one (R14).
 pub const COMPARED_CALLS: usize = 1 << 17;

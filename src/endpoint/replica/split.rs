@@ -232,12 +232,17 @@ impl Replica {
         }
         rest.asks = again;
         rest.rounds += 1;
-        let (seqno, time, each) = (rest.seqno, rest.time, rest.each_wanted);
+        let (seqno, time) = (rest.seqno, rest.time);
+        let asks = if rest.each_wanted {
+            Asks::Each
+        } else {
+            Asks::Word
+        };
         if passed >= seqno && rest.rounds > ROUNDS {
             return self.settle(now, seqno, time, Vec::new());
         }
-        let asks = if each { Asks::Each } else { Asks::Word };
-        self.say_answers(now, None, seqno, asks, each);
+        // Each answer may be much: who lacks them asks, as this replica does.
+        self.say_answers(now, None, seqno, asks, false);
         self.look_at_answers(now);
     }
 
@@ -320,10 +325,6 @@ impl Replica {
         }
         split.extend(open);
         split.sort_unstable();
-        if split.len() > limits::CLOSED_CALLS {
-            // Too many to be remembered: no checkpoint will form, and the group says so.
-            split.clear();
-        }
         Some(split)
     }
 

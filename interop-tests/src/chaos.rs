@@ -30,7 +30,7 @@ pub enum Blow {
     Pause(usize, Duration),
     /// The network is split for a while: the replicas whose bits are set, and all else.
     Split(u8, Duration),
-    /// A replica's clock is set ahead of the machine's, in seconds.
+    /// A replica's clock is set ahead of the machine's, in seconds; the others' are right.
     Clock(usize, i64),
     /// The small disk is full for a while.
     Disk(Duration),
@@ -341,7 +341,12 @@ pub fn strike(group: &mut Group, users: &Users, blow: Blow) -> Result<()> {
             std::thread::sleep(span);
             roads.join();
         }
-        Blow::Clock(id, ahead) => group.set_clock(id, ahead)?,
+        Blow::Clock(id, ahead) => {
+            // No more than f are wrong at once.
+            let all = 0..group.replicas.len();
+            all.clone().try_for_each(|other| group.set_clock(other, 0))?;
+            group.set_clock(id, ahead)?;
+        }
         Blow::Disk(span) => {
             let disk = group.small_disk.as_ref().context("no small disk")?;
             disk.fill()?;

@@ -5,7 +5,7 @@
 //! that a latency breakdown can subtract a replica's reading from a client's. Nothing here decides
 //! when anything is due.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -27,9 +27,14 @@ pub fn instant() -> Instant {
 }
 
 /// The wall clock in microseconds since 1970-01-01T00:00:00Z.
+/// Read by way of the C library, so that libfaketime can set it for tests.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where it is read")]
 pub fn wall() -> Time {
-    Time(micros(clock_gettime(ClockId::Realtime)))
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 is wrong in any case.
+    let micros = since.map_or(0, |since| since.as_micros());
+    Time(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 /// The monotonic clock in nanoseconds, comparable between processes of one machine.

@@ -344,7 +344,8 @@ pub fn strike(group: &mut Group, users: &Users, blow: Blow) -> Result<()> {
         Blow::Clock(id, ahead) => {
             // No more than f are wrong at once.
             let all = 0..group.replicas.len();
-            all.clone().try_for_each(|other| group.set_clock(other, 0))?;
+            all.clone()
+                .try_for_each(|other| group.set_clock(other, 0))?;
             group.set_clock(id, ahead)?;
         }
         Blow::Disk(span) => {

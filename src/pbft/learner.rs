@@ -95,6 +95,8 @@ pub(super) struct Lives {
     known: BTreeMap<ReplicaId, Known>,
     claims: BTreeMap<ReplicaId, Claim>,
     null_at: Option<Instant>,
+    /// This replica forgot a former life, and with it which lives of others it had known.
+    forgot: bool,
 }
 
 impl Lives {
@@ -113,12 +115,14 @@ impl Lives {
             known: BTreeMap::new(),
             claims: BTreeMap::new(),
             null_at: None,
+            forgot: false,
         }
     }
 
     pub(super) fn restore(&mut self, recovered: &Recovered) {
         if let Some(standing) = recovered.standing {
             self.bound = standing.bound;
+            self.forgot = standing.bound.is_some() || !standing.votes;
             self.role = match standing.votes {
                 true => Role::Voter,
                 false => Role::Learner,
@@ -282,6 +286,7 @@ impl Agreement {
             self.begin_to_vote(now);
         } else if replies.len() - first >= weak || replies.len() >= certificate {
             self.lives.role = Role::Learner;
+            self.lives.forgot = true;
             self.stand();
         }
     }
@@ -399,7 +404,8 @@ impl Agreement {
         life: Incarnation,
     ) -> Result<Option<Incarnation>, Refused> {
         let before = match self.lives.known.get(&from) {
-            None => None,
+            // Who forgot a life of its own cannot say that it knew none of another's.
+            None => self.lives.forgot.then_some(Incarnation(0)),
             Some(known) if known.life == life => return Ok(known.before),
             // An old one: it is shown the later.
             Some(known) if known.life > life => return Ok(Some(known.life)),

@@ -41,6 +41,9 @@ pub(super) struct Changes {
     basis: Vec<SignedViewChange>,
     /// When to give up a view that does not begin.
     give_up: Option<Instant>,
+    /// Others want a view that a former life may have asked for: until then they may begin it
+    /// without this replica (R18).
+    follow: Option<Instant>,
     /// When to say the own view-change again.
     resend_at: Option<Instant>,
     resends: u32,
@@ -50,7 +53,8 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.give_up.into_iter().chain(self.resend_at).min()
+        let timers = [self.give_up, self.resend_at, self.follow];
+        timers.into_iter().flatten().min()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -143,6 +147,7 @@ impl Agreement {
         let changes = &mut self.changes;
         changes.prune(view);
         changes.give_up = None;
+        changes.follow = None;
         changes.resend_at = None;
         changes.resends = 0;
         changes.fruitless = changes.fruitless.saturating_add(1);
@@ -235,6 +240,13 @@ impl Agreement {
     }
 
     pub(super) fn tick_view(&mut self, now: Now) {
+        if self.changes.follow.is_some_and(|at| at <= now.instant) {
+            self.changes.follow = None;
+            if self.thresholds.is_weak(self.higher_views().len()) {
+                // They need it, and come after it as 2f + 1 have left their view.
+                self.start_view_change(now, self.next_view());
+            }
+        }
         if self.active {
             return;
         }
@@ -312,20 +324,30 @@ impl Agreement {
     fn join(&mut self, now: Now) {
         let forgotten = self.lives.forgotten_view();
         while self.votes() {
-            let higher: Vec<View> = (self.changes.held.values())
-                .filter_map(|said| said.first())
-                .map(|change| change.content.view)
-                .filter(|view| *view > self.view)
-                .collect();
+            let higher = self.higher_views();
+            let weak = self.thresholds.is_weak(higher.len());
             match higher.iter().min() {
                 // R18: it follows into a view that a former life may have asked for.
-                Some(lowest) if Some(*lowest) <= forgotten => return,
-                Some(lowest) if self.thresholds.is_weak(higher.len()) => {
+                Some(lowest) if Some(*lowest) <= forgotten => {
+                    if weak {
+                        let late = now.instant + self.patience();
+                        self.changes.follow.get_or_insert(late);
+                    }
+                    return;
+                }
+                Some(lowest) if weak => {
                     self.start_view_change(now, *lowest);
                 }
                 _ => return,
             }
         }
+    }
+
+    /// What others want above this replica's view.
+    fn higher_views(&self) -> Vec<View> {
+        let latest = (self.changes.held.values()).filter_map(|said| said.first());
+        let views = latest.map(|change| change.content.view);
+        views.filter(|view| *view > self.view).collect()
     }
 
     pub(super) fn take_new_view(
@@ -489,6 +511,7 @@ impl Agreement {
         self.active = true;
         self.changes.prune(view.next());
         self.changes.give_up = None;
+        self.changes.follow = None;
         self.changes.resend_at = None;
         self.persist_new_view(selection);
         self.proposed = selection.last();

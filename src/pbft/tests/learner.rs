@@ -75,6 +75,34 @@ fn r18_a_wiped_replica_of_an_idle_group_votes_again_by_itself() {
 }
 
 #[test]
+fn r18_who_learned_vouches_for_nobody_so_that_no_loss_one_by_one_is_overlooked() {
+    for (seed, told) in [(1, false), (2, true)] {
+        let mut cluster = lives(4, seed);
+        submit(&mut cluster, 0..5);
+        cluster.run_until_executed(5, SECOND);
+        for at in [3, 2, 1, 0, 2, 3] {
+            cluster.wipe(at, told);
+            for _ in 0..40 {
+                cluster.run(Micros::millis(50));
+                if role(&cluster, at) != Role::Unsure {
+                    break;
+                }
+            }
+            assert_eq!(
+                role(&cluster, at),
+                Role::Learner,
+                "{at} has forgotten a life"
+            );
+            until_it_votes(&mut cluster, at);
+            cluster.run(Micros::seconds(5));
+        }
+        submit(&mut cluster, 5..10);
+        cluster.run_until_executed(10, Micros::seconds(10));
+        cluster.none_rejected();
+    }
+}
+
+#[test]
 fn r18_an_idle_group_falls_silent_again_when_nobody_learns_any_more() {
     let mut cluster = lives(4, 4);
     submit(&mut cluster, 0..5);

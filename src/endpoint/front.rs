@@ -517,8 +517,8 @@ impl Front {
         let call = self.call(action, message, &asker);
         let number = headed.number;
         if let Some(message_id) = message.message_id() {
-            let payload = &call.content.payload.octets;
-            let name = repeats::name(&message_id, &call.action, message.soap(), payload);
+            let (action, soap) = (&call.action, message.soap());
+            let name = repeats::name(&message_id, action, soap, &call.content);
             self.repeats.numbered(now, name, uuid, number.get());
         }
         if let Some(sequence) = self.sequences.get_mut(&uuid)

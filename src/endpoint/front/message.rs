@@ -148,9 +148,13 @@ impl Plain {
         let (addressing, wsa) = (read.0, read.1.unwrap_or(&addressing::V200508));
         let action = addressing.action.as_deref().unwrap_or(action);
         let name = addressing.message_id.as_deref().and_then(|message_id| {
-            let content = out_handler::content(envelope, |_| false).ok()?;
-            let payload = &content.payload.octets;
-            Some(repeats::name(message_id, action, envelope.version, payload))
+            let content = out_handler::content(envelope, |block| !consumed(block)).ok()?;
+            Some(repeats::name(
+                message_id,
+                action,
+                envelope.version,
+                &content,
+            ))
         });
         let back = Back {
             soap: envelope.version,

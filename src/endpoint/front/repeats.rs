@@ -2,8 +2,9 @@
 //! repeats it gets the answer of the first (R20). For users of plain SOAP who send again, and for
 //! users of WS-RM whose stack sends a copy that is not on its sequence.
 //!
-//! A repetition has the same MessageID, action, SOAP version and payload; other header blocks may
-//! differ, as a signature does. What is known is bounded by time, number and octets, and dies with
+//! A repetition has the same MessageID, action, SOAP version and payload, and the same header blocks
+//! but those of WS-Addressing and WS-RM: who calls on behalf of another user says so there, and must
+//! not get the other's answer. What is known is bounded by time, number and octets, and dies with
 //! the gateway: WS-RM promises more.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
 
 use super::super::io::RequestId;
+use super::super::out_handler::Content;
 use crate::crypto::sha256;
 use crate::limits;
 use crate::soap::envelope::Version;
@@ -55,9 +57,11 @@ pub struct Repeats {
 
 /// The name of a message that comes again.
 #[must_use]
-pub fn name(message_id: &str, action: &str, version: Version, payload: &[u8]) -> Digest {
-    let mut octets = Vec::with_capacity(payload.len() + message_id.len() + action.len() + 32);
-    for part in [message_id.as_bytes(), action.as_bytes(), payload] {
+pub fn name(message_id: &str, action: &str, version: Version, content: &Content) -> Digest {
+    let (header, payload) = (&content.header.octets, &content.payload.octets);
+    let room = header.len() + payload.len() + message_id.len() + action.len() + 40;
+    let mut octets = Vec::with_capacity(room);
+    for part in [message_id.as_bytes(), action.as_bytes(), header, payload] {
         octets.extend_from_slice(&(part.len() as u64).to_be_bytes());
         octets.extend_from_slice(part);
     }
@@ -167,8 +171,15 @@ mod tests {
 
     const WINDOW: Micros = Micros::seconds(10);
 
+    fn content(header: &str, payload: &str) -> Content {
+        let mut content = Content::default();
+        content.header.octets = header.as_bytes().to_vec();
+        content.payload.octets = payload.as_bytes().to_vec();
+        content
+    }
+
     fn id(message_id: &str) -> Digest {
-        name(message_id, "urn:a", Version::V11, b"<x/>")
+        name(message_id, "urn:a", Version::V11, &content("", "<x/>"))
     }
 
     #[test]
@@ -189,11 +200,13 @@ mod tests {
     #[test]
     fn r20_only_what_is_the_same_call_is_one() {
         let other = [
-            name("n", "urn:a", Version::V11, b"<x/>"),
-            name("m", "urn:b", Version::V11, b"<x/>"),
-            name("m", "urn:a", Version::V12, b"<x/>"),
-            name("m", "urn:a", Version::V11, b"<y/>"),
-            name("mu", "rn:a", Version::V11, b"<x/>"),
+            name("n", "urn:a", Version::V11, &content("", "<x/>")),
+            name("m", "urn:b", Version::V11, &content("", "<x/>")),
+            name("m", "urn:a", Version::V12, &content("", "<x/>")),
+            name("m", "urn:a", Version::V11, &content("", "<y/>")),
+            name("m", "urn:a", Version::V11, &content("<bob/>", "<x/>")),
+            name("m", "urn:a", Version::V11, &content("<x/>", "")),
+            name("mu", "rn:a", Version::V11, &content("", "<x/>")),
         ];
         assert!(!other.contains(&id("m")));
     }

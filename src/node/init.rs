@@ -96,7 +96,8 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     let agreement = agreement(plan, &services);
     let id = genesis_id(&nonce, &replicas, &agreement);
     let mut folder = Folder::make(&plan.out)?;
-    let secret = keys::group_secret_text(&keys::entropy().map_err(InitError::Entropy)?);
+    let secret = keys::entropy().map_err(InitError::Entropy)?;
+    let secret = keys::group_secret_text(&secret, &id);
     folder.secret("group-secret.key", &secret)?;
     for identity in members.iter().chain(&clients) {
         folder.secret(&format!("{}.key", identity.name()), &identity.to_secret())?;

@@ -11,8 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::crypto::Identity;
+use crate::types::Digest;
 
-const GROUP_SECRET_FORM: &str = "bft-ws-group-secret-1";
+const GROUP_SECRET_FORM: &str = "bft-ws-group-secret-2";
 /// Octets of a secret's file.
 const SECRET_BYTES: u64 = 16 << 10;
 
@@ -40,10 +41,11 @@ pub fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The text of a group's secret, for [`write_secret`].
+/// The text of the secret of the group with this id, for [`write_secret`].
 #[must_use]
-pub fn group_secret_text(secret: &[u8; 32]) -> String {
-    format!("{GROUP_SECRET_FORM} {}\n", BASE64.encode(secret))
+pub fn group_secret_text(secret: &[u8; 32], group: &Digest) -> String {
+    let secret = BASE64.encode(secret);
+    format!("{GROUP_SECRET_FORM} {secret} {}\n", group.hex())
 }
 
 /// Reads a member's keys.
@@ -55,17 +57,22 @@ pub fn read_identity(path: &Path) -> Result<Identity, String> {
     Identity::from_secret(&text).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// Reads a group's secret.
+/// Reads the secret of the group with this id: replicas with different secrets would give their
+/// services different seeds.
 ///
 /// # Errors
 /// One line that names the file and says what is wrong.
-pub fn read_group_secret(path: &Path) -> Result<[u8; 32], String> {
+pub fn read_group_secret(path: &Path, group: &Digest) -> Result<[u8; 32], String> {
     let text = read(path)?;
     let mut words = text.split_ascii_whitespace();
     let form = words.next() == Some(GROUP_SECRET_FORM);
     let secret = words.next().and_then(|word| BASE64.decode(word).ok());
+    let id = words.next().and_then(Digest::from_hex);
     match secret.and_then(|octets| <[u8; 32]>::try_from(octets).ok()) {
-        Some(secret) if form && words.next().is_none() => Ok(secret),
+        Some(_) if form && id.is_some_and(|id| id != *group) => {
+            Err(format!("{}: the secret of another group", path.display()))
+        }
+        Some(secret) if form && id.is_some() && words.next().is_none() => Ok(secret),
         _ => Err(format!("{}: not a group's secret", path.display())),
     }
 }

@@ -151,7 +151,7 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         return Err(source.at(file.key.span(), what, "name this replica's own key file"));
     }
     let secret = source.beside(file.group_secret.get_ref());
-    let group_secret = keys::read_group_secret(&secret).map_err(|what| {
+    let group_secret = keys::read_group_secret(&secret, &group.id).map_err(|what| {
         let remedy = "copy the file that `bftws init` wrote for this group";
         source.at(file.group_secret.span(), what, remedy)
     })?;

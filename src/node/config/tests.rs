@@ -186,6 +186,35 @@ fn complaints_name_file_line_and_remedy() {
 }
 
 #[test]
+fn r16_the_secret_of_another_group_is_refused() {
+    let (out, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&out, &other] {
+        init(&plan(folder.path())).unwrap();
+    }
+    let secret = "group-secret.key";
+    fs::copy(other.path().join(secret), out.path().join(secret)).unwrap();
+    let complaint = load_replica(&out.path().join("replica-0.toml")).unwrap_err();
+    let said = complaint.to_string();
+    assert!(said.contains("another group"), "{said}");
+    assert!(said.contains("\n  remedy: copy the file"), "{said}");
+}
+
+#[test]
+fn where_the_log_is_or_that_there_is_none_must_be_said() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    let file = out.path().join("replica-0.toml");
+    for (from, to) in [("memory = true", "memory = false"), ("memory = false", "")] {
+        edit(&file, from, to);
+        let said = load_replica(&file).unwrap_err().to_string();
+        assert!(said.contains("`data` is missing"), "{said}");
+    }
+    edit(&file, "\nlisten", "\ndata = \"d\"\nmemory = true\nlisten");
+    let said = load_replica(&file).unwrap_err().to_string();
+    assert!(said.contains("exclude each other"), "{said}");
+}
+
+#[test]
 fn addresses_and_time_outs_may_be_edited() {
     let out = tempfile::tempdir().unwrap();
     init(&plan(out.path())).unwrap();

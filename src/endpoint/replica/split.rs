@@ -222,6 +222,9 @@ impl Replica {
 
     /// Asks, when it is time.
     pub(super) fn tick_answers(&mut self, now: Now) {
+        if self.invoker.halted() {
+            return self.splits.give_up();
+        }
         let again = now.instant + self.split_pause();
         let passed = self.order.agreement().stable();
         let Some(rest) = &mut self.splits.rest else {
@@ -248,7 +251,7 @@ impl Replica {
 
     fn look_at_answers(&mut self, now: Now) {
         if self.invoker.halted() {
-            self.splits.give_up();
+            return self.splits.give_up();
         }
         let Some((seqno, time)) = (self.splits.rest.as_ref()).map(|rest| (rest.seqno, rest.time))
         else {

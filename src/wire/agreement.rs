@@ -364,3 +364,17 @@ pub(super) fn read_digests(element: Element<'_, '_>, limit: usize) -> Result<Vec
     }
     Ok(all)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Item, Refused, body, elements, read};
+    use crate::soap::xml::Document;
+
+    /// What is read of a fragment alone in a Body.
+    pub fn back(fragment: &[u8]) -> Result<Item, Refused> {
+        let part = body(std::iter::once(fragment));
+        let document = Document::parse(part.octets()).unwrap();
+        let agreement = document.root().children().next().unwrap();
+        read(elements(agreement)?[0])
+    }
+}

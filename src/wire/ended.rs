@@ -96,15 +96,8 @@ pub(super) fn read(element: Element<'_, '_>) -> Result<Ended, Refused> {
 mod tests {
     use super::*;
     use crate::error::Rejected;
-    use crate::soap::xml::Document;
+    use crate::wire::agreement::tests::back;
     use crate::wire::agreement::{self, Item};
-
-    fn back(fragment: &[u8]) -> Result<Item, Refused> {
-        let part = agreement::body(std::iter::once(fragment));
-        let document = Document::parse(part.octets()).unwrap();
-        let agreement = document.root().children().next().unwrap();
-        agreement::read(agreement::elements(agreement)?[0])
-    }
 
     #[test]
     fn r14_what_is_read_is_what_was_written_and_nothing_else() {

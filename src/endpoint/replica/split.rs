@@ -162,16 +162,13 @@ impl Replica {
         let known = self.invoker.calls().answers().len() == 0 || self.durable.has_voted(seqno);
         let split = recorded.or(known.then(Vec::new))?;
         // Who comes later will ask.
-        self.remember_answers(seqno);
-        if let Some(own) = self.splits.own.get_mut(&seqno) {
-            own.closed.clone_from(&split);
-        }
+        self.remember_answers(seqno, split.clone());
         Some(split)
     }
 
     /// Execution rests until the answers are compared.
     pub(super) fn rest(&mut self, seqno: Seqno, time: Time, asks: Instant) {
-        self.remember_answers(seqno);
+        self.remember_answers(seqno, Vec::new());
         self.splits.rest = Some(Rest {
             seqno,
             time,
@@ -182,12 +179,12 @@ impl Replica {
         });
     }
 
-    fn remember_answers(&mut self, seqno: Seqno) {
+    fn remember_answers(&mut self, seqno: Seqno, closed: Vec<u32>) {
         let calls = self.invoker.calls();
         let own = Own {
             chain: calls.settled_digest(),
             each: calls.answers().collect(),
-            closed: Vec::new(),
+            closed,
         };
         self.splits.remember(seqno, own);
     }

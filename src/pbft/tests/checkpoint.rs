@@ -15,20 +15,25 @@ fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
     }
 }
 
+/// A bundle is ordered under its number, as backup 1 hears of it.
+pub(super) fn order(backup: &mut Agreement, seqno: u64) {
+    backup.bundle(NOW, from_client(head(seqno))).unwrap();
+    let batch = batch(&[seqno]);
+    backup
+        .message(NOW, by(0, pre_prepare(seqno, batch.clone())))
+        .unwrap();
+    for peer in [0, 2] {
+        let _ = backup.message(NOW, by(peer, prepare(seqno, &batch)));
+        let _ = backup.message(NOW, by(peer, commit(seqno, &batch)));
+    }
+}
+
 /// Backup 1, which delivers and executes all batches up to one, while the others vote on each
 /// checkpoint but the last.
 pub(super) fn backup_at(last: u64) -> Agreement {
     let mut backup = replica(1);
     for seqno in 1..=last {
-        backup.bundle(NOW, from_client(head(seqno))).unwrap();
-        let batch = batch(&[seqno]);
-        backup
-            .message(NOW, by(0, pre_prepare(seqno, batch.clone())))
-            .unwrap();
-        for peer in [0, 2] {
-            let _ = backup.message(NOW, by(peer, prepare(seqno, &batch)));
-            let _ = backup.message(NOW, by(peer, commit(seqno, &batch)));
-        }
+        order(&mut backup, seqno);
         backup.executed(NOW, Seqno(seqno));
         if seqno.is_multiple_of(8) && seqno < last {
             certify(&mut backup, seqno, 1);

@@ -1,7 +1,7 @@
 //! What one replica says of the lives of others, and of its own (R18).
 
-use super::checkpoint::{backup_at, certify};
-use super::cluster::{by, from_client, head};
+use super::checkpoint::{backup_at, certify, order};
+use super::cluster::by;
 use super::single::*;
 use crate::error::Ignored;
 use crate::log::recover::Recovered;
@@ -95,15 +95,7 @@ fn r18_a_learner_is_known_until_the_checkpoint_that_it_waits_for_is_stable() {
 fn r18_an_answer_says_how_far_this_replica_is() {
     let mut backup = backup_at(8);
     for seqno in [9, 10] {
-        backup.bundle(NOW, from_client(head(seqno))).unwrap();
-        let batch = batch(&[seqno]);
-        backup
-            .message(NOW, by(0, pre_prepare(seqno, batch.clone())))
-            .unwrap();
-        for peer in [0, 2] {
-            let _ = backup.message(NOW, by(peer, prepare(seqno, &batch)));
-            let _ = backup.message(NOW, by(peer, commit(seqno, &batch)));
-        }
+        order(&mut backup, seqno);
     }
     assert_eq!((backup.delivered(), backup.stable()), (Seqno(10), Seqno(0)));
     outputs(&mut backup);

@@ -276,15 +276,16 @@ impl Agreement {
         }
     }
 
-    /// 2f others knew no former life: then none ever had a certificate with them. Else there was
-    /// one, as soon as f + 1 say so, or nothing better can be had.
+    /// 2f others knew no former life: then none ever had a certificate with them. f + 1 say that
+    /// there was one: then there was. With neither, those who have not answered decide: to learn
+    /// without need could make more than f learners, and those would never vote again.
     fn find_role(&mut self, now: Now) {
-        let (certificate, weak) = (self.thresholds_of().0, self.thresholds_of().1);
+        let (certificate, weak) = self.thresholds_of();
         let replies = &self.lives.replies;
         let first = replies.values().filter(|reply| reply.first).count();
         if first + 1 >= certificate {
             self.begin_to_vote(now);
-        } else if replies.len() - first >= weak || replies.len() >= certificate {
+        } else if replies.len() - first >= weak {
             self.lives.role = Role::Learner;
             self.lives.forgot = true;
             self.stand();

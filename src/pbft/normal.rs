@@ -352,24 +352,25 @@ impl Agreement {
         };
         let silent = !self.may_vote(seqno);
         let slot = self.slots.open(seqno);
-        if slot.said_commit.is_none() && !silent {
-            let prepared = slot.prepares.certificate(&digest, thresholds).is_some();
-            if !prepared && !thresholds.has(Plant::CommitUnprepared) {
-                return;
-            }
-            slot.said_commit = Some(digest);
-            let batch = slot
-                .accepted
-                .as_ref()
-                .map(|accepted| accepted.batch.clone());
-            slot.prepared = batch.map(|batch| (view, batch));
-            let _ = slot.commits.add(me, digest);
-            let record = Record::Prepared {
+        let prepared = slot.prepares.certificate(&digest, thresholds).is_some()
+            || thresholds.has(Plant::CommitUnprepared);
+        let known = slot.prepared.as_ref().is_some_and(|(of, _)| *of == view);
+        if prepared && !known && !silent {
+            let accepted = slot.accepted.as_ref();
+            slot.prepared = accepted.map(|accepted| (view, accepted.batch.clone()));
+            self.persist(Record::Prepared {
                 view,
                 seqno,
                 digest,
-            };
-            self.persist(record);
+            });
+        }
+        // What was decided is the same in every later view. Who missed it must not wait until this
+        // replica, which needs nothing here and asks for nothing, has heard 2f prepares again.
+        let slot = self.slots.open(seqno);
+        if (prepared || slot.committed) && slot.said_commit.is_none() && !silent {
+            slot.said_commit = Some(digest);
+            // Own votes are never taken from outside, so this one is the first.
+            let _ = slot.commits.add(me, digest);
             let message = Message::Commit {
                 view,
                 seqno,

@@ -629,10 +629,14 @@ impl Node {
                 seqno: s,
                 digest: d,
                 ..
-            } => found(&|r| match r {
-                Record::Prepared { seqno, digest, .. } => (seqno, digest) == (s, d),
-                _ => false,
-            }),
+            } => {
+                let decided = self.agreement.slots.get(*s).is_some_and(|s| s.committed);
+                let is = |r: &Record| match r {
+                    Record::Prepared { seqno, digest, .. } => (seqno, digest) == (s, d),
+                    _ => false,
+                };
+                decided || found(&is)
+            }
             Message::ViewChange(change) if change.content.replica == self.agreement.config.me => {
                 let view = change.content.view;
                 found(&|r| matches!(r, Record::ViewChange(own) if own.view == view))

@@ -328,6 +328,27 @@ fn r18_answers_to_another_life_are_not_taken() {
     assert_eq!(learner.message(NOW, other), Err(Ignored::Unasked.into()));
 }
 
+/// After a power cut of all, f replicas came back without their disks and vouch for nobody, and one
+/// is still away: who had not yet written down that it votes would be one learner too many.
+#[test]
+fn r18_nobody_learns_without_need_while_those_who_have_not_answered_can_decide() {
+    let mut fresh = Agreement::new(config(7, 2));
+    for (peer, before) in [
+        (1, Some(0)),
+        (6, Some(0)),
+        (3, None),
+        (4, None),
+        (5, None),
+        (5, None),
+    ] {
+        let said = by(peer, reply(before, 0, 0, 0));
+        fresh.message(NOW, said).unwrap();
+        assert_eq!(fresh.role(), Role::Unsure);
+    }
+    fresh.message(NOW, by(0, reply(None, 0, 0, 0))).unwrap();
+    assert_eq!(fresh.role(), Role::Voter);
+}
+
 #[test]
 fn r18_one_that_was_known_before_learns_and_f_liars_make_nobody_learn() {
     let mut fresh = Agreement::new(config(4, 3));

@@ -323,6 +323,48 @@ fn tocs_4_5_2_a_new_view_counts_only_with_2f_plus_1_view_changes_that_are_here()
     assert!(cluster.nodes[3].agreement.is_active());
 }
 
+/// r3 has decided a batch in view 0 that the others lack, and enters view 1 after them, so that
+/// their prepares came too early for it. It needs nothing there and asks for nothing, but they need
+/// its commit.
+#[test]
+fn tocs_4_5_2_what_is_decided_here_is_committed_again_in_the_next_view_at_once() {
+    let mut cluster = Cluster::new(4, 16);
+    let batch = Batch {
+        time: cluster.now.wall,
+        bundles: vec![digest(1)],
+    };
+    let (view, seqno, digest) = (View(0), Seqno(1), batch.digest());
+    cluster.submit(1, &[3]);
+    cluster.run(Micros::millis(1));
+    for from in [0, 1] {
+        let batch = batch.clone();
+        let decided = Message::Decided { seqno, batch };
+        take(&mut cluster, 3, from, decided).unwrap();
+    }
+    assert_eq!(cluster.nodes[3].agreement.delivered(), seqno);
+    let changes = (0..3).map(|from| {
+        let mut change = change(1, from, 0);
+        let batch = batch.clone();
+        change.content.prepared.push(Placed { seqno, view, batch });
+        let batches = vec![(view, digest)];
+        change
+            .content
+            .pre_prepared
+            .push(PrePrepared { seqno, batches });
+        change
+    });
+    let changes: Vec<_> = changes.collect();
+    let named: Vec<_> = changes.iter().collect();
+    take(&mut cluster, 3, 1, new_view(1, &named)).unwrap();
+    for (from, change) in (0..).zip(&changes) {
+        let message = Message::ViewChange(change.clone());
+        let _ = take(&mut cluster, 3, from, message);
+    }
+    assert!(cluster.nodes[3].agreement.is_active());
+    let told = cluster.sent.get("Commit");
+    assert_eq!(told, Some(&3), "each other hears it once");
+}
+
 /// A liar begins a view that is far away, on words that nobody said or that were said of another
 /// view: it neither keeps the next view from beginning, nor drives anybody there.
 #[test]

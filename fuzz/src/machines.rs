@@ -222,7 +222,8 @@ pub fn replica(octets: &[u8]) {
 }
 
 /// A front's users: what each writes. `IDENTIFIER` stands for the last one that was given, and a
-/// first octet below 8 for its time, its version and what the group says meanwhile.
+/// first octet for its time, its version and what the group says meanwhile; in the first message
+/// also for whether the gateway takes nothing that is on no sequence.
 pub fn front(octets: &[u8]) {
     let (place, _) = Place::of("http://user.example/").expect("an address");
     let allowed = Allowed::new([place]);
@@ -231,6 +232,8 @@ pub fn front(octets: &[u8]) {
         rng_seed: [1; 32],
         url: "http://gateway.example/".to_owned(),
         allowed: allowed.clone(),
+        window: Micros::seconds(600),
+        require_rm: octets.first().is_some_and(|first| first >> 7 == 1),
     });
     let mut identifier = "urn:uuid:none".to_owned();
     let mut micros = 0;

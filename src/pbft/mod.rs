@@ -56,7 +56,7 @@ use checkpoint::Checkpoints;
 use fetch::Fetches;
 use learner::Lives;
 use pool::Pool;
-use slots::Slots;
+use slots::{Slot, Slots};
 use status::Peers;
 use view_change::Changes;
 
@@ -213,7 +213,8 @@ impl Agreement {
 
     /// The caller has executed every batch up to `seqno`.
     pub fn executed(&mut self, now: Now, seqno: Seqno) {
-        if self.mode != Mode::Whole || seqno <= self.executed {
+        // Without a state everything counts as executed when it is delivered.
+        if seqno <= self.executed {
             return;
         }
         assert!(seqno <= self.delivered, "executed what was not delivered");
@@ -387,6 +388,14 @@ impl Agreement {
         if self.executed >= self.restored {
             assert!(ahead <= self.config.window, "delivered far beyond executed");
         }
+        let level = self.executed == self.delivered;
+        assert!(self.mode == Mode::Whole || level, "nobody executes it");
+        let told = |slot: &Slot| {
+            let proposed = slot.accepted.as_ref().is_none_or(|a| a.proposed);
+            proposed || slot.committed
+        };
+        let mut open = self.slots.above(self.stable()).map(|(_, slot)| slot);
+        assert!(!self.active || open.all(told), "a batch of an earlier view");
         let sizes = self.sizes();
         let window = usize::try_from(self.config.window).unwrap_or(usize::MAX);
         let below = self.config.snapshot_interval.max(limits::PINNED);

@@ -155,15 +155,10 @@ impl Agreement {
         }
         self.in_view_and_window(now, view, seqno)?;
         let digest = batch.digest();
-        if !self.has(Plant::PrePrepareReplaced) && self.is_first(seqno, &digest)? {
-            self.check_time(now, seqno, &batch, &digest)?;
-        }
-        if self
-            .slots
-            .accepted(seqno)
-            .is_some_and(|known| known.digest != digest)
-        {
+        if self.has(Plant::PrePrepareReplaced) {
             self.vacate(seqno);
+        } else if self.is_first(seqno, &digest)? {
+            self.check_time(now, seqno, &batch, &digest)?;
         }
         self.accept(now, seqno, batch, digest);
         self.step(seqno);
@@ -171,20 +166,13 @@ impl Agreement {
     }
 
     /// Whether a proposal is to be judged; not where f + 1 told that it was decided, for then a
-    /// correct one has.
+    /// correct one has. What stands in a slot was proposed in this view, or is decided.
     fn is_first(&self, seqno: Seqno, digest: &Digest) -> Result<bool, Refused> {
-        let Some(slot) = self.slots.get(seqno) else {
-            return Ok(true);
-        };
-        match &slot.accepted {
+        match self.slots.accepted(seqno) {
             None => Ok(true),
-            Some(known) if known.digest == *digest && known.proposed => {
-                Err(Ignored::Duplicate.into())
-            }
-            Some(known) if known.digest == *digest => Ok(false),
-            Some(known) if known.proposed || slot.committed => Err(Rejected::Equivocated.into()),
-            // It stood there in an earlier view.
-            Some(_) => Ok(true),
+            Some(known) if known.digest != *digest => Err(Rejected::Equivocated.into()),
+            Some(known) if known.proposed => Err(Ignored::Duplicate.into()),
+            Some(_) => Ok(false),
         }
     }
 

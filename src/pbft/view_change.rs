@@ -230,7 +230,7 @@ impl Agreement {
     pub(super) fn fruitful(&mut self, now: Instant, late: Instant) {
         let (left, allowed) = (late - now, self.patience());
         self.changes.fruitless = 0;
-        if self.active && !self.is_primary() && left.0 < allowed.0 / 2 {
+        if !self.is_primary() && left.0 < allowed.0 / 2 {
             self.out.push_back(Output::Slow {
                 primary: self.primary(),
                 view: self.view,
@@ -468,7 +468,7 @@ impl Agreement {
 
     /// What proves the view to others is kept, across restarts too: who missed it could not be
     /// brought into it else, once all had restarted.
-    fn begun(&mut self, begin: SignedNewView, basis: Vec<SignedViewChange>) {
+    pub(super) fn begun(&mut self, begin: SignedNewView, basis: Vec<SignedViewChange>) {
         let vouched = |change: &SignedViewChange| log::Vouched {
             replica: change.content.replica,
             change: record_of(&change.content, Digest::default()),
@@ -517,7 +517,7 @@ impl Agreement {
         self.proposed = selection.last();
         let stable = self.stable();
         for seqno in self.slots.seqnos_above(stable) {
-            self.leave_slot(seqno, selection);
+            self.leave_slot(seqno);
         }
         let (mut carried, mut nulls, mut missing) = (0, 0, 0);
         for (seqno, batch) in selection.placed().filter(|(seqno, _)| *seqno > stable) {
@@ -547,8 +547,8 @@ impl Agreement {
         }
     }
 
-    /// Votes of earlier views are void; what is not selected and not decided gives its slot up.
-    fn leave_slot(&mut self, seqno: Seqno, selection: &Selection) {
+    /// Votes of earlier views are void; what is not decided gives its slot up.
+    fn leave_slot(&mut self, seqno: Seqno) {
         let keeps = self.has(Plant::VotesKept);
         let Some(slot) = self.slots.get_mut(seqno) else {
             return;
@@ -556,8 +556,7 @@ impl Agreement {
         if !keeps {
             slot.forget_votes();
         }
-        let taken = seqno > selection.base && seqno <= selection.last();
-        if !slot.committed && !taken {
+        if !slot.committed {
             self.vacate(seqno);
         }
     }
@@ -576,13 +575,9 @@ impl Agreement {
     pub(super) fn place(&mut self, now: Now, seqno: Seqno, batch: Batch) {
         let digest = batch.digest();
         let slot = self.slots.open(seqno);
-        let other = slot.accepted.as_ref().is_some_and(|a| a.digest != digest);
-        if other && slot.committed {
-            // No more than f are faulty: then this cannot be. What is decided stands.
+        if slot.accepted.as_ref().is_some_and(|a| a.digest != digest) {
+            // It is decided, and no more than f are faulty: then this cannot be. It stands.
             return;
-        }
-        if other {
-            self.vacate(seqno);
         }
         self.accept(now, seqno, batch, digest);
         if self.is_primary() {

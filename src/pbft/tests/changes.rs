@@ -92,6 +92,84 @@ fn tocs_4_5_an_own_view_change_is_said_again_until_the_view_begins() {
 }
 
 #[test]
+fn tocs_4_5_2_a_view_that_does_not_begin_is_given_up_in_time_whatever_comes_meanwhile() {
+    let mut backup = hears(2);
+    for peer in [0, 1, 3] {
+        tell(&mut backup, &change(1, peer)).unwrap();
+    }
+    assert_eq!((backup.view(), backup.is_active()), (View(1), false));
+    let patience = backup.patience();
+    let soon = later(Micros(patience.0 - 1));
+    backup.tick(soon);
+    let fetch = Message::Fetch(Vec::new());
+    backup.message(soon, by(3, fetch)).unwrap();
+    assert_eq!(backup.view(), View(1));
+    backup.tick(later(patience));
+    assert_eq!(backup.view(), View(2));
+}
+
+#[test]
+fn tocs_4_5_a_vote_of_a_later_view_is_asked_about_and_one_of_an_earlier_is_not() {
+    let vote = |view| Message::Prepare {
+        view: View(view),
+        seqno: Seqno(1),
+        digest: digest(1),
+    };
+    for (view, asks) in [(0, false), (1, true), (2, true)] {
+        let mut backup = replica(2);
+        let _ = backup.message(NOW, by(3, vote(view)));
+        assert_eq!(
+            backup.peers.status_at() == Some(NOW.instant),
+            asks,
+            "{view}"
+        );
+    }
+    let mut left = hears(2);
+    left.suspect(NOW);
+    left.tick(NOW);
+    let late = later(Micros::seconds(1));
+    left.tick(late);
+    let next = left.peers.status_at();
+    let later = Now {
+        instant: late.instant + Micros::millis(150),
+        ..late
+    };
+    let old = left.message(later, by(3, vote(0)));
+    assert_eq!(old, Err(Ignored::OtherView.into()));
+    assert_eq!(left.peers.status_at(), next);
+}
+
+/// What cannot be written as one record is shown to others all the same, until a restart.
+#[test]
+fn r17_how_a_view_began_is_written_down_if_that_fits_in_half_a_record() {
+    let most = crate::limits::LOG_RECORD_BYTES / 2;
+    let batch = Batch {
+        time: Time(1),
+        bundles: vec![Digest::default(); crate::limits::BATCH_BUNDLES],
+    };
+    let octets = 64 + 32 * batch.bundles.len();
+    let fits = u64::try_from((most - 256 - 1) / octets).unwrap();
+    for (count, written) in [(fits, true), (fits + 1, false)] {
+        let mut content = change(1, 3);
+        content.prepared.extend((1..=count).map(|seqno| Placed {
+            seqno: Seqno(seqno),
+            view: View(0),
+            batch: batch.clone(),
+        }));
+        let Message::NewView(begin) = new_view(1, &[]) else {
+            unreachable!()
+        };
+        let signature = Vec::new();
+        let mut backup = replica(2);
+        backup.begun(begin, vec![SignedViewChange { content, signature }]);
+        let begun = |o: &Output| matches!(o, Output::Persist(Record::Begun(_)));
+        assert_eq!(outputs(&mut backup).iter().any(begun), written);
+        backup.help_view(ReplicaId(3));
+        assert_eq!(said(&outputs(&mut backup), "ViewChange"), 1);
+    }
+}
+
+#[test]
 fn r17_a_word_that_was_asked_for_before_a_later_one_is_not_said() {
     let mut backup = hears(2);
     backup.suspect(NOW);
@@ -187,6 +265,50 @@ fn tocs_4_5_1_a_checkpoint_that_is_not_known_here_is_asked_for() {
     }
 }
 
+/// View 1 begins, with what three replicas prepared in view 0.
+fn begin(backup: &mut Agreement, prepared: &[(u64, &Batch)]) {
+    let placed = |(seqno, batch): &(u64, &Batch)| Placed {
+        seqno: Seqno(*seqno),
+        view: View(0),
+        batch: (*batch).clone(),
+    };
+    let entry = |(seqno, batch): &(u64, &Batch)| PrePrepared {
+        seqno: Seqno(*seqno),
+        batches: vec![(View(0), batch.digest())],
+    };
+    let words = [0, 1, 3].map(|replica| ViewChange {
+        prepared: prepared.iter().map(placed).collect(),
+        pre_prepared: prepared.iter().map(entry).collect(),
+        ..change(1, replica)
+    });
+    for word in &words {
+        let _ = tell(backup, word);
+    }
+    let all: Vec<_> = words.iter().collect();
+    backup.message(NOW, by(1, new_view(1, &all))).unwrap();
+}
+
+/// Others may need its vote. More than f faulty ones could have another batch stand there.
+#[test]
+fn tocs_4_5_2_what_is_decided_stands_in_the_next_view_and_is_voted_for_again() {
+    let known = batch(&[1]);
+    for (chosen, votes) in [(&known, 1), (&batch(&[2]), 0)] {
+        let mut backup = hears(2);
+        backup.bundle(NOW, from_client(head(1))).unwrap();
+        let (seqno, batch) = (Seqno(1), known.clone());
+        let decided = Message::Decided { seqno, batch };
+        for peer in [1, 3] {
+            backup.message(NOW, by(peer, decided.clone())).unwrap();
+        }
+        outputs(&mut backup);
+        begin(&mut backup, &[(1, chosen)]);
+        assert!(backup.is_active() && backup.view() == View(1));
+        assert_eq!(said(&outputs(&mut backup), "Prepare"), votes);
+        let stands = backup.slots.accepted(seqno).map(|a| a.digest);
+        assert_eq!(stands, Some(known.digest()));
+    }
+}
+
 #[test]
 fn tocs_4_5_2_what_a_view_begins_with_is_told_and_earlier_votes_are_void() {
     let mut backup = hears(2);
@@ -203,30 +325,7 @@ fn tocs_4_5_2_what_a_view_begins_with_is_told_and_earlier_votes_are_void() {
     outputs(&mut backup);
     // View 1 begins with that batch, a gap, and one whose body is not here.
     let third = batch(&[2]);
-    let words: Vec<_> = [0, 1, 3]
-        .into_iter()
-        .map(|replica| {
-            let placed = |seqno, batch: &Batch| Placed {
-                seqno: Seqno(seqno),
-                view: View(0),
-                batch: batch.clone(),
-            };
-            let entry = |seqno, batch: &Batch| PrePrepared {
-                seqno: Seqno(seqno),
-                batches: vec![(View(0), batch.digest())],
-            };
-            ViewChange {
-                prepared: vec![placed(1, &first), placed(3, &third)],
-                pre_prepared: vec![entry(1, &first), entry(3, &third)],
-                ..change(1, replica)
-            }
-        })
-        .collect();
-    for word in &words {
-        let _ = tell(&mut backup, word);
-    }
-    let all: Vec<_> = words.iter().collect();
-    backup.message(NOW, by(1, new_view(1, &all))).unwrap();
+    begin(&mut backup, &[(1, &first), (3, &third)]);
     assert!(backup.is_active() && backup.view() == View(1));
     let out = outputs(&mut backup);
     let entered = out.iter().find_map(|o| match o {
@@ -253,6 +352,21 @@ fn tocs_4_5_2_what_a_view_begins_with_is_told_and_earlier_votes_are_void() {
     assert!(out.iter().any(forwards));
     let taken = |o: &Output| matches!(o, Output::Persist(Record::NewView { .. }));
     assert!(!out.iter().any(taken));
+}
+
+#[test]
+fn r7_a_primary_does_not_tell_of_itself() {
+    let mut primary = hears(0);
+    primary.bundle(NOW, from_client(head(1))).unwrap();
+    let batch = batch(&[1]);
+    let late = later(Micros(primary.patience().0 - 1));
+    for peer in [1, 2] {
+        let _ = primary.message(late, by(peer, prepare(1, &batch)));
+        let _ = primary.message(late, by(peer, commit(1, &batch)));
+    }
+    assert_eq!(primary.delivered(), Seqno(1));
+    let slow = |o: &Output| matches!(o, Output::Slow { .. });
+    assert!(!outputs(&mut primary).iter().any(slow));
 }
 
 #[test]

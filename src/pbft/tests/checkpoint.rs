@@ -3,10 +3,11 @@
 use super::cluster::{by, digest, from_client, head};
 use super::single::*;
 use crate::error::{Ignored, Rejected};
+use crate::log::Record;
 use crate::pbft::*;
 use crate::types::*;
 
-fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
+pub(super) fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
     SignedCheckpoint {
         seqno: Seqno(seqno),
         digest: digest(state),
@@ -74,6 +75,32 @@ fn tocs_4_4_who_votes_twice_is_in_the_certificate_once() {
     assert_eq!(second, Err(Rejected::Equivocated.into()));
     backup.message(NOW, by(2, checkpoint(8, 1, 2))).unwrap();
     assert_eq!(certificate(&outputs(&mut backup)), [0, 3, 2]);
+}
+
+#[test]
+fn r17_who_signed_a_stable_checkpoint_is_written_down() {
+    let mut backup = replica(1);
+    certify(&mut backup, 8, 1);
+    let written = |output: Output| match output {
+        Output::Persist(Record::Stable { certificate, .. }) => Some(certificate),
+        _ => None,
+    };
+    let signed = |replica| (ReplicaId(replica), vec![0; 64]);
+    let out = outputs(&mut backup);
+    let written = out.into_iter().find_map(written);
+    assert_eq!(written, Some([0, 2, 3].map(signed).to_vec()));
+}
+
+#[test]
+fn r9_batches_are_kept_for_a_window_and_since_the_last_snapshot() {
+    let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(1));
+    (config.checkpoint_interval, config.window) = (8, 16);
+    config.snapshot_interval = 32;
+    let mut backup = Agreement::new(config);
+    for (stable, kept) in [(8, 0), (40, 24), (56, 32), (64, 48), (88, 64), (96, 80)] {
+        certify(&mut backup, stable, 1);
+        assert_eq!(backup.kept(), Seqno(kept), "{stable}");
+    }
 }
 
 #[test]

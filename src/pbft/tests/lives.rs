@@ -1,6 +1,6 @@
 //! What one replica says of the lives of others, and of its own (R18).
 
-use super::checkpoint::{backup_at, certify, order};
+use super::checkpoint::{backup_at, certify, order, vote};
 use super::cluster::by;
 use super::single::*;
 use crate::error::Ignored;
@@ -105,6 +105,23 @@ fn r18_an_answer_says_how_far_this_replica_is() {
     assert_eq!((said.view, said.learns), (View(0), false));
 }
 
+/// A state that came is older than what was voted on before it came.
+#[test]
+fn r18_an_answer_goes_as_far_as_own_votes_whatever_was_repaired_since() {
+    let mut backup = backup_at(32);
+    backup.checkpoint(NOW, vote(32, 9, 1));
+    backup.abandon(NOW);
+    backup.transferred(NOW, Seqno(8), NOW.wall);
+    assert_eq!(
+        (backup.delivered(), backup.stable()),
+        (Seqno(24), Seqno(24))
+    );
+    outputs(&mut backup);
+    backup.message(NOW, by(3, query(5, false, 0))).unwrap();
+    let said = reply(&outputs(&mut backup)).unwrap();
+    assert_eq!(said.checkpoint, Seqno(32));
+}
+
 #[test]
 fn r18_a_life_that_is_superseded_is_silent_and_says_so_once() {
     let mut backup = replica(1);
@@ -127,21 +144,67 @@ fn r18_a_life_that_is_superseded_is_silent_and_says_so_once() {
     assert_eq!(outputs(&mut backup), []);
 }
 
+/// A later life: the one before may have voted up to Seqno 16 and asked for views up to 4.
+fn restored(votes: bool) -> Agreement {
+    let mut recovered = Recovered::default();
+    let (seqno, view) = (Seqno(16), View(4));
+    recovered.take(Record::Standing(Standing {
+        votes,
+        bound: Some(Bound { seqno, view }),
+    }));
+    let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(2));
+    config.checkpoint_interval = 8;
+    config.window = 16;
+    config.life = Some(Incarnation(7));
+    Agreement::restore(config, &recovered, NOW)
+}
+
+fn wants_view(view: u64, replica: u16) -> Message {
+    Message::ViewChange(SignedViewChange {
+        content: ViewChange {
+            view: View(view),
+            replica: ReplicaId(replica),
+            stable: Seqno(0),
+            prepared: Vec::new(),
+            pre_prepared: Vec::new(),
+        },
+        signature: vec![1; 64],
+    })
+}
+
+#[test]
+fn r18_nothing_is_said_of_numbers_on_which_a_former_life_may_have_voted() {
+    let speaks = |votes| [16, 17].map(|seqno| restored(votes).speaks_of(Seqno(seqno)));
+    assert_eq!((speaks(false), speaks(true)), ([false; 2], [false, true]));
+}
+
+#[test]
+fn r18_a_view_that_a_former_life_may_have_asked_for_is_not_asked_for_again() {
+    let mut voter = restored(true);
+    for peer in [1, 3] {
+        voter.message(NOW, by(peer, wants_view(4, peer))).unwrap();
+    }
+    assert_eq!((voter.view(), voter.is_active()), (View(0), true));
+    // They may begin it without this one, and not for ever.
+    let late = voter.patience();
+    voter.tick(later(Micros(late.0 - 1)));
+    assert_eq!(voter.view(), View(0));
+    voter.tick(later(late));
+    assert_eq!(voter.view(), View(5));
+}
+
+#[test]
+fn r18_a_learner_gives_up_no_view_that_has_begun() {
+    let mut learner = restored(false);
+    for peer in [0, 1, 3] {
+        learner.message(NOW, by(peer, wants_view(1, peer))).unwrap();
+    }
+    assert_eq!((learner.view(), learner.is_active()), (View(0), true));
+    assert_eq!(learner.changes.deadline(), None);
+}
+
 #[test]
 fn r18_a_learner_goes_on_as_one_and_passes_by_the_views_of_its_former_life() {
-    let restored = |votes| {
-        let mut recovered = Recovered::default();
-        let (seqno, view) = (Seqno(16), View(4));
-        recovered.take(Record::Standing(Standing {
-            votes,
-            bound: Some(Bound { seqno, view }),
-        }));
-        let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(2));
-        config.checkpoint_interval = 8;
-        config.window = 16;
-        config.life = Some(Incarnation(7));
-        Agreement::restore(config, &recovered, NOW)
-    };
     let until = |out: &[Output]| {
         let of = |output: &Output| match output {
             Output::Stands { until, .. } => Some(*until),

@@ -222,6 +222,59 @@ fn a_backup_misled_by_an_equivocating_primary_adopts_what_f_plus_1_say_was_decid
     assert_eq!(backup.pool.waiting().0, 1);
 }
 
+/// What decided it was judged by a correct one: its time is not compared again.
+#[test]
+fn r16_a_proposal_that_was_decided_already_is_taken_once_and_no_other() {
+    let mut backup = replica(1);
+    let old = || batch_at(Time(1), &[1]);
+    let (seqno, batch) = (Seqno(1), old());
+    let decided = Message::Decided { seqno, batch };
+    for peer in [2, 3] {
+        backup.message(NOW, by(peer, decided.clone())).unwrap();
+    }
+    let other = backup.message(NOW, by(0, pre_prepare(1, batch_at(Time(1), &[2]))));
+    assert_eq!(other, Err(Rejected::Equivocated.into()));
+    assert_eq!(backup.message(NOW, by(0, pre_prepare(1, old()))), Ok(()));
+    let again = backup.message(NOW, by(0, pre_prepare(1, old())));
+    assert_eq!(again, Err(Ignored::Duplicate.into()));
+}
+
+#[test]
+fn r9_what_was_decided_more_than_a_window_above_is_told_too_early() {
+    let mut backup = replica(1);
+    let mut tell = |seqno| {
+        let decided = Message::Decided {
+            seqno: Seqno(seqno),
+            batch: batch(&[seqno]),
+        };
+        backup.message(NOW, by(2, decided))
+    };
+    assert_eq!(tell(16), Ok(()));
+    for seqno in [17, 18] {
+        assert_eq!(tell(seqno), Err(Ignored::Early.into()));
+    }
+}
+
+#[test]
+fn r7_a_body_is_held_until_it_is_released() {
+    let mut backup = replica(1);
+    assert!(!backup.holds(&digest(1)));
+    backup.bundle(NOW, from_client(head(1))).unwrap();
+    assert!(backup.holds(&digest(1)) && !backup.holds(&digest(2)));
+    backup.forget(NOW, &[digest(1)]);
+    assert!(!backup.holds(&digest(1)));
+}
+
+#[test]
+fn r7_a_primary_forwards_nothing_to_itself() {
+    // It hears nobody, so the bundle waits.
+    let mut primary = replica(0);
+    primary.bundle(NOW, from_client(head(1))).unwrap();
+    assert_eq!(primary.pool.waiting().0, 1);
+    let timed = NOW.instant + primary.patience();
+    assert_eq!(primary.pool.deadline(), Some(timed));
+}
+
 #[test]
 fn messages_that_no_correct_replica_sends_are_rejected_by_name() {
     let one = batch(&[1]);
@@ -321,6 +374,38 @@ fn r16_a_backup_accepts_times_within_the_window_of_its_clock() {
         Err(Rejected::BadTime.into())
     );
     assert_eq!(propose(Time(u64::MAX)), Err(Rejected::BadTime.into()));
+}
+
+#[test]
+fn r16_a_primary_proposes_later_times_one_after_the_other_whatever_its_clock_says() {
+    let mut primary = primary();
+    for number in [1, 2] {
+        primary.bundle(NOW, from_client(head(number))).unwrap();
+    }
+    let time = |output: Output| match output {
+        Output::Send {
+            message: Message::PrePrepare { batch, .. },
+            ..
+        } => Some(batch.time.0 - NOW.wall.0),
+        _ => None,
+    };
+    let out = outputs(&mut primary);
+    assert_eq!(out.into_iter().filter_map(time).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn r16_a_time_beyond_the_window_must_follow_the_batch_before_at_once() {
+    let edge = NOW.wall + crate::limits::CLOCK_WINDOW;
+    let mut backup = replica(1);
+    let mut propose =
+        |seqno, at| backup.message(NOW, by(0, pre_prepare(seqno, batch_at(at, &[seqno]))));
+    assert_eq!(propose(1, edge), Ok(()));
+    let far = propose(2, edge + Micros(2));
+    assert_eq!(far, Err(Rejected::BadTime.into()));
+    let unknown = propose(3, edge + Micros(2));
+    assert_eq!(unknown, Err(Ignored::Early.into()));
+    assert_eq!(propose(2, edge + Micros(1)), Ok(()));
+    assert_eq!(propose(3, edge + Micros(2)), Ok(()));
 }
 
 #[test]
@@ -446,6 +531,14 @@ fn tocs_4_4_the_primary_stops_at_the_high_watermark() {
     let out = outputs(&mut primary);
     assert_eq!(primary.stable(), Seqno(8));
     assert!(said(&out, "PrePrepare") >= 1);
+}
+
+#[test]
+fn tocs_4_4_a_backup_takes_a_proposal_at_the_high_watermark_and_none_above() {
+    let mut backup = replica(1);
+    let mut propose = |seqno| backup.message(NOW, by(0, pre_prepare(seqno, batch(&[seqno]))));
+    assert_eq!(propose(16), Ok(()));
+    assert_eq!(propose(17), Err(Ignored::Early.into()));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use bft_ws::wire::{AGREEMENT, BUNDLE};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::draw::Draw;
+use super::draw::Draw;
 
 const START: u64 = 1_700_000_000_000_000;
 /// What parts one message from the next.

@@ -1,14 +1,16 @@
-//! Roads between the members of a group that can be cut: a network that splits.
+//! Roads between the members of a group that can be cut, or made long: a network that splits, and a
+//! member that takes its time.
 //!
 //! One road leads from each replica to each other one, and one from the gateway to each replica.
 //! Octets pass as they come. A road that is cut breaks the connections on it and takes new ones
-//! only to close them, until it is joined again.
+//! only to close them, until it is joined again. On a long one, requests take a while.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -21,12 +23,19 @@ pub enum Start {
     Gateway,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    cut: bool,
+    /// How long what starts here is under way.
+    takes: Duration,
+}
+
 #[derive(Debug)]
 struct Road {
     from: Start,
     to: usize,
     listen: SocketAddr,
-    cut: watch::Sender<bool>,
+    state: watch::Sender<State>,
 }
 
 /// All roads of one group; they end with it.
@@ -56,13 +65,13 @@ impl Roads {
                 let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
                 let listener = runtime.block_on(bound)?;
                 let listen = listener.local_addr()?;
-                let (cut, closed) = watch::channel(false);
-                runtime.spawn(serve(listener, *target, closed));
+                let (state, seen) = watch::channel(State::default());
+                runtime.spawn(serve(listener, *target, seen));
                 roads.push(Road {
                     from,
                     to,
                     listen,
-                    cut,
+                    state,
                 });
             }
         }
@@ -76,7 +85,15 @@ impl Roads {
         let in_side = |member: Start| matches!(member, Start::Replica(id) if side.contains(&id));
         for road in &self.roads {
             let apart = in_side(road.from) != in_side(Start::Replica(road.to));
-            road.cut.send_replace(apart);
+            road.state.send_modify(|state| state.cut = apart);
+        }
+    }
+
+    /// From now on what a replica says to another is so long under way; answers are not.
+    pub fn delay(&self, replica: usize, takes: Duration) {
+        let from = Start::Replica(replica);
+        for road in self.roads.iter().filter(|road| road.from == from) {
+            road.state.send_modify(|state| state.takes = takes);
         }
     }
 
@@ -120,27 +137,51 @@ impl Roads {
     }
 }
 
-async fn serve(listener: TcpListener, target: SocketAddr, cut: watch::Receiver<bool>) {
+async fn serve(listener: TcpListener, target: SocketAddr, state: watch::Receiver<State>) {
     loop {
         let Ok((near, _)) = listener.accept().await else {
             // The caller went away while it waited in the queue.
             continue;
         };
-        if *cut.borrow() {
+        if state.borrow().cut {
             continue;
         }
-        tokio::spawn(carry(near, target, cut.clone()));
+        tokio::spawn(carry(near, target, state.clone()));
     }
 }
 
-async fn carry(mut near: TcpStream, target: SocketAddr, mut cut: watch::Receiver<bool>) {
+async fn carry(mut near: TcpStream, target: SocketAddr, mut state: watch::Receiver<State>) {
     let Ok(mut far) = TcpStream::connect(target).await else {
         return;
     };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
+    let (near, mut back) = near.split();
+    let (mut answers, far) = far.split();
+    let seen = state.clone();
     tokio::select! {
-        _ = copy_bidirectional(&mut near, &mut far) => {}
-        _ = cut.wait_for(|cut| *cut) => {}
+        _ = forward(near, far, &seen) => {}
+        _ = copy(&mut answers, &mut back) => {}
+        _ = state.wait_for(|state| state.cut) => {}
+    }
+}
+
+/// Carries octets one way, each as long as the road is when it sets out.
+async fn forward(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    state: &watch::Receiver<State>,
+) -> std::io::Result<()> {
+    let mut octets = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut octets).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        let takes = state.borrow().takes;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
+        to.write_all(&octets[..read]).await?;
     }
 }
 
@@ -187,5 +228,9 @@ mod tests {
         assert!(!passes(Start::Gateway, 2));
         roads.join();
         assert!(passes(Start::Replica(0), 1) && passes(Start::Gateway, 2));
+        roads.delay(0, Duration::from_millis(200));
+        let start = std::time::Instant::now();
+        assert!(passes(Start::Replica(0), 1));
+        assert!(start.elapsed() >= Duration::from_millis(200));
     }
 }

@@ -77,3 +77,31 @@ fn r7_a_network_that_splits_and_heals_loses_no_answered_call_and_runs_none_twice
     assert!(verdict.answered > 100, "{verdict:?}");
     wait_until_level(&group).unwrap();
 }
+
+/// Prime's attack: it orders what waits just in time. What it says queues behind what it said before,
+/// so after a while it is too late, and is deposed.
+#[test]
+fn prime_a_primary_that_takes_nine_tenths_of_the_time_out_is_named() {
+    let timeout = Duration::from_secs(4);
+    let group = Group::start(&Plan {
+        services: &["builtin:counter"; 4],
+        edits: &[(
+            "group.toml",
+            "request_timeout_ms = 2000",
+            "request_timeout_ms = 4000",
+        )],
+        roads: true,
+        ..Plan::default()
+    })
+    .unwrap();
+    let users = Users::start(group.gateway.url(), Service::Counter, 1, 200);
+    users.wait_for_answers(10).unwrap();
+    group.roads.as_ref().unwrap().delay(0, timeout * 9 / 10);
+    users.wait_for_answers(3).unwrap();
+    for backup in 1..4 {
+        let log = format!("replica-{backup}");
+        group.wait_for_log(&log, "SLOW PRIMARY").unwrap();
+    }
+    let verdict = users.judge(group.gateway.url()).unwrap();
+    assert_eq!(verdict.unknown, 0, "{verdict:?}");
+}

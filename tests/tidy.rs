@@ -155,6 +155,23 @@ fn names_of_files(line: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
+fn what_stands_against_each_attack_is_there() {
+    let sources: String = rust().into_iter().map(|file| file.text).collect();
+    let plants = |name: &str| sources.contains(&format!("\"{name}\""));
+    let stands = |name: &str| sources.contains(&format!("fn {name}(")) || plants(name);
+    let mut wrong = Vec::new();
+    for file in files("docs", "attacks.md") {
+        let rows = file.text.lines().filter(|line| line.starts_with("| "));
+        for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)) {
+            if !stands(name) && name != "fuzz/" {
+                wrong.push(format!("{}: {name}", file.path));
+            }
+        }
+    }
+    report(&wrong);
+}
+
+#[test]
 fn nothing_is_tied_to_one_machine() {
     let mut wrong = Vec::new();
     for ending in [

@@ -78,8 +78,8 @@ fn r7_a_network_that_splits_and_heals_loses_no_answered_call_and_runs_none_twice
     wait_until_level(&group).unwrap();
 }
 
-/// Prime's attack: it orders what waits just in time. What it says queues behind what it said before,
-/// so after a while it is too late, and is deposed.
+/// Prime's attack: it orders what waits just in time. What it says queues behind what it said
+/// before, so after a while it is too late, and is deposed.
 #[test]
 fn prime_a_primary_that_takes_nine_tenths_of_the_time_out_is_named() {
     let timeout = Duration::from_secs(4);

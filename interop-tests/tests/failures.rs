@@ -206,6 +206,14 @@ fn r14_a_call_that_crashes_every_service_is_closed_and_the_next_one_runs() {
             .wait_for_log(&format!("replica-{id}"), "CALL CLOSED")
             .unwrap();
     }
+    let status = group.status().unwrap();
+    let closed = status["replicas"].as_array().unwrap().iter();
+    assert!(
+        closed
+            .map(|r| r["calls_closed"].as_u64())
+            .all(|n| n == Some(1)),
+        "{status}"
+    );
     let ports = services.iter().map(|service| {
         let port = service.authority().rsplit(':').next();
         port.unwrap().to_owned()

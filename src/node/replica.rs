@@ -61,6 +61,8 @@ pub struct ReplicaWorld {
     diverged: RefCell<Option<String>>,
     learning: RefCell<Learning>,
     stalled: Cell<bool>,
+    /// Calls closed as "outcome unknown" since this process began (R14).
+    closed: Cell<u64>,
 }
 
 /// How long this replica has had no vote (R18), as it began to be told.
@@ -96,6 +98,7 @@ impl ReplicaWorld {
             diverged: RefCell::default(),
             learning: RefCell::default(),
             stalled: Cell::new(false),
+            closed: Cell::new(0),
         })
     }
 
@@ -358,6 +361,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             "rss_bytes": admin::resident_bytes(),
             "cpu_us": admin::cpu_micros(),
             "calls": status.calls,
+            "calls_closed": world.closed.get(),
             "bundles": status.bundles,
             "batches": status.batches,
             "envelopes": {
@@ -390,6 +394,12 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         all.extend([
             measure("bundles", "bundles executed", true, status.bundles),
             measure("batches", "batches executed", true, status.batches),
+            measure(
+                "calls_closed",
+                "calls whose outcome is unknown for good",
+                true,
+                world.closed.get(),
+            ),
             measure("view", "current view", false, status.view.0),
             measure(
                 "executed_seqno",
@@ -494,6 +504,9 @@ fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Opened>, RunEr
              and if more than f end at once the whole group must be begun anew, and calls that \
              were answered are lost"
         );
+        if learn {
+            tracing::warn!("--learn: not needed, there is no log to lose");
+        }
         return Ok(None);
     };
     let owner = (config.group.id, config.id);

@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn tocs_4_5_a_body_stays_until_the_highest_slot_that_ever_named_it_is_gone() {
+    fn fabric_2234_a_body_stays_until_the_highest_slot_that_ever_named_it_is_gone() {
         let mut pool = sum(&[10]);
         pool.ordered(&digest(1), Seqno(3));
         pool.ordered(&digest(1), Seqno(5));
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn r7_the_oldest_bundle_is_timed_and_what_waits_is_forwarded() {
+    fn fabric_639_the_oldest_bundle_is_timed_and_what_waits_is_forwarded() {
         let mut pool = sum(&[10, 20, 30]);
         let (late, soon) = (Micros(500), AT.instant + Micros(100));
         pool.arm(AT.instant, late);

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn tocs_4_5_2_what_may_have_been_committed_is_chosen() {
+    fn fabric_1111_what_may_have_been_committed_is_chosen() {
         // Prepared at one correct replica, so pre-prepared at 2f + 1.
         let changes = [
             change(0, Some((0, 7)), &[(0, 7)]),

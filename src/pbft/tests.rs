@@ -133,7 +133,7 @@ fn r7_a_client_that_leaves_out_the_primary_is_served_by_forwarding() {
 }
 
 #[test]
-fn r7_a_client_that_sends_to_the_primary_only_is_served_by_fetching() {
+fn aardvark_a_client_that_sends_to_the_primary_only_is_served_by_fetching() {
     let mut cluster = Cluster::new(4, 5);
     for number in 0..30 {
         cluster.submit(number, &[0]);

@@ -118,6 +118,7 @@ const RARE_PATHS: &[&str] = &[
     "call_open",
     "calls_split",
     "change_noticed",
+    "checkpoint_in_transfer",
     "conflict",
     "cut_between_views",
     "cut_in_execution",
@@ -151,6 +152,7 @@ const RARE_PATHS: &[&str] = &[
     "state_transfer",
     "transfer_retargeted",
     "view_change",
+    "view_change_in_transfer",
 ];
 
 /// What a run met.

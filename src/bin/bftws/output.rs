@@ -97,6 +97,9 @@ fn remarks(member: &Value) -> String {
     if member["stalled"] == true {
         remarks.push("STALLED".to_owned());
     }
+    if let Some(calls) = member["calls_closed"].as_u64().filter(|calls| *calls > 0) {
+        remarks.push(format!("{calls} calls closed as unknown"));
+    }
     if member["service_up"] == false {
         remarks.push("service cannot be reached".to_owned());
     }

@@ -137,7 +137,7 @@ fn run(crash: Option<(ReplicaId, u64, bool)>, calls: u64) -> Group {
 }
 
 #[test]
-fn r17_a_replica_killed_at_any_input_contradicts_nothing_it_said() {
+fn diem_1141_a_replica_killed_at_any_input_contradicts_nothing_it_said() {
     let whole = run(None, 2);
     let reached = whole.replicas[0].last_executed();
     for who in [ReplicaId(0), ReplicaId(2)] {

@@ -108,7 +108,7 @@ fn r21_a_replica_whose_service_lost_a_call_is_brought_back() {
 }
 
 #[test]
-fn r19_a_replica_in_another_state_takes_that_of_the_others() {
+fn smart_73_a_replica_in_another_state_takes_that_of_the_others() {
     let mut group = group(4);
     counts(&mut group, 5);
     // Once, its service counts one too many.

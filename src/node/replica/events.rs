@@ -45,6 +45,7 @@ impl ReplicaWorld {
                 }
             }
             Event::CallClosed { seqno } => {
+                self.closed.set(self.closed.get() + 1);
                 if let Some(kept_back) = self.report.due("call", "closed") {
                     tracing::error!(
                         %seqno, kept_back,
@@ -52,10 +53,13 @@ impl ReplicaWorld {
                     );
                 }
             }
-            Event::CallsSplit { seqno, calls } => tracing::error!(
-                %seqno, calls,
-                "CALLS CLOSED: the services answered each otherwise; their outcome is unknown"
-            ),
+            Event::CallsSplit { seqno, calls } => {
+                self.closed.set(self.closed.get() + calls as u64);
+                tracing::error!(
+                    %seqno, calls,
+                    "CALLS CLOSED: the services answered each otherwise; their outcome is unknown"
+                );
+            }
             _ => {}
         }
     }

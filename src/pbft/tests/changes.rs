@@ -60,7 +60,7 @@ fn word(out: &[Output]) -> Option<ViewChange> {
 }
 
 #[test]
-fn r7_only_a_backup_that_is_in_its_view_leaves_it() {
+fn fabric_2007_only_a_backup_that_is_in_its_view_leaves_it() {
     assert!(!hears(0).suspect(NOW), "the primary");
     let mut backup = hears(2);
     assert!(backup.suspect(NOW));

@@ -235,7 +235,7 @@ proptest! {
     })]
 
     #[test]
-    fn no_message_breaks_a_replica(
+    fn comet_no_message_breaks_a_replica(
         me in 0..4u16, steps in prop::collection::vec(step(), 1..120)
     ) {
         let mut caller = Caller::new(me);

@@ -189,7 +189,7 @@ fn r18_restarted_while_it_learns_it_goes_on_learning() {
 /// The others go on while a large state is on its way: what they ordered since is kept, and caught
 /// up with, though it is more than a window.
 #[test]
-fn r18_what_is_ordered_while_state_is_fetched_is_not_lost() {
+fn smartbft_484_what_is_ordered_while_state_is_fetched_is_not_lost() {
     let mut cluster = lives(4, 9);
     cluster.nodes[3].down = true;
     let mut number = 0;

@@ -487,7 +487,7 @@ fn r1_a_client_over_its_bound_is_told_but_what_a_slot_wants_is_taken() {
 }
 
 #[test]
-fn a_batch_is_drawn_client_by_client() {
+fn aardvark_a_batch_is_drawn_client_by_client() {
     let mut primary = primary();
     // Two batches fill the pipeline; what comes then waits.
     for number in [100, 101] {

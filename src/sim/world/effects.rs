@@ -333,6 +333,7 @@ impl World {
             Event::SlowPrimary { .. } => self.counts.rare("slow_primary_named"),
             Event::ViewChange(view) => {
                 self.counts.rare("view_change");
+                self.while_it_fetches(place, "view_change_in_transfer");
                 self.settled(place, *view);
             }
             Event::NewView(entered) => {
@@ -347,7 +348,10 @@ impl World {
                     self.counts.rare("body_fetched_in_new_view");
                 }
             }
-            Event::Stable(_) => self.counts.rare("stable_checkpoint"),
+            Event::Stable(_) => {
+                self.counts.rare("stable_checkpoint");
+                self.while_it_fetches(place, "checkpoint_in_transfer");
+            }
             Event::Diverged { why, .. } => self.diverged(place, why),
             Event::CallOpen { .. } => self.counts.rare("call_open"),
             Event::CallClosed { .. } => self.call_closed(),
@@ -380,6 +384,15 @@ impl World {
                 let what = format!("r{place} thinks that r{replica} has restarted");
                 self.fail("rejected", what);
             }
+        }
+    }
+
+    /// Counts what meets a replica that fetches state.
+    fn while_it_fetches(&mut self, place: Place, what: &'static str) {
+        if let Machine::Replica(replica) = &self.members[place].machine
+            && replica.status().transfer.is_some()
+        {
+            self.counts.rare(what);
         }
     }
 

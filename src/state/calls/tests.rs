@@ -115,7 +115,7 @@ fn verdicts(done: &[Done]) -> Vec<Verdict> {
 }
 
 #[test]
-fn r1_a_number_executes_once_and_then_gives_its_stored_reply() {
+fn fabric_2008_a_number_executes_once_and_then_gives_its_stored_reply() {
     let mut run = Run::begun();
     let first = run.bundle(&[], &[call(1)]).unwrap();
     let again = run.bundle(&[], &[call(1)]).unwrap();
@@ -136,7 +136,7 @@ fn r1_an_executed_number_with_other_content_is_a_conflict() {
 }
 
 #[test]
-fn r1_a_gap_makes_the_whole_bundle_a_no_op() {
+fn libbyz_a_gap_makes_its_own_bundle_a_no_op_and_no_other() {
     let mut run = Run::begun();
     assert_eq!(run.bundle(&[], &[call(1), call(3)]), Err(Verdict::Gap));
     assert_eq!(run.asked, 0);

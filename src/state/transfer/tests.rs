@@ -218,7 +218,7 @@ fn two_silent_sources_do_not_take_turns_for_ever() {
 }
 
 #[test]
-fn tocs_4_6_a_target_that_ran_away_is_left_and_what_is_held_is_kept() {
+fn smart_27_a_target_that_ran_away_is_left_and_what_is_held_is_kept() {
     let (old, new) = (point(8, 0), point(16, 5));
     let mut run = Run::to(old.certified(), sources(&[&old]));
     run.transfer.go_on(run.now);

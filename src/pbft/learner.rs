@@ -526,3 +526,110 @@ impl Agreement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::BundleHead;
+    use super::super::tests::single::{self, NOW, hears, later, outputs, said};
+    use super::*;
+    use crate::types::{ClientId, Digest};
+
+    /// Up to where null batches are wanted, once replica 3 has said this.
+    fn claims(to: &mut Agreement, now: Now, life: u64, until: u64) -> u64 {
+        let query = QueryStable {
+            life: Incarnation(life),
+            learns: true,
+            until: Seqno(until),
+        };
+        to.note_claim(now.instant, ReplicaId(3), &query);
+        to.lives.nulls_until(now.instant).0
+    }
+
+    /// Two windows and an interval above what is delivered; not more for who claims more often.
+    #[test]
+    fn r18_null_batches_end_at_a_cap_that_moves_when_the_learner_knows_and_with_each_grant() {
+        let far = 1_000;
+        let mut backup = single::replica(1);
+        assert_eq!(claims(&mut backup, NOW, 5, far), 40);
+        backup.delivered = Seqno(8);
+        assert_eq!(claims(&mut backup, NOW, 5, far), 40);
+        assert_eq!(claims(&mut backup, NOW, 6, far), 40);
+        let soon = later(Micros(BETWEEN_GRANTS.0 - 1));
+        assert_eq!(claims(&mut backup, soon, 5, far), 40);
+        let granted = later(BETWEEN_GRANTS);
+        assert_eq!(claims(&mut backup, granted, 5, far), 48);
+        backup.delivered = Seqno(16);
+        let soon = later(Micros(BETWEEN_GRANTS.0 + 1));
+        assert_eq!(claims(&mut backup, soon, 5, far), 48);
+
+        let mut backup = single::replica(1);
+        assert_eq!(claims(&mut backup, NOW, 5, far), 40);
+        assert_eq!(claims(&mut backup, granted, 6, 0), 0);
+        backup.delivered = Seqno(8);
+        assert_eq!(claims(&mut backup, granted, 6, far), 48, "the later life");
+
+        let mut backup = single::replica(1);
+        assert_eq!(claims(&mut backup, NOW, 5, 0), 0);
+        backup.delivered = Seqno(8);
+        assert_eq!(claims(&mut backup, NOW, 5, 0), 0);
+        backup.delivered = Seqno(16);
+        assert_eq!(claims(&mut backup, NOW, 6, far), 40, "another life");
+        assert_eq!(claims(&mut backup, NOW, 5, far), 56, "it knows now");
+        backup.delivered = Seqno(24);
+        assert_eq!(claims(&mut backup, NOW, 5, far), 56, "it knew");
+        assert_eq!(claims(&mut backup, NOW, 5, 20), 20);
+    }
+
+    /// An idle primary that somebody learns from.
+    fn idle() -> Agreement {
+        let mut primary = hears(0);
+        claims(&mut primary, NOW, 5, 1_000);
+        primary
+    }
+
+    #[test]
+    fn r18_an_idle_primary_orders_null_batches_at_a_pace() {
+        let mut primary = idle();
+        let pace = Micros(primary.config.status_interval.0 / NULLS);
+        primary.tick(NOW);
+        assert_eq!(primary.lives.null_at, Some(NOW.instant + pace));
+        primary.tick(later(Micros(pace.0 - 1)));
+        assert_eq!(said(&outputs(&mut primary), "PrePrepare"), 0);
+        primary.tick(later(pace));
+        assert_eq!(said(&outputs(&mut primary), "PrePrepare"), 1);
+        // While that one is on its way there is none.
+        primary.tick(later(pace));
+        assert_eq!(primary.lives.null_at, None);
+    }
+
+    #[test]
+    fn r18_no_null_batch_where_a_bundle_waits_beyond_the_watermark_or_unheard() {
+        let lately = Micros(crate::limits::CLOCK_WINDOW.0 / 2);
+        for (delivered, after, wanted) in [
+            (15, Micros(0), true),
+            (16, Micros(0), false),
+            (0, lately, true),
+            (0, Micros(lately.0 + 1), false),
+        ] {
+            let mut primary = idle();
+            primary.delivered = Seqno(delivered);
+            // It is heard of still.
+            claims(&mut primary, later(after), 5, 1_000);
+            primary.propose_null(later(after));
+            assert_eq!(
+                primary.lives.null_at.is_some(),
+                wanted,
+                "{delivered} {after:?}"
+            );
+        }
+        let mut primary = idle();
+        let head = BundleHead {
+            digest: Digest([1; 32]),
+            client: ClientId(Digest([2; 32])),
+            bytes: 10,
+        };
+        primary.pool.admit(NOW, head, None).unwrap();
+        primary.propose_null(NOW);
+        assert_eq!(primary.lives.null_at, None);
+    }
+}

@@ -405,6 +405,9 @@ impl Agreement {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::checkpoint::{backup_at, certify, order, vote};
+    use super::super::tests::cluster::{by, from_client, head};
+    use super::super::tests::single;
     use super::*;
 
     const AT: Instant = Instant(1_000_000);
@@ -490,6 +493,49 @@ mod tests {
         peers.afresh(now);
         peers.arm(now, None, INTERVAL);
         assert_eq!(peers.status_at(), Some(now), "a hurried one is not put off");
+    }
+
+    #[test]
+    fn tocs_6_1_1_what_is_outstanding_here_is_urgent_and_what_waits_for_the_service_is_not() {
+        let level = || {
+            let mut backup = single::replica(1);
+            order(&mut backup, 1);
+            for peer in 0..4 {
+                backup.peers.peers[peer].reached = Seqno(1);
+            }
+            assert_eq!(backup.urgency(), None);
+            backup
+        };
+        let mut backup = level();
+        backup.peers.peers[2].reached = Seqno(0);
+        assert_eq!(backup.urgency(), Some(Urgency::Peer));
+        let mut backup = level();
+        backup.peers.peers[2].stable = Seqno(8);
+        assert_eq!(backup.urgency(), Some(Urgency::Peer));
+        let mut backup = level();
+        let prepare = single::prepare(2, &single::batch(&[2]));
+        backup.message(single::NOW, by(2, prepare)).unwrap();
+        assert_eq!(backup.urgency(), Some(Urgency::Own));
+        let mut backup = level();
+        let bundle = from_client(head(2));
+        backup.bundle(single::NOW, bundle).unwrap();
+        assert_eq!(backup.urgency(), Some(Urgency::Own));
+        let mut backup = level();
+        backup.active = false;
+        assert_eq!(backup.urgency(), Some(Urgency::Own));
+        let mut backup = level();
+        certify(&mut backup, 8, 1);
+        assert_eq!(backup.urgency(), Some(Urgency::Own));
+        let mut backup = backup_at(8);
+        backup.checkpoint(single::NOW, vote(8, 1, 1));
+        assert_eq!(backup.urgency(), Some(Urgency::Own));
+
+        let mut slow = single::replica(1);
+        (1..=16).for_each(|seqno| order(&mut slow, seqno));
+        certify(&mut slow, 8, 1);
+        order(&mut slow, 17);
+        assert_eq!(slow.delivered(), Seqno(16));
+        assert_eq!(slow.urgency(), Some(Urgency::Peer));
     }
 
     #[test]

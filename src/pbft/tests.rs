@@ -1,14 +1,14 @@
 //! The rules on a small cluster under a seed; those of single messages are in `single`.
 
 mod changes;
-mod checkpoint;
-mod cluster;
+pub(super) mod checkpoint;
+pub(super) mod cluster;
 mod explore;
 mod fuzz;
 mod learner;
 mod lives;
 mod restore;
-mod single;
+pub(super) mod single;
 mod view_change;
 
 use cluster::Cluster;

@@ -41,16 +41,6 @@ fn new_view(view: u64, of: &[&ViewChange]) -> Message {
     })
 }
 
-/// One that heard from all others just now.
-fn hears(me: u16) -> Agreement {
-    let mut replica = replica(me);
-    for peer in (0..4).filter(|peer| *peer != me) {
-        let fetch = Message::Fetch(Vec::new());
-        replica.message(NOW, by(peer, fetch)).unwrap();
-    }
-    replica
-}
-
 fn word(out: &[Output]) -> Option<ViewChange> {
     let of = |output: &Output| match output {
         Output::Sign(Unsigned::ViewChange(change)) => Some(change.clone()),
@@ -352,6 +342,86 @@ fn tocs_4_5_2_what_a_view_begins_with_is_told_and_earlier_votes_are_void() {
     assert!(out.iter().any(forwards));
     let taken = |o: &Output| matches!(o, Output::Persist(Record::NewView { .. }));
     assert!(!out.iter().any(taken));
+}
+
+#[test]
+fn r7_who_has_left_its_view_forwards_nothing_to_a_primary_that_may_never_begin() {
+    let mut backup = hears(2);
+    backup.bundle(NOW, from_client(head(1))).unwrap();
+    backup.suspect(NOW);
+    assert!(!backup.is_active());
+    backup.tick(later(Micros::seconds(1)));
+    let forwards = |o: &Output| matches!(o, Output::Forward { .. });
+    assert!(!outputs(&mut backup).iter().any(forwards));
+}
+
+fn status(view: u64, active: bool, delivered: u64) -> Message {
+    Message::Status(Status {
+        view: View(view),
+        active,
+        delivered: Seqno(delivered),
+        stable: Seqno(0),
+        asks: false,
+        open: Vec::new(),
+    })
+}
+
+/// How often it says this to replica 3, which stands so.
+fn helped(backup: &mut Agreement, status: Message, name: &str) -> Result<usize, Refused> {
+    outputs(backup);
+    backup.message(NOW, by(3, status))?;
+    Ok(said(&outputs(backup), name))
+}
+
+#[test]
+fn tocs_6_1_1_who_is_in_a_lower_view_is_shown_the_way_and_helped_again_when_it_came() {
+    let mut backup = hears(2);
+    begin(&mut backup, &[]);
+    assert!(backup.is_active() && backup.view() == View(1));
+    assert_eq!(helped(&mut backup, status(0, true, 0), "NewView"), Ok(1));
+    let again = helped(&mut backup, status(0, true, 0), "NewView");
+    assert_eq!(again, Err(Ignored::Duplicate.into()));
+    assert_eq!(helped(&mut backup, status(1, true, 0), "NewView"), Ok(0));
+    let again = helped(&mut backup, status(1, true, 0), "NewView");
+    assert_eq!(again, Err(Ignored::Duplicate.into()));
+}
+
+#[test]
+fn tocs_6_1_1_who_hears_of_a_later_view_asks_at_once() {
+    for (view, asks) in [(0, false), (1, true)] {
+        let mut backup = replica(2);
+        backup.message(NOW, by(3, status(view, true, 0))).unwrap();
+        assert_eq!(backup.peers.status_at() == Some(NOW.instant), asks);
+    }
+    let mut backup = hears(2);
+    begin(&mut backup, &[]);
+    backup.tick(NOW);
+    let late = later(Micros::seconds(1));
+    let _ = backup.message(late, by(3, status(0, true, 0)));
+    assert_ne!(backup.peers.status_at(), Some(late.instant));
+}
+
+#[test]
+fn tocs_6_1_1_votes_are_said_again_to_who_is_in_the_same_view() {
+    for (view, active, votes) in [(0, true, 1), (0, false, 0), (1, true, 0)] {
+        let mut backup = replica(1);
+        backup.bundle(NOW, from_client(head(1))).unwrap();
+        let proposal = pre_prepare(1, batch(&[1]));
+        backup.message(NOW, by(0, proposal)).unwrap();
+        let status = status(view, active, 0);
+        assert_eq!(helped(&mut backup, status, "Prepare"), Ok(votes));
+    }
+    let mut left = hears(2);
+    left.bundle(NOW, from_client(head(1))).unwrap();
+    left.message(NOW, by(0, pre_prepare(1, batch(&[1]))))
+        .unwrap();
+    left.suspect(NOW);
+    for active in [false, true] {
+        let at = later(Micros::seconds(u64::from(active)));
+        outputs(&mut left);
+        left.message(at, by(3, status(1, active, 0))).unwrap();
+        assert_eq!(said(&outputs(&mut left), "Prepare"), 0);
+    }
 }
 
 #[test]

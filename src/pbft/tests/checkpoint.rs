@@ -7,7 +7,7 @@ use crate::log::Record;
 use crate::pbft::*;
 use crate::types::*;
 
-pub(super) fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
+pub(in crate::pbft) fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
     SignedCheckpoint {
         seqno: Seqno(seqno),
         digest: digest(state),
@@ -17,7 +17,7 @@ pub(super) fn vote(seqno: u64, state: u64, replica: u16) -> SignedCheckpoint {
 }
 
 /// A bundle is ordered under its number, as backup 1 hears of it.
-pub(super) fn order(backup: &mut Agreement, seqno: u64) {
+pub(in crate::pbft) fn order(backup: &mut Agreement, seqno: u64) {
     backup.bundle(NOW, from_client(head(seqno))).unwrap();
     let batch = batch(&[seqno]);
     backup
@@ -31,7 +31,7 @@ pub(super) fn order(backup: &mut Agreement, seqno: u64) {
 
 /// Backup 1, which delivers and executes all batches up to one, while the others vote on each
 /// checkpoint but the last.
-pub(super) fn backup_at(last: u64) -> Agreement {
+pub(in crate::pbft) fn backup_at(last: u64) -> Agreement {
     let mut backup = replica(1);
     for seqno in 1..=last {
         order(&mut backup, seqno);
@@ -46,7 +46,7 @@ pub(super) fn backup_at(last: u64) -> Agreement {
 }
 
 /// Three others agree on a state.
-pub(super) fn certify(backup: &mut Agreement, seqno: u64, state: u64) {
+pub(in crate::pbft) fn certify(backup: &mut Agreement, seqno: u64, state: u64) {
     for peer in [0, 2, 3] {
         let _ = backup.message(NOW, by(peer, checkpoint(seqno, state, peer)));
     }
@@ -100,6 +100,54 @@ fn r9_batches_are_kept_for_a_window_and_since_the_last_snapshot() {
     for (stable, kept) in [(8, 0), (40, 24), (56, 32), (64, 48), (88, 64), (96, 80)] {
         certify(&mut backup, stable, 1);
         assert_eq!(backup.kept(), Seqno(kept), "{stable}");
+    }
+}
+
+#[test]
+fn r18_the_lowest_state_that_is_on_its_way_is_pinned_until_the_last_has_come() {
+    let mut backup = replica(1);
+    let pin = Micros::seconds(10);
+    let (soon, last) = (later(pin), later(Micros::seconds(20)));
+    backup.pin(NOW, Seqno(16));
+    backup.pin(NOW, Seqno(24));
+    assert_eq!(backup.pinned, Some((Seqno(16), soon.instant)));
+    backup.pin(soon, Seqno(8));
+    assert_eq!(backup.pinned, Some((Seqno(8), last.instant)));
+    let after = later(Micros(2 * pin.0 + 1));
+    backup.pin(after, Seqno(32));
+    assert_eq!(backup.pinned, Some((Seqno(32), after.instant + pin)));
+}
+
+/// What replica 3 is sent, which stands so and has listed this slot.
+fn sent(backup: &mut Agreement, (delivered, stable): (u64, u64), open: &[u64]) -> Vec<Output> {
+    outputs(backup);
+    let open = open.iter().map(|seqno| Open {
+        seqno: Seqno(*seqno),
+        has: Has::PrePrepare,
+    });
+    let status = Message::Status(Status {
+        view: View(0),
+        active: true,
+        delivered: Seqno(delivered),
+        stable: Seqno(stable),
+        asks: false,
+        open: open.collect(),
+    });
+    backup.message(NOW, by(3, status)).unwrap();
+    outputs(backup)
+}
+
+#[test]
+fn tocs_6_1_1_a_peer_is_sent_the_votes_and_batches_that_it_lacks_within_its_window() {
+    for (stable, votes) in [(0, 4), (8, 4), (16, 1), (24, 0), (32, 0)] {
+        let mut backup = backup_at(24);
+        backup.checkpoint(NOW, vote(24, 1, 1));
+        let out = sent(&mut backup, (24, stable), &[]);
+        assert_eq!(said(&out, "Checkpoint"), votes, "{stable}");
+    }
+    for (delivered, open, decided) in [(0, &[][..], 16), (0, &[1], 16), (20, &[], 4)] {
+        let out = sent(&mut backup_at(24), (delivered, 16), open);
+        assert_eq!(said(&out, "Decided"), decided, "{delivered}");
     }
 }
 

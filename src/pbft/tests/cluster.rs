@@ -20,7 +20,7 @@ pub(super) fn client(number: u64) -> ClientId {
 }
 
 /// Bundle `number` of client `number % 3`.
-pub(super) fn head(number: u64) -> BundleHead {
+pub(in crate::pbft) fn head(number: u64) -> BundleHead {
     BundleHead {
         digest: digest(number),
         client: client(number % 3),
@@ -28,11 +28,11 @@ pub(super) fn head(number: u64) -> BundleHead {
     }
 }
 
-pub(super) fn by<T>(replica: u16, value: T) -> Authentic<T> {
+pub(in crate::pbft) fn by<T>(replica: u16, value: T) -> Authentic<T> {
     Authentic::in_test(value, Principal::Replica(ReplicaId(replica)))
 }
 
-pub(super) fn from_client(head: BundleHead) -> Authentic<BundleHead> {
+pub(in crate::pbft) fn from_client(head: BundleHead) -> Authentic<BundleHead> {
     Authentic::in_test(head, Principal::Client(head.client))
 }
 

@@ -194,6 +194,16 @@ fn r18_a_view_that_a_former_life_may_have_asked_for_is_not_asked_for_again() {
 }
 
 #[test]
+fn r18_who_votes_asks_no_more() {
+    for (votes, asked) in [(false, 1), (true, 0)] {
+        let mut replica = restored(votes);
+        outputs(&mut replica);
+        replica.tick(NOW);
+        assert_eq!(said(&outputs(&mut replica), "QueryStable"), asked);
+    }
+}
+
+#[test]
 fn r18_a_learner_gives_up_no_view_that_has_begun() {
     let mut learner = restored(false);
     for peer in [0, 1, 3] {

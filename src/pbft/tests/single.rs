@@ -7,12 +7,12 @@ use crate::log::Record;
 use crate::pbft::*;
 use crate::types::*;
 
-pub(super) const NOW: Now = Now {
+pub(in crate::pbft) const NOW: Now = Now {
     instant: Instant(1_000),
     wall: Time(1_000_000_000),
 };
 
-pub(super) fn replica(me: u16) -> Agreement {
+pub(in crate::pbft) fn replica(me: u16) -> Agreement {
     let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(me));
     config.checkpoint_interval = 8;
     config.window = 16;
@@ -30,12 +30,22 @@ fn primary() -> Agreement {
     primary
 }
 
-pub(super) fn outputs(agreement: &mut Agreement) -> Vec<Output> {
+/// One that heard from all others just now.
+pub(in crate::pbft) fn hears(me: u16) -> Agreement {
+    let mut replica = replica(me);
+    for peer in (0..4).filter(|peer| *peer != me) {
+        let fetch = Message::Fetch(Vec::new());
+        replica.message(NOW, by(peer, fetch)).unwrap();
+    }
+    replica
+}
+
+pub(in crate::pbft) fn outputs(agreement: &mut Agreement) -> Vec<Output> {
     agreement.invariants();
     std::iter::from_fn(|| agreement.poll()).collect()
 }
 
-pub(super) fn later(span: Micros) -> Now {
+pub(in crate::pbft) fn later(span: Micros) -> Now {
     Now {
         instant: NOW.instant + span,
         wall: NOW.wall + span,
@@ -49,7 +59,7 @@ fn batch_at(time: Time, bundles: &[u64]) -> Batch {
     }
 }
 
-pub(super) fn batch(bundles: &[u64]) -> Batch {
+pub(in crate::pbft) fn batch(bundles: &[u64]) -> Batch {
     batch_at(NOW.wall, bundles)
 }
 
@@ -61,7 +71,7 @@ pub(super) fn pre_prepare(seqno: u64, batch: Batch) -> Message {
     }
 }
 
-pub(super) fn prepare(seqno: u64, batch: &Batch) -> Message {
+pub(in crate::pbft) fn prepare(seqno: u64, batch: &Batch) -> Message {
     Message::Prepare {
         view: View(0),
         seqno: Seqno(seqno),
@@ -86,7 +96,7 @@ pub(super) fn checkpoint(seqno: u64, state: u64, replica: u16) -> Message {
     })
 }
 
-pub(super) fn said(outputs: &[Output], name: &str) -> usize {
+pub(in crate::pbft) fn said(outputs: &[Output], name: &str) -> usize {
     let is = |o: &&Output| matches!(o, Output::Send { message, .. } if message.name() == name);
     outputs.iter().filter(is).count()
 }
@@ -484,6 +494,34 @@ fn r1_a_client_over_its_bound_is_told_but_what_a_slot_wants_is_taken() {
     assert_eq!(backup.bundle(NOW, of_one(most + 1)), Ok(Taken::New));
     let forged = Authentic::in_test(head(1), Principal::Client(client(2)));
     assert_eq!(backup.bundle(NOW, forged), Err(Rejected::UnknownKey.into()));
+}
+
+#[test]
+fn a_full_pipeline_proposes_at_once_what_fills_a_batch_by_count_or_by_octets() {
+    for (count, bytes, proposed) in [(9, 999, 2), (2, 999, 3), (9, 200, 3)] {
+        let mut config = Config::new(Quorums::of(4).unwrap(), ReplicaId(0));
+        (config.batch_count, config.batch_bytes) = (count, bytes);
+        let mut primary = Agreement::new(config);
+        for peer in [1, 2] {
+            let fetch = Message::Fetch(Vec::new());
+            primary.message(NOW, by(peer, fetch)).unwrap();
+        }
+        for number in 1..=4 {
+            primary.bundle(NOW, from_client(head(number))).unwrap();
+        }
+        assert_eq!(said(&outputs(&mut primary), "PrePrepare"), proposed);
+    }
+}
+
+#[test]
+fn r16_a_primary_proposes_for_half_a_window_after_it_heard_its_backups() {
+    let half = Micros(crate::limits::CLOCK_WINDOW.0 / 2);
+    for (after, proposed) in [(half, 1), (Micros(half.0 + 1), 0)] {
+        let mut primary = hears(0);
+        let now = later(after);
+        primary.bundle(now, from_client(head(1))).unwrap();
+        assert_eq!(said(&outputs(&mut primary), "PrePrepare"), proposed);
+    }
 }
 
 #[test]

@@ -162,6 +162,12 @@ pub const PEER_CONNECTIONS: usize = 4;
 pub const CONNECTIONS: usize = 4_096;
 /// Octets of requests that are coming in, all connections of one listener together.
 pub const BODIES_BYTES: usize = 256 << 20;
+/// Octets of users' requests that came compressed, inflated and in use, all connections together.
+pub const INFLATED_BYTES: usize = 64 << 20;
+/// What a compressed request may become, for each octet that came.
+pub const INFLATE_RATIO: usize = 100;
+/// Octets that one may become whatever came.
+pub const INFLATE_FREE: usize = 256 << 10;
 /// Time for a peer to send one whole request, head and body.
 pub const REQUEST_READ: Micros = Micros::seconds(30);
 
@@ -184,6 +190,7 @@ const _: () = assert!(FRONT_GIVES_WAY.0 < FRONT_IDLE.0 && FRONT_IDLE.0 < FRONT_L
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 // A buffer that grows may have twice the room that it needs.
 const _: () = assert!(BODIES_BYTES >= 4 * ENVELOPE_BYTES);
+const _: () = assert!(INFLATED_BYTES >= 4 * CALL_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
 // All answers between two checkpoints go into one element, each as 44 octets.
 const _: () = assert!(COMPARED_CALLS * 44 <= ENVELOPE_BYTES / 2);

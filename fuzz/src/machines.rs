@@ -273,7 +273,7 @@ pub fn front(octets: &[u8]) {
                         );
                         Document::parse(&post.octets).expect("what we send is read");
                     }
-                    FrontOutput::Plain(request) => assert!(open.remove(&request)),
+                    FrontOutput::Plain(request, _) => assert!(open.remove(&request)),
                     FrontOutput::Order { token, order } if first & 2 == 0 => {
                         let ordered = Ordered::Done(done(order));
                         inputs.push(FrontInput::Ordered { token, ordered });

@@ -173,7 +173,12 @@ impl Front {
                 },
             ),
             FrontInput::Ordered { token, ordered } => self.ordered(now, token, ordered),
-            FrontInput::Served(request, answer) => self.served(request, answer),
+            FrontInput::Served {
+                request,
+                executed,
+                status,
+                octets,
+            } => self.served(request, executed, (status, octets)),
             FrontInput::Tick => {}
         }
         let due = |sequence: &FrontSequence| sequence.deadline().is_some_and(|at| at <= now);
@@ -282,7 +287,7 @@ impl Front {
         };
         if envelope.version != version {
             // The same fault as for a plain call.
-            return self.out.push_back(FrontOutput::Plain(request));
+            return self.out.push_back(FrontOutput::Plain(request, None));
         }
         if message::version_of(&envelope).is_none() {
             let plain = Plain::read(&envelope, &raw.action);
@@ -302,14 +307,22 @@ impl Front {
         {
             return self.not_plain(request, &plain.back);
         }
+        let message_id = plain
+            .as_ref()
+            .and_then(|plain| plain.back.relates_to.clone());
         let named = plain.and_then(|plain| Some((plain.name?, plain.back)));
         let seen = named.map(|(name, back)| (self.repeats.plain(now, name, request), back));
         match seen {
-            None | Some((Seen::New, _)) => self.out.push_back(FrontOutput::Plain(request)),
+            None | Some((Seen::New, _)) => {
+                self.out.push_back(FrontOutput::Plain(request, message_id));
+            }
             Some((Seen::Waits, _)) => {}
-            Some((Seen::TooMany, _)) => {
+            Some((Seen::TooMany, back)) => {
                 self.refused(Ignored::Full.into());
-                self.respond(request, Answer::Here(503, Vec::new()));
+                let why = "too many wait for the answer to this MessageID; try again later";
+                let fault = Fault::new(SoapCode::Receiver, why).write(back.soap);
+                let octets = envelope::write(back.soap, &[], &fault);
+                self.respond(request, Answer::Here(503, octets));
             }
             Some((Seen::Answered(status, octets), _)) => {
                 self.respond(request, Answer::Here(status, octets));
@@ -339,14 +352,12 @@ impl Front {
         self.respond(request, back.rm_fault(&fault, None));
     }
 
-    fn served(&mut self, request: RequestId, answer: Option<(u16, Vec<u8>)>) {
-        let given = answer
-            .as_ref()
-            .map(|(status, octets)| (*status, &octets[..]));
-        for waiting in self.repeats.done(request, given) {
-            // Who waited for a call that was not executed sends again.
-            let (status, octets) = answer.clone().unwrap_or((503, Vec::new()));
-            self.respond(waiting, Answer::Here(status, octets));
+    fn served(&mut self, request: RequestId, executed: bool, answer: (u16, Vec<u8>)) {
+        let (status, octets) = answer;
+        let kept = executed.then_some((status, &octets[..]));
+        // Who waited for a call that was not executed hears why.
+        for waiting in self.repeats.done(request, kept) {
+            self.respond(waiting, Answer::Here(status, octets.clone()));
         }
     }
 
@@ -392,7 +403,10 @@ impl Front {
             What::Numbered => self.numbered(now, &raw.action, message, asker),
             What::Headers => self.headers(message, &asker),
             What::Plain if self.config.require_rm => self.not_plain(request, &asker.back),
-            What::Plain => self.out.push_back(FrontOutput::Plain(request)),
+            What::Plain => {
+                let message_id = message.message_id();
+                self.out.push_back(FrontOutput::Plain(request, message_id));
+            }
         }
     }
 

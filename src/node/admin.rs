@@ -294,6 +294,7 @@ mod tests {
             uri: path.parse().unwrap(),
             headers: hyper::HeaderMap::new(),
             body: bytes::Bytes::new(),
+            peer: None,
         };
         let reply = answer(&request, page);
         (

@@ -23,8 +23,9 @@ use crate::types::{Instant, Now};
 pub enum Said {
     /// This status and envelope; 202 has none.
     Answer(u16, Vec<u8>),
-    /// It is plain SOAP; [`FrontNode::served`] is to be told what came of it.
-    Plain(RequestId),
+    /// It is plain SOAP, with this wsa:MessageID; [`FrontNode::served`] is to be told what came of
+    /// it.
+    Plain(RequestId, Option<String>),
 }
 
 /// What stands around the front's machine.
@@ -71,9 +72,15 @@ impl<M: ClientMachine> FrontNode<M> {
         said.await.unwrap_or(Said::Answer(202, Vec::new()))
     }
 
-    /// What came of a POST that was plain SOAP; `None`: its call was not executed.
-    pub fn served(&self, request: RequestId, answer: Option<(u16, Vec<u8>)>) {
-        self.driver.input(FrontInput::Served(request, answer));
+    /// What came of a POST that was plain SOAP, and whether it was or may have been executed.
+    pub fn served(&self, request: RequestId, executed: bool, answer: (u16, Vec<u8>)) {
+        let (status, octets) = answer;
+        self.driver.input(FrontInput::Served {
+            request,
+            executed,
+            status,
+            octets,
+        });
     }
 
     /// Sequences of users that are open.
@@ -110,7 +117,9 @@ impl<M: ClientMachine> World<Front> for FrontWorld<M> {
                     }
                 });
             }
-            FrontOutput::Plain(request) => self.answer(request, Said::Plain(request)),
+            FrontOutput::Plain(request, message_id) => {
+                self.answer(request, Said::Plain(request, message_id));
+            }
             FrontOutput::Release(sequence, up_to) => self.client.release(sequence, up_to),
             FrontOutput::Event(Event::Refused { from, reason, what }) => {
                 let report = self.client.report();

@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Map, Value, json};
+use tracing::Instrument as _;
 
 use super::admin::{self, Measure, Shown, measure};
 use super::client::{ClientMachine, ClientNode, ClientWorld};
@@ -17,7 +19,7 @@ use super::clock;
 use super::config::{ClientProcess, Complaint};
 use super::elsewhere::{self, Elsewhere};
 use super::front::{FrontNode, Said};
-use super::http::{Counters, Reply, Request, SOAP11, ServeLimits, serve};
+use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Undecoded, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
@@ -26,9 +28,10 @@ use super::wsdl::{addressed, escaped};
 use super::{front_timing, keys};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
 use crate::endpoint::io::{Outcome, RequestId, UserCall};
-use crate::error::Rejected;
+use crate::error::{Ignored, Rejected};
 use crate::limits;
-use crate::soap::envelope::Version;
+use crate::soap::envelope::{self, Version};
+use crate::soap::fault::{Code, Fault};
 use crate::types::Quorums;
 
 /// How long calls under way are waited for when the gateway ends.
@@ -38,6 +41,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 struct Gateway<M: ClientMachine> {
     node: ClientNode<M>,
     front: FrontNode<M>,
+    inflating: Inflating,
     public_url: Option<String>,
     require_rm: bool,
     local: SocketAddr,
@@ -46,8 +50,24 @@ struct Gateway<M: ClientMachine> {
     counters: Rc<Counters>,
 }
 
+/// A plain call.
+struct Plain {
+    version: Version,
+    action: String,
+    /// For the log.
+    message_id: Option<String>,
+    octets: Bytes,
+}
+
 impl<M: ClientMachine> Gateway<M> {
+    /// What is logged meanwhile names the user's address.
     async fn answer(self: Rc<Self>, request: Request) -> Reply {
+        let user = request.peer.map(tracing::field::display);
+        let span = tracing::info_span!("from", user);
+        self.answer_within(request).instrument(span).await
+    }
+
+    async fn answer_within(self: Rc<Self>, request: Request) -> Reply {
         match request.method {
             Method::POST => self.clone().call(request).await,
             Method::GET if asks_for_wsdl(&request) => self.describe(&request).await,
@@ -56,7 +76,7 @@ impl<M: ClientMachine> Gateway<M> {
         }
     }
 
-    async fn call(self: Rc<Self>, request: Request) -> Reply {
+    async fn call(self: Rc<Self>, mut request: Request) -> Reply {
         let (version, action) = match version_and_action(&request) {
             Ok(spoken) => spoken,
             Err(reply) => {
@@ -65,6 +85,13 @@ impl<M: ClientMachine> Gateway<M> {
                 return reply;
             }
         };
+        match self
+            .inflating
+            .decoded(&request.headers, &request.body, limits::CALL_BYTES)
+        {
+            Ok(body) => request.body = body,
+            Err(why) => return self.undecoded(version, why),
+        }
         self.node.note(Body::ReceivedRequest, "user", &request.body);
         if self.require_rm || mentions(&request.body) {
             let (action, octets) = (action.clone(), request.body.clone());
@@ -73,38 +100,94 @@ impl<M: ClientMachine> Gateway<M> {
                     self.node.note(Body::SentResponse, "user", &envelope);
                     Reply::new(status, version.content_type(), envelope)
                 }
-                Said::Plain(id) => self.plain_once(id, version, action, request).await,
+                Said::Plain(id, message_id) => {
+                    let call = Plain {
+                        version,
+                        action,
+                        message_id,
+                        octets: request.body,
+                    };
+                    self.plain_once(id, call).await
+                }
             };
         }
-        self.plain(version, action, request).await.0
+        let call = Plain {
+            version,
+            action,
+            message_id: None,
+            octets: request.body,
+        };
+        self.plain(call).await.0
+    }
+
+    /// A body that stays compressed gets a fault.
+    fn undecoded(&self, version: Version, why: Undecoded) -> Reply {
+        let (status, code, reason, words) = match why {
+            Undecoded::Unknown => (
+                415,
+                Code::Sender,
+                Rejected::Schema.into(),
+                "the Content-Encoding must be gzip, or none".to_owned(),
+            ),
+            Undecoded::Broken => (
+                400,
+                Code::Sender,
+                Rejected::Malformed.into(),
+                "the body is not gzip as its head says".to_owned(),
+            ),
+            Undecoded::TooLarge => (
+                413,
+                Code::Sender,
+                Rejected::TooLarge.into(),
+                format!(
+                    "inflated, a request may have {} octets, and {} times what came",
+                    limits::CALL_BYTES,
+                    limits::INFLATE_RATIO
+                ),
+            ),
+            Undecoded::Crowded => (
+                503,
+                Code::Receiver,
+                Ignored::Full.into(),
+                "too many compressed requests are in use; try again later".to_owned(),
+            ),
+        };
+        self.node
+            .report()
+            .refused("user", reason, "compressed body");
+        let fault = Fault::new(code, words).write(version);
+        let octets = envelope::write(version, &[], &fault);
+        let mut reply = Reply::new(status, version.content_type(), octets);
+        reply.headers = match why {
+            Undecoded::Unknown => vec![("accept-encoding", "gzip".to_owned())],
+            Undecoded::Crowded => vec![("retry-after", "1".to_owned())],
+            Undecoded::Broken | Undecoded::TooLarge => Vec::new(),
+        };
+        reply
     }
 
     /// A plain call with a MessageID: its answer is kept for whoever repeats it, even if this user
     /// has left.
-    async fn plain_once(
-        self: Rc<Self>,
-        id: RequestId,
-        version: Version,
-        action: String,
-        request: Request,
-    ) -> Reply {
-        let serving = tokio::task::spawn_local(async move {
-            let (reply, executed) = self.plain(version, action, request).await;
-            let answer = executed.then(|| (reply.status, reply.body.to_vec()));
-            self.front.served(id, answer);
+    async fn plain_once(self: Rc<Self>, id: RequestId, call: Plain) -> Reply {
+        let serving = async move {
+            let (reply, executed) = self.plain(call).await;
+            let answer = (reply.status, reply.body.to_vec());
+            self.front.served(id, executed, answer);
             reply
-        });
+        };
+        let serving = tokio::task::spawn_local(serving.in_current_span());
         let ended = |_| Reply::words(503, "the gateway is ending\n");
         serving.await.unwrap_or_else(ended)
     }
 
     /// A plain call, and whether it was or may have been executed.
-    async fn plain(&self, version: Version, action: String, request: Request) -> (Reply, bool) {
+    async fn plain(&self, call: Plain) -> (Reply, bool) {
         let received = clock::stopwatch();
+        let (version, message_id) = (call.version, call.message_id);
         let call = UserCall {
             version,
-            action,
-            envelope: request.body,
+            action: call.action,
+            envelope: call.octets,
             sequence: None,
             received_ns: received,
         };
@@ -130,7 +213,7 @@ impl<M: ClientMachine> Gateway<M> {
                 reason,
             } => {
                 if let Some(kept_back) = self.node.report().due("user", &reason) {
-                    tracing::warn!(kept_back, "call refused: {reason}");
+                    tracing::warn!(kept_back, message_id, "call refused: {reason}");
                 }
                 (status, envelope)
             }
@@ -138,7 +221,7 @@ impl<M: ClientMachine> Gateway<M> {
                 envelope, reason, ..
             } => {
                 if let Some(kept_back) = self.node.report().due("user", "unknown") {
-                    tracing::warn!(kept_back, "{reason}");
+                    tracing::warn!(kept_back, message_id, "{reason}");
                 }
                 (500, envelope)
             }
@@ -273,6 +356,7 @@ pub async fn run<M: ClientMachine>(
     let gateway = Rc::new(Gateway {
         front: FrontNode::start(front, node.clone(), elsewhere),
         node,
+        inflating: Inflating::default(),
         public_url,
         require_rm,
         local: address,

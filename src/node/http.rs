@@ -7,9 +7,11 @@
 
 mod bodies;
 mod client;
+mod coding;
 mod server;
 
 pub use client::{Outgoing, Pool, PoolLimits, PostError, Response};
+pub use coding::{Inflating, Undecoded};
 pub use server::{CUT, Counters, Reply, Request, ServeLimits, serve};
 
 /// Content type of a SOAP 1.2 envelope.

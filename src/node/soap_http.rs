@@ -122,6 +122,7 @@ mod tests {
             uri,
             headers,
             body: bytes::Bytes::new(),
+            peer: None,
         }
     }
 

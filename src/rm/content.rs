@@ -6,7 +6,7 @@
 
 use super::MessageNumber;
 use super::fault::Refusal;
-use super::header::{Fields, address, identifier, number, write_address};
+use super::header::{Fields, address, identifier, maybe_address, number, write_address};
 use super::version::{self, Version};
 use crate::error::Rejected;
 use crate::soap::addressing::{self, V200508};
@@ -208,7 +208,10 @@ impl Offer {
         Ok(Self {
             identifier: fields.identifier(ns)?,
             // A peer of a later version that leaves it out is told by a declined offer.
-            endpoint: fields.maybe(ns, "Endpoint")?.map(address).transpose()?,
+            endpoint: match fields.maybe(ns, "Endpoint")? {
+                Some(endpoint) => maybe_address(endpoint)?,
+                None => None,
+            },
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::Element;
 
 mod fields;
-pub(super) use fields::{Fields, address, identifier, number, write_address};
+pub(super) use fields::{Fields, address, identifier, maybe_address, number, write_address};
 
 /// The Sequence header: which message of which sequence this is (§3.7).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -61,9 +61,18 @@ pub enum FrontInput {
         /// How.
         ordered: Ordered,
     },
-    /// A POST that was served as plain SOAP is answered with this, or `None`: its call was not
-    /// executed. To be said of each [`FrontOutput::Plain`].
-    Served(RequestId, Option<(u16, Vec<u8>)>),
+    /// A POST that was served as plain SOAP is answered with this. To be said of each
+    /// [`FrontOutput::Plain`].
+    Served {
+        /// Which.
+        request: RequestId,
+        /// Whether it was, or may have been, executed; if not, it may be sent again.
+        executed: bool,
+        /// HTTP status.
+        status: u16,
+        /// The HTTP body.
+        octets: Vec<u8>,
+    },
     /// The deadline passed.
     Tick,
 }
@@ -82,8 +91,9 @@ pub enum FrontOutput {
     },
     /// POST this; nobody is told what comes of it: who waits for it asks again.
     Post(Post),
-    /// A POST has no more to do with WS-RM: serve it as plain SOAP.
-    Plain(RequestId),
+    /// A POST has no more to do with WS-RM: serve it as plain SOAP. Its wsa:MessageID, for whoever
+    /// looks for it in a log.
+    Plain(RequestId, Option<String>),
     /// Have something ordered.
     Order {
         /// To be named in its `Ordered`.

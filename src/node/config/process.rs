@@ -220,7 +220,7 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
         public_url: file
             .public_url
             .as_ref()
-            .map(|value| url(&source, value))
+            .map(|value| public_url(&source, value))
             .transpose()?,
         replies_to: places(&source, &file.replies_to)?,
         require_rm: file.require_rm,
@@ -232,6 +232,18 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
         timing: file.timing,
         group,
     })
+}
+
+/// What users write: others dial it, so that it may be one of TLS; to the WSDL's address nothing
+/// may be added.
+fn public_url(source: &Source, text: &Spanned<String>) -> Result<String, Complaint> {
+    let plain = text.get_ref().replacen("https://", "http://", 1);
+    url(source, &Spanned::new(text.span(), plain))?;
+    if text.get_ref().contains(['?', '#']) {
+        let what = format!("{:?} has more than a path", text.get_ref());
+        return Err(source.at(text.span(), what, "write http://host:port/path"));
+    }
+    Ok(text.get_ref().clone())
 }
 
 fn places(source: &Source, listed: &[Spanned<String>]) -> Result<Vec<Place>, Complaint> {

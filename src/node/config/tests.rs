@@ -171,6 +171,13 @@ fn complaints_name_file_line_and_remedy() {
         ("replica-0.toml", "127.0.0.1:7401", "localhost", Some(6)),
         ("replica-0.toml", "hold_ms = 5000", "hold_ms = 0", Some(8)),
         ("replica-0.toml", "url = \"http", "url = \"https", Some(12)),
+        ("replica-0.toml", ":7601/", ":99999/", Some(12)),
+        (
+            "replica-0.toml",
+            "//127.0.0.1:7601",
+            "//me@127.0.0.1:7601",
+            Some(12),
+        ),
     ];
     for (name, from, to, line) in cases {
         let out = tempfile::tempdir().unwrap();
@@ -182,6 +189,33 @@ fn complaints_name_file_line_and_remedy() {
         assert!(complaint.line.is_some(), "{complaint}");
         assert!(line.is_none() || complaint.line == line, "{complaint}");
         assert!(complaint.to_string().contains("\n  remedy: "));
+    }
+}
+
+#[test]
+fn what_users_write_for_the_gateway_is_a_plain_url() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    let file = out.path().join("gateway.toml");
+    let usual = fs::read_to_string(&file).unwrap();
+    let read = |url: &str| {
+        fs::write(&file, format!("public_url = \"{url}\"\n{usual}")).unwrap();
+        load_client(&file)
+    };
+    // Before it stands what speaks TLS.
+    for good in ["http://ws.example/calc", "https://ws.example:8443/"] {
+        assert_eq!(read(good).unwrap().public_url.as_deref(), Some(good));
+    }
+    for bad in [
+        "http://ws.example/?wsdl",
+        "http://ws.example/#a",
+        "http://ws.example:99999/",
+        "http://me@ws.example/",
+        "ws.example",
+        "ftp://ws.example/",
+    ] {
+        let complaint = read(bad).unwrap_err();
+        assert_eq!(complaint.line, Some(1), "{complaint}");
     }
 }
 

@@ -111,6 +111,7 @@ fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
         test(Rc::new(Gateway {
             front: FrontNode::start(front, node.clone(), Elsewhere::default()),
             node,
+            inflating: Inflating::default(),
             public_url: None,
             require_rm: false,
             local: "127.0.0.1:7400".parse().unwrap(),
@@ -133,6 +134,7 @@ fn request(method: Method, target: &str, content_type: &'static str, body: &str)
         uri: target.parse().unwrap(),
         headers,
         body,
+        peer: None,
     }
 }
 
@@ -181,5 +183,40 @@ fn the_wsdl_names_the_address_that_its_reader_used() {
             .await;
         let expected = "<a l=\"http://ws.example:80/calc\"/><b l='http://ws.example:80/calc'/>";
         assert_eq!(reply.body, expected);
+    });
+}
+
+#[test]
+fn rfc_9110_8_4_a_body_comes_compressed_by_gzip_or_gets_a_fault() {
+    use std::io::Write;
+    let gzip = |octets: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(octets).unwrap();
+        Bytes::from(encoder.finish().unwrap())
+    };
+    let coded = |coding: &'static str, body: Bytes| {
+        let mut call = request(Method::POST, "/", "text/xml", "");
+        let coding = coding.parse().unwrap();
+        call.headers.insert("content-encoding", coding);
+        Request { body, ..call }
+    };
+    with_front(async |front| {
+        let call = coded("gzip", gzip(b"<fault/>"));
+        let reply = front.clone().answer(call).await;
+        assert_eq!((reply.status, &*reply.body), (500, &b"V11 urn:a"[..]));
+        let bomb = gzip(&vec![b' '; 64 << 20]);
+        for (coding, body, status, said) in [
+            ("deflate", gzip(b"<e/>"), 415, "gzip, or none"),
+            ("gzip", Bytes::from_static(b"<e/>"), 400, "not gzip"),
+            ("gzip", bomb, 413, "octets"),
+        ] {
+            let reply = front.clone().answer(coded(coding, body)).await;
+            let fault = String::from_utf8_lossy(&reply.body);
+            assert_eq!(reply.status, status, "{fault}");
+            assert!(fault.contains("Fault>") && fault.contains(said), "{fault}");
+        }
+        // What was refused was no call.
+        assert_eq!(front.status()["calls"], 1);
+        assert_eq!(front.status()["rejected"]["too_large"], 1);
     });
 }

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -170,8 +171,18 @@ impl Pool {
         }
         let host = uri.host().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| format!("{url:?} names no host"))?;
+        let authority = uri.authority().map_or("", Authority::as_str);
+        let port = match authority.strip_prefix(host) {
+            Some("") => Some(80),
+            // The reader of URLs takes a number that is no port for none.
+            Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()),
+            None => return Err(format!("{url:?} names a user: nobody logs in with it")),
+        };
+        let port: u16 = port
+            .filter(|port| *port > 0)
+            .ok_or_else(|| format!("{url:?} names no port from 1 to 65535"))?;
         Ok(Self {
-            authority: format!("{host}:{}", uri.port_u16().unwrap_or(80)),
+            authority: format!("{host}:{port}"),
             target: uri
                 .path_and_query()
                 .map_or("/", |path| path.as_str())

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// At most [`ServeLimits::body`] octets.
     pub body: Bytes,
+    /// Who sent it.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Request {
@@ -247,13 +250,14 @@ async fn connection<H, F>(
 {
     let _open = Open::count(counters.clone());
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().ok();
     let counted = counters.clone();
     let service = hyper::service::service_fn(move |request| {
         let (counters, handler) = (counted.clone(), handler.clone());
         let room = room.clone();
         async move {
             let reply = match receive(request, limits, &room, &counters).await {
-                Ok(request) => response(handler(request).await),
+                Ok(request) => response(handler(Request { peer, ..request }).await),
                 Err(refused) => closing(refused),
             };
             Ok::<_, Infallible>(reply)
@@ -362,6 +366,7 @@ async fn receive(
     };
     count(&counters.requests);
     Ok(Request {
+        peer: None,
         method,
         uri,
         headers,

@@ -314,6 +314,11 @@ fn what_is_no_http_url_is_refused() {
         "http://",
         "ftp://a/",
         "http:///x",
+        "http://a:99999/",
+        "http://a:0/",
+        "http://a:/",
+        "http://user@a/",
+        "http://user:pass@a:80/",
     ] {
         assert!(Pool::new(url, PoolLimits::connections(1)).is_err(), "{url}");
     }

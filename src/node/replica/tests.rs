@@ -178,6 +178,7 @@ async fn ask(node: &Node, octets: &'static str) -> String {
         uri: "/".parse().unwrap(),
         headers: hyper::HeaderMap::new(),
         body: Bytes::from_static(octets.as_bytes()),
+        peer: None,
     };
     let reply = front(node.clone(), request).await;
     String::from_utf8(reply.body.to_vec()).unwrap()

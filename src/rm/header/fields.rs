@@ -99,10 +99,19 @@ pub(in crate::rm) fn number(text: &str) -> Result<Option<MessageNumber>, Rejecte
 
 /// The wsa:Address of an endpoint reference, in any version; the rest of it is skipped.
 pub(in crate::rm) fn address(reference: Element<'_, '_>) -> Result<String, Rejected> {
+    maybe_address(reference)?.ok_or(Rejected::Schema)
+}
+
+/// The same where peers write a reference whose Address is empty when they have none.
+pub(in crate::rm) fn maybe_address(reference: Element<'_, '_>) -> Result<Option<String>, Rejected> {
     let fields = Fields::of(reference)?;
     for version in addressing::TABLE {
         if let Some(address) = fields.maybe(version.ns, "Address")? {
-            return identifier(&address.text());
+            let address = address.text();
+            return match address.trim_ascii() {
+                "" => Ok(None),
+                _ => identifier(&address).map(Some),
+            };
         }
     }
     Err(Rejected::Schema)

@@ -8,7 +8,7 @@ use crate::rm::content::{self, Content, CreateSequence, CreateSequenceResponse, 
 use crate::rm::version::{V200502, V200702};
 use crate::soap::addressing::V200508;
 use crate::soap::c14n::{PrefixList, exclusive};
-use crate::soap::namespaces::{SOAP12, WSRM, WSRM10};
+use crate::soap::namespaces::{SOAP12, WSA, WSRM, WSRM10};
 use crate::soap::xml::Document;
 
 macro_rules! golden {
@@ -167,6 +167,27 @@ fn section_3_4_create_sequence_both_ways_with_our_extension() {
         }
         other => panic!("{other:?}"),
     });
+}
+
+/// gSOAP 2.8 writes one into each offer of WS-RM 1.0, which knows no Endpoint.
+#[test]
+fn section_3_4_an_endpoint_without_an_address_is_none() {
+    for (rm, wsa) in [(WSRM10, WSA), (WSRM, WSA)] {
+        for address in ["<a:Address/>", "<a:Address> </a:Address>"] {
+            let octets = format!(
+                "<CreateSequence xmlns='{}' xmlns:a='{}'>\
+                 <AcksTo><a:Address>urn:a</a:Address></AcksTo>\
+                 <Offer><Identifier>urn:o</Identifier><Endpoint>{address}</Endpoint></Offer>\
+                 </CreateSequence>",
+                rm.uri, wsa.uri
+            );
+            let offer = content(&octets, |read| match read {
+                Content::CreateSequence(create, _) => create.offer,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(offer.unwrap().endpoint, None);
+        }
+    }
 }
 
 #[test]

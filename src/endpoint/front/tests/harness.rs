@@ -172,7 +172,7 @@ impl World {
                     assert!(before.is_none(), "one answer to each request");
                 }
                 FrontOutput::Post(post) => self.posts.push(post),
-                FrontOutput::Plain(request) => {
+                FrontOutput::Plain(request, _) => {
                     assert!(self.answers.insert(request, None).is_none());
                 }
                 FrontOutput::Order { token, order } => self.orders.push_back((token, order)),

@@ -18,8 +18,12 @@ fn r20_a_plain_call_that_comes_again_is_executed_once() {
         assert_eq!(world.answers.remove(&first), Some(None), "to be served");
         let second = world.send(user.soap, &plain(&user));
         assert_eq!(world.answers.remove(&second), None, "it waits");
-        let answer = Some((500, b"the answer".to_vec()));
-        world.handle(FrontInput::Served(first, answer));
+        world.handle(FrontInput::Served {
+            request: first,
+            executed: true,
+            status: 500,
+            octets: b"the answer".to_vec(),
+        });
         let same = Some((500, "the answer".to_owned()));
         assert_eq!(world.answer(second), same);
         let third = world.send(user.soap, &plain(&user));
@@ -33,6 +37,38 @@ fn r20_a_plain_call_that_comes_again_is_executed_once() {
         world.wait(Micros::seconds(600));
         let late = world.send(user.soap, &plain(&user));
         assert_eq!(world.answers.remove(&late), Some(None));
+    }
+}
+
+#[test]
+fn r20_who_repeats_a_call_that_was_refused_gets_its_fault_and_may_come_again() {
+    let (mut world, user) = (World::new(), User::new(VERSIONS[0]));
+    let first = world.send(user.soap, &plain(&user));
+    let second = world.send(user.soap, &plain(&user));
+    world.handle(FrontInput::Served {
+        request: first,
+        executed: false,
+        status: 503,
+        octets: b"a fault".to_vec(),
+    });
+    assert_eq!(world.answer(second), Some((503, "a fault".to_owned())));
+    let third = world.send(user.soap, &plain(&user));
+    assert_eq!(world.answers.remove(&third), Some(None), "to be served");
+}
+
+#[test]
+fn r20_of_more_equal_calls_than_may_wait_each_gets_a_fault() {
+    for versions in VERSIONS {
+        let (mut world, user) = (World::new(), User::new(versions));
+        for _ in 0..=limits::FRONT_WAITERS {
+            world.send(user.soap, &plain(&user));
+        }
+        let (status, answer) = world.ask(user.soap, &plain(&user));
+        assert_eq!(status, 503);
+        assert!(
+            answer.contains("Fault>") && answer.contains("try again"),
+            "{answer}"
+        );
     }
 }
 

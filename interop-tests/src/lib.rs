@@ -5,8 +5,10 @@
 //! `sandesha2/` holds and installs the peer of WS-ReliableMessaging, `run` runs the matrix of them.
 
 pub mod chaos;
+pub mod cost;
 pub mod disk;
 pub mod group;
+pub mod gsoap;
 pub mod matrix;
 pub mod process;
 pub mod proxy;

@@ -45,7 +45,8 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
-fn script() -> Command {
+/// The peer's own script.
+pub(crate) fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("sandesha2/peer"))
 }
 
@@ -63,10 +64,21 @@ impl Peer {
     /// # Errors
     /// If the peer cannot be installed or started.
     pub fn begin(url: &str, jobs: &[String]) -> Result<Self> {
+        Self::begin_with(url, jobs, None)
+    }
+
+    /// The same with other flags of the JVM than those that let it start fast.
+    ///
+    /// # Errors
+    /// If the peer cannot be installed or started.
+    pub fn begin_with(url: &str, jobs: &[String], java_flags: Option<&str>) -> Result<Self> {
         install()?;
         let log = NamedTempFile::new()?;
         let stderr = File::options().append(true).open(log.path())?;
         let mut command = script();
+        if let Some(flags) = java_flags {
+            command.env("JAVA_FLAGS", flags);
+        }
         command.arg(url).args(jobs).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(stderr);
         let child = command.spawn().context("cannot start the Sandesha2 peer")?;

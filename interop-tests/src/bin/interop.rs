@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bft_ws_interop_tests::matrix::{Cell, document, gsoap, sandesha2};
+use bft_ws_interop_tests::gsoap::gsoap;
+use bft_ws_interop_tests::matrix::{Cell, document, sandesha2};
 use clap::Parser;
 use serde_json::json;
 
@@ -32,7 +33,11 @@ fn main() -> Result<ExitCode> {
     }
     if options.peer.is_none() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        std::fs::write(root.join("docs/interop.md"), document(&cells))?;
+        let file = root.join("docs/interop.md");
+        // What follows the matrix was written by people.
+        let before = std::fs::read_to_string(&file)?;
+        let rest = before.find("\n## ").and_then(|at| before.get(at..));
+        std::fs::write(file, document(&cells) + rest.unwrap_or_default())?;
     }
     if options.json {
         let cells: Vec<_> = cells.iter().map(Cell::json).collect();

@@ -8,7 +8,7 @@ record Job(String text, Map<String, String> values) {
     static Job read(String text) {
         Map<String, String> values = new TreeMap<>(Map.of(
             "rm", "1.0", "wsa", "2005", "soap", "1.1", "exchange", "two-way",
-            "transport", "anonymous", "messages", "5", "wait", "60"));
+            "transport", "anonymous", "messages", "5", "wait", "60", "call", "increment"));
         for (String pair : text.split(",")) {
             String[] sides = pair.split("=", 2);
             if (sides.length != 2 || sides[0].isEmpty()) {

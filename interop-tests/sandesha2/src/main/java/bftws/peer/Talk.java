@@ -34,6 +34,7 @@ import org.apache.sandesha2.util.SandeshaUtil;
 /** One sequence of the client, from its first message to its end. */
 final class Talk implements AutoCloseable {
     private static final String COUNTER = "urn:bft-ws:counter";
+    private static final String ECHO = "urn:bft-ws:echo";
 
     private final Job job;
     private final ServiceClient client;
@@ -60,7 +61,7 @@ final class Talk implements AutoCloseable {
             context.setProperty(HTTPConstants.MULTITHREAD_HTTP_CONNECTION_MANAGER, pool);
         }
         options.setTo(new EndpointReference(url));
-        options.setAction(COUNTER + "/increment");
+        options.setAction(job.is("call", "echo") ? ECHO + "/echo" : COUNTER + "/increment");
         options.setSoapVersionURI(job.is("soap", "1.1")
             ? SOAP11Constants.SOAP_ENVELOPE_NAMESPACE_URI
             : SOAP12Constants.SOAP_ENVELOPE_NAMESPACE_URI);
@@ -84,6 +85,9 @@ final class Talk implements AutoCloseable {
             policy.setEnableRMAnonURI(false);
             options.setReplyTo(new EndpointReference(AddressingConstants.Final.WSA_ANONYMOUS_URL));
         }
+        if (job.is("gzip", "on")) {
+            options.setProperty(HTTPConstants.MC_GZIP_REQUEST, Boolean.TRUE);
+        }
         String patience = job.get("patience");
         options.setTimeOutInMilliSeconds(
             (patience == null ? job.number("wait") : Integer.parseInt(patience)) * 1000L);
@@ -94,23 +98,29 @@ final class Talk implements AutoCloseable {
         List<String> values = Collections.synchronizedList(new ArrayList<>());
         report.put("values", values);
         int messages = job.number("messages");
+        long[] times = new long[messages];
         long begun = System.nanoTime();
         for (int i = 1; i <= messages; i++) {
             if (i == messages && job.is("rm", "1.0")) {
                 options.setProperty(SandeshaClientConstants.LAST_MESSAGE, "true");
             }
+            long sent = System.nanoTime();
             if (job.is("exchange", "one-way")) {
-                client.fireAndForget(increment());
+                client.fireAndForget(body(i));
             } else if (job.get("listen") != null) {
                 // Its blocking call loses replies that come to a listener.
                 Answer answer = new Answer();
-                client.sendReceiveNonBlocking(increment(), answer);
+                client.sendReceiveNonBlocking(body(i), answer);
                 values.add(answer.get(job.number("wait"), TimeUnit.SECONDS));
             } else {
-                values.add(call());
+                values.add(call(i));
             }
+            times[i - 1] = (System.nanoTime() - sent) / 1_000;
         }
         report.put("ms", (System.nanoTime() - begun) / 1_000_000);
+        if (job.is("times", "all")) {
+            report.put("times_us", times);
+        }
         end(report);
     }
 
@@ -119,9 +129,9 @@ final class Talk implements AutoCloseable {
      * once, Sandesha2 now and then acknowledges it and hands neither on: whoever calls waits for
      * ever. What it received stands in its report.
      */
-    private String call() throws AxisFault {
+    private String call(int number) throws AxisFault {
         try {
-            return value(client.sendReceive(increment()));
+            return value(client.sendReceive(body(number)));
         } catch (AxisFault error) {
             if (job.get("patience") == null) {
                 throw error;
@@ -181,9 +191,16 @@ final class Talk implements AutoCloseable {
         }
     }
 
-    private static OMElement increment() {
+    /** The Body of a call; an echo gets the call's number, filled up to 32 characters. */
+    private OMElement body(int number) {
         OMFactory factory = OMAbstractFactory.getOMFactory();
-        return factory.createOMElement(new QName(COUNTER, "increment", "c"));
+        if (!job.is("call", "echo")) {
+            return factory.createOMElement(new QName(COUNTER, "increment", "c"));
+        }
+        OMElement echo = factory.createOMElement(new QName(ECHO, "echo", "e"));
+        OMElement text = factory.createOMElement(new QName(ECHO, "text", "e"), echo);
+        text.setText(String.format("%032d", number));
+        return echo;
     }
 
     private static String value(OMElement reply) {

@@ -22,7 +22,7 @@ use crate::soap::xml::Document;
 use crate::types::{ClientId, Digest, GroupNumber, Instant, Micros, Now, ReplicaId};
 use crate::wire;
 use crate::wire::leg::Leg;
-use crate::wire::reply::{BundleReply, Waiting};
+use crate::wire::reply::{BundleReply, Reason, Waiting};
 
 use super::config::ClientConfig;
 use super::ids::Ids;
@@ -92,6 +92,8 @@ pub struct Client {
     /// Invariant: at most `config.pipeline`.
     open: BTreeMap<GroupNumber, OpenBundle>,
     answered: Answered,
+    /// Who said last that he is stalled or diverged, and when. Invariant: replicas of the group.
+    halted: BTreeMap<ReplicaId, (Reason, Instant)>,
     descriptions: Vec<Description>,
     /// POSTs that ask for the WSDL.
     asking: BTreeMap<PostId, (ReplicaId, CallToken)>,
@@ -110,6 +112,9 @@ enum Closing {
 }
 
 const REMEMBERED: usize = 1_024;
+/// For so long what a replica said of itself is believed: who is told that a group cannot answer
+/// calls sends none, and so would never hear that it can again.
+const HEARSAY: Micros = Micros::seconds(30);
 
 impl Client {
     /// A client in its first moment.
@@ -129,6 +134,7 @@ impl Client {
             calls,
             open: BTreeMap::new(),
             answered: Answered::default(),
+            halted: BTreeMap::new(),
             descriptions: Vec::new(),
             asking: BTreeMap::new(),
             out: VecDeque::new(),
@@ -154,6 +160,14 @@ impl Client {
         self.expire(at);
         self.drain(at);
         self.transmit(at);
+    }
+
+    /// Replicas that said a while ago, and nothing else since, that they are stalled or diverged.
+    #[must_use]
+    pub fn halted(&self, now: Instant) -> Vec<(ReplicaId, Reason)> {
+        let all = self.halted.iter();
+        let fresh = all.filter(|(_, (_, said))| *said + HEARSAY > now);
+        fresh.map(|(id, (reason, _))| (*id, *reason)).collect()
     }
 
     /// The next thing to do; `None` when all is said.
@@ -407,11 +421,12 @@ impl Client {
     ) -> Result<(), Refused> {
         match incoming.action() {
             wire::BUNDLE_REPLY => {
+                self.halted.remove(&from);
                 let reply = BundleReply::read(incoming.payload()?)?;
                 let times = (answered, self.stopwatch(), incoming.verifying);
                 self.count(now, from, reply, times)
             }
-            wire::WAITING => self.hold(from, &Waiting::read(incoming.payload()?)?),
+            wire::WAITING => self.hold(now, from, &Waiting::read(incoming.payload()?)?),
             wire::DESCRIBE_REPLY => {
                 let wsdl = wire::description::read_answer(incoming.payload()?)?;
                 let token = asked.ok_or(Refused::Ignored(Ignored::Unasked))?;
@@ -529,9 +544,15 @@ impl Client {
 
     /// A replica says why a bundle waits. It stays open until its deadline: a view may change
     /// meanwhile; what was said stands in the account of an outcome that stays unknown (R14).
-    fn hold(&mut self, from: ReplicaId, said: &Waiting) -> Result<(), Refused> {
+    fn hold(&mut self, now: Instant, from: ReplicaId, said: &Waiting) -> Result<(), Refused> {
         if said.replica != from {
             return Err(Rejected::Misdirected.into());
+        }
+        match said.reason {
+            Reason::Stalled | Reason::Diverged => {
+                self.halted.insert(from, (said.reason, now));
+            }
+            _ => drop(self.halted.remove(&from)),
         }
         let mut open = self.open.values_mut();
         let Some(open) = open.find(|open| open.ballot.bundle() == said.bundle) else {

@@ -21,12 +21,15 @@ use crate::endpoint::io::{
     Answer, CallToken, ClientInput, ClientOutput, Event, Order, Ordered, PostId, UserCall,
 };
 use crate::limits;
-use crate::types::{CallNumber, ReplicaId};
+use crate::types::{CallNumber, Instant, ReplicaId};
+use crate::wire::reply::Reason;
 
 /// A client's machine as the process sees it.
 pub trait ClientMachine: Machine<Input = ClientInput, Output = ClientOutput> {
     /// Call sequences open now.
     fn sequences(&self) -> usize;
+    /// Replicas that say of themselves that they are stalled or diverged.
+    fn halted(&self, now: Instant) -> Vec<(ReplicaId, Reason)>;
 }
 
 /// What stands around a client's machine.
@@ -133,6 +136,12 @@ impl<M: ClientMachine> ClientNode<M> {
         let reached = self.driver.world().reached.iter().enumerate();
         let away = reached.filter(|(_, reached)| !reached.get());
         away.map(|(id, _)| id).collect()
+    }
+
+    /// Replicas that said lately that they are stalled or diverged.
+    #[must_use]
+    pub fn halted(&self) -> Vec<(ReplicaId, Reason)> {
+        self.driver.machine().halted(clock::instant())
     }
 
     /// What was counted.

@@ -4,6 +4,7 @@
 //! What HTTP says about a message (SOAP version, action, character set) is read here; the envelope
 //! itself is the machine's.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::limits;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::types::Quorums;
+use crate::wire::reply::Reason;
 
 /// How long calls under way are waited for when the gateway ends.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -255,8 +257,26 @@ impl<M: ClientMachine> Gateway<M> {
 impl<M: ClientMachine> Shown for Gateway<M> {
     fn unready(&self) -> Option<String> {
         let away = self.node.unreached();
-        (away.len() > self.quorums.f())
-            .then(|| format!("replicas {away:?} could not be reached: no call can be ordered"))
+        let f = self.quorums.f();
+        if away.len() > f {
+            let what = "could not be reached: no call can be ordered";
+            return Some(format!("replicas {away:?} {what}"));
+        }
+        // They said so to the last calls.
+        let halted = self.node.halted();
+        let lost = |wanted: Reason| {
+            let said = halted.iter().filter(|(_, reason)| *reason == wanted);
+            let said = said.map(|(id, _)| usize::from(id.0));
+            let all: BTreeSet<_> = said.chain(away.iter().copied()).collect();
+            all.len()
+        };
+        let words: Vec<_> = halted
+            .iter()
+            .map(|(id, reason)| format!("replica {id} says that it is {}", reason.name()))
+            .collect();
+        let answering = self.quorums.n().saturating_sub(lost(Reason::Diverged));
+        (lost(Reason::Stalled) > f || answering < self.quorums.weak())
+            .then(|| format!("{}: no call can be answered", words.join(", ")))
     }
 
     fn status(&self) -> Value {

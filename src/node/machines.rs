@@ -16,7 +16,8 @@ use crate::endpoint::replica::{Replica, Restart, Status};
 use crate::limits;
 use crate::log::Standing;
 use crate::log::recover::Recovered;
-use crate::types::{Incarnation, Instant, Now};
+use crate::types::{Incarnation, Instant, Now, ReplicaId};
+use crate::wire::reply::Reason;
 
 /// A replica's machine, which goes on from its log; in memory mode from an empty one.
 ///
@@ -141,5 +142,8 @@ impl Machine for Client {
 impl ClientMachine for Client {
     fn sequences(&self) -> usize {
         Self::sequences(self)
+    }
+    fn halted(&self, now: Instant) -> Vec<(ReplicaId, Reason)> {
+        Self::halted(self, now)
     }
 }

@@ -4,6 +4,7 @@ use super::harness::{Group, has, text};
 use crate::endpoint::io::{CallToken, ClientInput, Completion, Event, Outcome};
 use crate::endpoint::replica::Replica;
 use crate::types::{Micros, ReplicaId};
+use crate::wire::reply::Reason;
 
 const CALL: &str = "<increment xmlns='urn:c'/>";
 
@@ -139,6 +140,12 @@ fn r21_a_replica_whose_service_lost_a_call_says_so_and_orders_on() {
     assert!(group.replicas[0].status().diverged);
     let told = |event: &Event| matches!(event, Event::Diverged { .. });
     assert!(group.events.iter().any(|(_, event)| told(event)));
+    // Who called hears it, and believes it for a while.
+    group.pass(Micros::seconds(6));
+    let said = [(ReplicaId(0), Reason::Diverged)];
+    assert_eq!(group.client.halted(group.now.instant), said);
+    let later = group.now.instant + Micros::seconds(30);
+    assert_eq!(group.client.halted(later), []);
     // R19: it does not answer from a state that may be wrong, not even what it executed.
     let octets = group.last_bundle(0);
     assert!(group.inject(0, octets).is_none());

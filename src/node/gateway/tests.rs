@@ -10,11 +10,12 @@ use crate::endpoint::io::{ADDRESS_MARK, Answer, ClientInput, ClientOutput};
 use crate::node::config::{Agreement, load_client};
 use crate::node::driver::Machine;
 use crate::node::init::{BASE_PORT, Plan, init};
-use crate::types::{Instant, Now};
+use crate::types::{Instant, Now, ReplicaId};
+use crate::wire::reply::Reason;
 
 /// Answers at once by what the envelope says, and never to `<silence/>`.
 #[derive(Default)]
-struct Script(VecDeque<ClientOutput>);
+struct Script(VecDeque<ClientOutput>, Vec<(ReplicaId, Reason)>);
 
 impl Machine for Script {
     type Input = ClientInput;
@@ -76,9 +77,18 @@ impl ClientMachine for Script {
     fn sequences(&self) -> usize {
         3
     }
+    fn halted(&self, _: Instant) -> Vec<(ReplicaId, Reason)> {
+        self.1.clone()
+    }
 }
 
 fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
+    with_halted(&[], test);
+}
+
+fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
+    let said = halted.iter().map(|(id, reason)| (ReplicaId(*id), *reason));
+    let script = Script(VecDeque::new(), said.collect());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -99,7 +109,7 @@ fn with_front(test: impl AsyncFnOnce(Rc<Gateway<Script>>)) {
         let config = load_client(&out.path().join("gateway.toml")).unwrap();
         let world = ClientWorld::new(&config, None).unwrap();
         let identity: &Identity = &config.identity;
-        let node = ClientNode::start(Script::default(), world);
+        let node = ClientNode::start(script, world);
         let front = Front::new(FrontConfig {
             key: identity.derive("users"),
             rng_seed: [1; 32],
@@ -172,6 +182,24 @@ fn a_user_is_answered_in_the_version_of_the_call() {
         assert_eq!(front.status()["sequences"], 3);
         assert_eq!(front.status()["calls"], 8);
     });
+}
+
+#[test]
+fn a_gateway_is_not_ready_when_its_replicas_say_that_they_order_or_answer_nothing() {
+    use Reason::{Diverged, Stalled};
+    for (halted, ready) in [
+        (&[(1, Stalled)][..], true),
+        (&[(1, Stalled), (3, Stalled)], false),
+        // Two of four that answer are enough, and who diverged still orders.
+        (&[(0, Diverged), (1, Diverged)], true),
+        (&[(1, Stalled), (3, Diverged)], true),
+        (&[(0, Diverged), (1, Diverged), (2, Diverged)], false),
+    ] {
+        with_halted(halted, async |gateway| {
+            let said = gateway.unready();
+            assert_eq!(said.is_none(), ready, "{halted:?}: {said:?}");
+        });
+    }
 }
 
 #[test]

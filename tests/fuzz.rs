@@ -60,3 +60,11 @@ fn each_target_stands_here() {
     assert_eq!(names("fuzz/fuzz_targets"), here);
     assert_eq!(names("fuzz/corpus"), here);
 }
+
+/// Else the fuzzer must guess all that a snapshot begins with.
+#[test]
+fn a_snapshot_to_begin_with_is_one_still() {
+    let octets = std::fs::read(root().join("fuzz/corpus/snapshot/empty")).unwrap();
+    let calls = bft_ws::state::calls::Calls::restore(&octets);
+    assert!(calls.is_ok_and(|calls| calls.snapshot() == octets));
+}

@@ -6,7 +6,9 @@
 //! chains are equal do replicas exchange each answer. A call of which no f + 1 answers are equal is
 //! closed there as if nobody had answered it: its outcome is unknown for good, at every replica
 //! alike, and the group goes on. What the services made of it nobody knows, so from then on an
-//! answer needs 2f + 1 (see [`crate::state::calls::Calls::doubt`]).
+//! answer needs 2f + 1 (see [`crate::state::calls::Calls::doubt`]), to be given to a user and, where
+//! all replicas' answers can be had, to let a call stand: copies of which half executed the closed
+//! call would else keep checkpoints from forming.
 //!
 //! The design has the verdict ordered. It need not be: with at most f faulty replicas or services
 //! the others' chains are equal, they are f + 1 wherever 2f + 1 are heard, and nothing is closed.
@@ -28,6 +30,8 @@ use super::Replica;
 
 /// Status intervals from question to question, and that a missing answer is waited for.
 const AGAIN: u64 = 5;
+/// So many of these pauses a group in doubt waits for the answers of all.
+const PATIENT: u64 = 3;
 /// Questions about a checkpoint that the group has passed long ago, and of which nobody knows.
 const ROUNDS: u32 = 2;
 /// Checkpoints of which each answer is remembered.
@@ -53,6 +57,8 @@ struct Rest {
     /// No f + 1 chains are equal; 2f + 1 replicas' answers are here since then.
     each_wanted: bool,
     compared: Option<Instant>,
+    /// In a group in doubt: after this who is missing is waited for no more.
+    patient: Option<Instant>,
 }
 
 /// What replicas said of their services' answers.
@@ -127,17 +133,17 @@ impl Splits {
 /// How one answer compares.
 enum Vote {
     Equal,
-    /// More words may make f + 1 equal.
+    /// More words may make enough equal.
     Open,
     Split,
 }
 
-fn vote(answers: &[&Digest], missing: usize, weak: usize) -> Vote {
+fn vote(answers: &[&Digest], missing: usize, needed: usize) -> Vote {
     let equal = |one: &&Digest| answers.iter().filter(|other| *other == one).count();
     let most = answers.iter().map(equal).max().unwrap_or_default();
     match most {
-        most if most >= weak => Vote::Equal,
-        most if most + missing >= weak => Vote::Open,
+        most if most >= needed => Vote::Equal,
+        most if most + missing >= needed => Vote::Open,
         _ => Vote::Split,
     }
 }
@@ -176,6 +182,7 @@ impl Replica {
             rounds: 0,
             each_wanted: false,
             compared: None,
+            patient: None,
         });
     }
 
@@ -254,7 +261,8 @@ impl Replica {
         else {
             return;
         };
-        if let Some(split) = self.agreed_split(seqno) {
+        let needed = self.needed(now);
+        if let Some(split) = self.agreed_split(seqno, needed) {
             return self.settle(now, seqno, time, split);
         }
         let quorums = self.config.group.quorums;
@@ -266,14 +274,26 @@ impl Replica {
         if first {
             self.say_answers(now, None, seqno, Asks::Each, true);
         }
-        if let Some(split) = self.compared(now, seqno) {
+        if let Some(split) = self.compared(now, seqno, needed) {
             self.settle(now, seqno, time, split);
         }
     }
 
-    /// What f + 1 replicas agree on: the same chain, so that nothing is closed; or what they have
-    /// closed.
-    fn agreed_split(&self, seqno: Seqno) -> Option<Vec<u32>> {
+    /// So many equal answers let a call stand.
+    fn needed(&mut self, now: Now) -> usize {
+        let quorums = self.config.group.quorums;
+        let until = now.instant + Micros(PATIENT * self.split_pause().0);
+        let doubt = self.invoker.calls().doubt();
+        let rest = self.splits.rest.as_mut().filter(|_| doubt);
+        match rest.map(|rest| *rest.patient.get_or_insert(until)) {
+            Some(until) if now.instant < until => quorums.certificate(),
+            _ => quorums.weak(),
+        }
+    }
+
+    /// What replicas agree on: what f + 1 have closed; or the same chain at so many as are needed,
+    /// so that nothing is closed.
+    fn agreed_split(&self, seqno: Seqno, needed: usize) -> Option<Vec<u32>> {
         let weak = self.config.group.quorums.weak();
         let own = self.splits.own.get(&seqno)?;
         let words = || self.splits.words(seqno).map(|(_, said)| said);
@@ -281,20 +301,20 @@ impl Replica {
             let others = words().filter(|said| said.chain == chain).count();
             others + usize::from(own.chain == chain)
         };
-        let chains = words().map(|said| said.chain).chain([own.chain]);
-        if chains.into_iter().any(|chain| alike(chain) >= weak) {
-            return Some(Vec::new());
-        }
         let closed = |one: &&Answers| {
             let same = words().filter(|other| other.closed == one.closed).count();
             !one.closed.is_empty() && same >= weak
         };
-        words().find(closed).map(|said| said.closed.clone())
+        if let Some(said) = words().find(closed) {
+            return Some(said.closed.clone());
+        }
+        let mut chains = words().map(|said| said.chain).chain([own.chain]);
+        (chains.any(|chain| alike(chain) >= needed)).then(Vec::new)
     }
 
     /// The calls that split the services, once that is known: of all replicas, or of 2f + 1 and
     /// those that are missing had their time.
-    fn compared(&mut self, now: Now, seqno: Seqno) -> Option<Vec<u32>> {
+    fn compared(&mut self, now: Now, seqno: Seqno, needed: usize) -> Option<Vec<u32>> {
         let quorums = self.config.group.quorums;
         // A learner may have said otherwise in a former life (R18).
         let learns = |who: ReplicaId| self.order.agreement().knows_learner(who);
@@ -311,7 +331,7 @@ impl Replica {
         for place in 0..own.each.len() {
             let answers: Vec<&Digest> = all.iter().filter_map(|each| each.get(place)).collect();
             let name = u32::try_from(place).unwrap_or(u32::MAX);
-            match vote(&answers, missing, quorums.weak()) {
+            match vote(&answers, missing, needed) {
                 Vote::Equal => {}
                 Vote::Open => open.push(name),
                 Vote::Split => split.push(name),
@@ -320,7 +340,9 @@ impl Replica {
         let pause = self.split_pause();
         let rest = self.splits.rest.as_mut()?;
         let since = *rest.compared.get_or_insert(now.instant);
-        if !open.is_empty() && now.instant < since + pause {
+        // In doubt who is missing may be correct and alike: then fewer are needed after a while.
+        let may_come = needed > quorums.weak() || now.instant < since + pause;
+        if !open.is_empty() && may_come {
             return None;
         }
         split.extend(open);

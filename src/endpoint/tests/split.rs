@@ -101,6 +101,82 @@ fn r14_a_call_that_splits_every_service_is_closed_and_the_group_goes_on() {
     assert_eq!((stops(&group), splits(&group).len()), (0, usize::from(N)));
 }
 
+/// Half of the copies executed a call that was closed: none is faulty, and no 2f + 1 are equal.
+#[test]
+fn r14_copies_that_a_closed_call_left_two_and_two_do_not_stop_the_group() {
+    let mut group = Group::with(config());
+    three_right_and_one_split(&mut group);
+    group.pass(Micros::seconds(11));
+    group.counters = vec![4, 4, 5, 5];
+    let divided: Vec<_> = (5..=8).map(|number| call(&mut group, number)).collect();
+    group.pass(Micros::seconds(11));
+    for token in divided {
+        let outcome = outcome(&group, token);
+        assert!(
+            matches!(outcome, Some(Outcome::Unknown { .. })),
+            "{outcome:?}"
+        );
+    }
+    let mut closed = everywhere(4, 1);
+    closed.extend(everywhere(8, 4));
+    closed.sort_unstable();
+    assert_eq!(splits(&group), closed);
+    assert_eq!(group.replicas[0].status().stable, Seqno(8));
+    // The operator has made them equal again.
+    group.counters = vec![20; 4];
+    for number in 9..=12 {
+        let token = call(&mut group, number);
+        group.pass(Micros::millis(400));
+        let answer = group.answer(token).unwrap();
+        assert_eq!(text(answer), (number + 12).to_string());
+    }
+    assert_eq!(group.wholly_level(), Seqno(12));
+    assert_eq!(stops(&group), 0);
+}
+
+/// One service lies, one replica is away, and a call was closed before: the two that are left are
+/// alike, and when the fourth comes back they are three.
+#[test]
+fn r14_in_doubt_nothing_is_closed_because_somebody_is_late() {
+    let mut group = Group::with(config());
+    three_right_and_one_split(&mut group);
+    group.pass(Micros::seconds(11));
+    group.counters = vec![100, 4, 4, 4];
+    let away = ReplicaId(3);
+    group.tap = Box::new(move |posted| {
+        let from = matches!(posted.from, Origin::Replica(id, _) if id == away);
+        !from && posted.to != away
+    });
+    for number in 5..=8 {
+        call(&mut group, number);
+    }
+    group.pass(Micros::seconds(11));
+    assert_eq!(group.replicas[1].status().stable, Seqno(4));
+    group.tap = Box::new(|_| true);
+    group.pass(Micros::seconds(11));
+    assert_eq!(splits(&group), everywhere(4, 1));
+    assert_eq!(group.replicas[1].status().stable, Seqno(8));
+    assert_eq!(group.counters, [104, 8, 8, 8]);
+}
+
+/// One copy alone differs after a closed call: it is named, and the calls stand.
+#[test]
+fn r14_one_copy_that_a_closed_call_left_alone_has_diverged() {
+    let mut group = Group::with(config());
+    three_right_and_one_split(&mut group);
+    group.pass(Micros::seconds(11));
+    group.counters = vec![4, 4, 4, 5];
+    for number in 5..=8 {
+        let token = call(&mut group, number);
+        group.pass(Micros::millis(400));
+        assert_eq!(text(group.answer(token).unwrap()), number.to_string());
+    }
+    group.pass(Micros::seconds(2));
+    assert_eq!(splits(&group), everywhere(4, 1));
+    assert_eq!(group.replicas[0].status().stable, Seqno(8));
+    assert_eq!(stops(&group), 1);
+}
+
 #[test]
 fn r14_a_split_call_repeats_its_end_and_its_neighbours_their_replies() {
     let mut group = Group::with(config());

@@ -209,13 +209,13 @@ impl Ballot {
         self.casts.len() >= n
     }
 
-    /// Whether a reply that differs from what won is a lie. Calls that were executed in another
-    /// bundle are answered from the table by whoever has not ordered this one, and by Seqno by who
-    /// has: both are honest.
+    /// Whether a reply that differs from what won is a lie: if it is of the same place in the order.
+    /// Calls that were executed in another bundle are answered from the table by who has not ordered
+    /// this one, and by Seqno by who has; and where a call was closed since (R14), its bundle is
+    /// ordered again and answered otherwise than before.
     fn comparable(&self, seqno: Seqno) -> bool {
-        let won = self.casts.values().find(|c| Some(c.digest) == self.won);
-        let ordered = |seqno: Seqno| seqno != Seqno(0);
-        ordered(seqno) && won.is_none_or(|cast| ordered(cast.seqno))
+        let mut won = (self.casts.values()).filter(|cast| Some(cast.digest) == self.won);
+        seqno != Seqno(0) && won.any(|cast| cast.seqno == seqno)
     }
 
     /// Replicas whose replies lost.
@@ -364,6 +364,21 @@ mod tests {
         assert_eq!(ballot.outvoted().count(), 0);
         assert_eq!(count(&mut ballot, 3, 9, false), Counted::Outvoted);
         assert_eq!(ballot.outvoted().collect::<Vec<_>>(), [ReplicaId(3)]);
+    }
+
+    #[test]
+    fn r14_who_answered_before_a_call_was_closed_is_not_outvoted() {
+        let mut ballot = ballot();
+        count(&mut ballot, 3, 103, true);
+        for replica in 0..3 {
+            let again = BundleReply {
+                seqno: Seqno(12),
+                ..reply(replica, DOUBTFUL, true)
+            };
+            ballot.count(ReplicaId(replica), again).unwrap();
+        }
+        assert!(ballot.decided());
+        assert_eq!(ballot.outvoted().count(), 0);
     }
 
     #[test]

@@ -118,6 +118,9 @@ pub const WINDOW: u64 = 2 * CHECKPOINT_INTERVAL;
 pub const AGREEMENT_ELEMENTS: usize = 1_024;
 /// Agreement elements that wait for one peer; beyond it the oldest go (agreement asks again).
 pub const PEER_QUEUE: usize = 4_096;
+/// Octets of those, and again of what was sent to one peer and is not acknowledged: a peer that asks
+/// for bodies and acknowledges nothing costs no more.
+pub const PEER_BYTES: usize = 64 << 20;
 /// Batches that a replica remembers having pre-prepared under one Seqno: Q's entries are bounded.
 /// Only a faulty primary in view after view makes more, and the latest ones are kept.
 pub const QSET_PAIRS: usize = 16;
@@ -156,6 +159,9 @@ pub const LOG_UNSYNCED: (usize, usize) = (16 << 10, 256 << 20);
 
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;
+/// Octets of what a replica answers another's POST: acknowledgements, a CreateSequenceResponse or a
+/// fault.
+pub const PEER_RESPONSE_BYTES: usize = 64 << 10;
 /// Connections from a replica to each other replica.
 pub const PEER_CONNECTIONS: usize = 4;
 /// Connections that one listener serves at once.
@@ -192,6 +198,7 @@ const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 const _: () = assert!(BODIES_BYTES >= 4 * ENVELOPE_BYTES);
 const _: () = assert!(INFLATED_BYTES >= 4 * CALL_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
+const _: () = assert!(PEER_BYTES >= 4 * ENVELOPE_BYTES);
 // All answers between two checkpoints go into one element, each as 44 octets.
 const _: () = assert!(COMPARED_CALLS * 44 <= ENVELOPE_BYTES / 2);
 const _: () = assert!(2 * PIECES_ASKED * PIECE_BYTES < ENVELOPE_BYTES / 2);

@@ -501,7 +501,9 @@ impl Client {
         match open.ballot.count(from, reply)? {
             Counted::Undecided | Counted::Agreed => {}
             Counted::WantFull => {
-                let trip = self.sender.round_trip().unwrap_or(Micros::millis(5));
+                // A trip that waited for a new view is no measure of this one.
+                let usual = self.sender.round_trip().unwrap_or(Micros::millis(5));
+                let trip = usual.min(now - open.since);
                 open.ask_full = Some(now + Micros(trip.0.saturating_mul(2)));
             }
             Counted::Outvoted => {

@@ -83,6 +83,8 @@ pub enum What {
 struct Peer {
     source: Source<Rc<Message>>,
     queue: VecDeque<Element>,
+    /// Octets of the queue.
+    queued: usize,
     posts: BTreeMap<PostId, Exchange>,
     /// Whether it refuses us because it knows a later life (R18).
     refused: bool,
@@ -112,7 +114,7 @@ impl PeerSender {
         }
     }
 
-    /// Queues an element for one peer; the oldest makes room (agreement asks again).
+    /// Queues an element for one peer; the oldest make room (agreement asks again).
     pub fn push(&mut self, to: ReplicaId, element: Element) {
         let Some(peer) = self.peers.get_mut(&to) else {
             return;
@@ -122,10 +124,14 @@ impl PeerSender {
         if signed && peer.queue.iter().any(|e| e.octets == element.octets) {
             return;
         }
-        if peer.queue.len() >= limits::PEER_QUEUE {
-            peer.queue.pop_front();
+        let bytes = element.octets.len();
+        while peer.queue.len() >= limits::PEER_QUEUE || peer.queued + bytes > limits::PEER_BYTES {
+            if peer.take().is_none() {
+                break;
+            }
             self.dropped += 1;
         }
+        peer.queued += bytes;
         peer.queue.push_back(element);
     }
 
@@ -241,9 +247,7 @@ impl PeerSender {
             peer.source.state(),
             State::Failed(_) | State::Closed | State::Done
         ) {
-            peer.replace(ids);
-            peer.not_before = now + backoff(peer.replaced);
-            peer.replaced = peer.replaced.saturating_add(1);
+            peer.replace_later(now, ids);
             self.posts.retain(|_, to| *to != from);
         }
     }
@@ -263,6 +267,7 @@ impl Peer {
         Self {
             source: Source::new(ids.urn(), Settings::REPLICA_LEG),
             queue: VecDeque::new(),
+            queued: 0,
             posts: BTreeMap::new(),
             refused: false,
             replaced: 0,
@@ -274,6 +279,19 @@ impl Peer {
         self.source.abandon();
         self.posts.clear();
         self.source = Source::new(ids.urn(), Settings::REPLICA_LEG);
+    }
+
+    /// The same for one that leaves us nothing else: not again and again at once.
+    fn replace_later(&mut self, now: Instant, ids: &mut Ids) {
+        self.replace(ids);
+        self.not_before = now + backoff(self.replaced);
+        self.replaced = self.replaced.saturating_add(1);
+    }
+
+    fn take(&mut self) -> Option<Element> {
+        let element = self.queue.pop_front()?;
+        self.queued -= element.octets.len();
+        Some(element)
     }
 
     fn room(&self) -> usize {
@@ -292,8 +310,11 @@ impl Peer {
             && !self.source.is_silent(now);
         if free && !self.queue.is_empty() {
             let message = self.drain();
-            if self.source.push(Rc::new(message)).is_err() {
-                self.replace(ids);
+            let unacked = self.source.payloads().map(|sent| sent.body.octets().len());
+            let many = unacked.sum::<usize>() > limits::PEER_BYTES;
+            if many || self.source.push(Rc::new(message)).is_err() {
+                self.replace_later(now, ids);
+                return None;
             }
         }
         let transmit = self.source.poll(now, room)?;
@@ -322,7 +343,7 @@ impl Peer {
             if full && !taken.is_empty() {
                 break;
             }
-            taken.extend(self.queue.pop_front());
+            taken.extend(self.take());
         }
         Message {
             body: agreement::body(taken.iter().map(|element| &*element.octets)),
@@ -347,4 +368,54 @@ fn of_life(identifier: &str) -> &str {
     identifier
         .split_once('#')
         .map_or(identifier, |(supplied, _)| supplied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Micros;
+
+    const PEER: ReplicaId = ReplicaId(3);
+
+    fn body() -> Element {
+        Element {
+            octets: vec![b'x'; 4 << 20].into(),
+            signature: None,
+            orders: false,
+        }
+    }
+
+    fn held(peer: &Peer) -> (usize, usize) {
+        let waiting = peer.queue.iter().map(|element| element.octets.len()).sum();
+        let sent = peer.source.payloads().map(|sent| sent.body.octets().len());
+        (waiting, sent.sum())
+    }
+
+    /// It fetches one large body again and again, and takes every message without acknowledging it.
+    #[test]
+    fn r6_a_peer_that_acknowledges_nothing_holds_a_bounded_number_of_octets() {
+        let mut ids = Ids::new([1; 32]);
+        let mut sender = PeerSender::new([PEER].into_iter(), &mut ids);
+        let mut now = Instant(1);
+        let mut sequences = 0;
+        for _ in 0..100 {
+            (0..3).for_each(|_| sender.push(PEER, body()));
+            now = now + Micros::seconds(10);
+            while let Some(sending) = sender.poll(now, &mut ids) {
+                if matches!(sending.what, What::Create) {
+                    sequences += 1;
+                    sender.created(PEER, &sending.sequence).unwrap();
+                }
+                sender.ended(sending.post, Ending::Answered, now);
+            }
+            let (waiting, sent) = held(&sender.peers[&PEER]);
+            assert!(waiting <= limits::PEER_BYTES, "{waiting}");
+            assert!(
+                sent <= limits::PEER_BYTES + limits::ENVELOPE_BYTES,
+                "{sent}"
+            );
+        }
+        assert!(sequences > 1, "the sequence is replaced");
+        assert!(sender.dropped() > 0 || sequences > 5);
+    }
 }

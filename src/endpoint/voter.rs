@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::error::{Ignored, Refused, Rejected};
+use crate::state::calls::{Done, Verdict};
 use crate::types::{Digest, ReplicaId, Seqno, View};
 use crate::wire::reply::{BundleReply, Reason, Replies, Timing};
 
@@ -41,6 +42,8 @@ pub struct Ballot {
     /// Full replies by their digest, at most one for each replica.
     full: BTreeMap<Digest, Rc<Replies>>,
     won: Option<Digest>,
+    /// A call of what won was closed: who has a service's answer to it is no liar (R14).
+    closed: bool,
     /// Nobody waits for it any more: replies are compared, not kept.
     given_up: bool,
 }
@@ -84,6 +87,7 @@ impl Ballot {
             waiting: BTreeMap::new(),
             full: BTreeMap::new(),
             won: None,
+            closed: false,
             given_up: false,
         }
     }
@@ -160,6 +164,8 @@ impl Ballot {
         if replies.doubt && equal < self.needed.in_doubt {
             return Counted::Undecided;
         }
+        let is_closed = |done: &Done| matches!(done, Done::Call(_, _, Verdict::Unknown, _));
+        self.closed = replies.items.iter().any(is_closed);
         self.won = Some(digest);
         self.full.clear();
         Counted::Decided(Decision {
@@ -215,7 +221,7 @@ impl Ballot {
     /// ordered again and answered otherwise than before.
     fn comparable(&self, seqno: Seqno) -> bool {
         let mut won = (self.casts.values()).filter(|cast| Some(cast.digest) == self.won);
-        seqno != Seqno(0) && won.any(|cast| cast.seqno == seqno)
+        !self.closed && seqno != Seqno(0) && won.any(|cast| cast.seqno == seqno)
     }
 
     /// Replicas whose replies lost.
@@ -268,6 +274,7 @@ impl Ballot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::CallNumber;
 
     const BUNDLE: Digest = Digest([1; 32]);
     /// A digest of replies that say that they are in doubt.
@@ -376,6 +383,24 @@ mod tests {
                 ..reply(replica, DOUBTFUL, true)
             };
             ballot.count(ReplicaId(replica), again).unwrap();
+        }
+        assert!(ballot.decided());
+        assert_eq!(ballot.outvoted().count(), 0);
+    }
+
+    #[test]
+    fn r14_the_one_whose_service_answered_a_closed_call_is_not_outvoted() {
+        let mut ballot = ballot();
+        let verdict = Verdict::Unknown;
+        let end = Done::Call(uuid::Uuid::from_u128(1), CallNumber(1), verdict, None);
+        count(&mut ballot, 2, 9, true);
+        for replica in [0, 1, 3] {
+            let mut reply = reply(replica, DOUBTFUL, true);
+            reply
+                .replies
+                .iter_mut()
+                .for_each(|r| r.items = vec![end.clone()]);
+            ballot.count(ReplicaId(replica), reply).unwrap();
         }
         assert!(ballot.decided());
         assert_eq!(ballot.outvoted().count(), 0);

@@ -80,7 +80,10 @@ impl ReplicaWorld {
     /// # Errors
     /// What is wrong with an address.
     pub fn new(config: &ReplicaProcess, recorder: Option<Recorder>) -> Result<Self, String> {
-        let peer_limits = PoolLimits::connections(limits::PEER_CONNECTIONS);
+        let peer_limits = PoolLimits {
+            body: limits::PEER_RESPONSE_BYTES,
+            ..PoolLimits::connections(limits::PEER_CONNECTIONS)
+        };
         let members = config.group.replicas.iter();
         let peers = members.map(|member| {
             let pool = Pool::new(&member.url, peer_limits)?;

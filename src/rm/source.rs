@@ -147,6 +147,11 @@ impl<P> Source<P> {
         self.pace.round_trip()
     }
 
+    /// What is not acknowledged yet, in order.
+    pub fn payloads(&self) -> impl Iterator<Item = &P> {
+        self.pending.values().map(|entry| &entry.payload)
+    }
+
     /// Takes a message and gives it the next number. Messages may be pushed before the sequence is
     /// created; they go out when it is.
     ///

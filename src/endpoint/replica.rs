@@ -67,6 +67,8 @@ pub struct Status {
     pub view: View,
     /// That view's primary.
     pub primary: ReplicaId,
+    /// Whether that view has begun here; if not, it is the one that this replica wants.
+    pub in_view: bool,
     /// The last executed batch.
     pub executed: Seqno,
     /// The last stable checkpoint.
@@ -252,6 +254,7 @@ impl Replica {
         Status {
             view: agreement.view(),
             primary: agreement.primary(),
+            in_view: agreement.is_active(),
             executed: agreement.last_executed(),
             stable: agreement.stable(),
             state_digest: self.invoker.calls().digest(),

@@ -252,6 +252,7 @@ fn group_text(
         clock_window,
         snapshot_interval,
     } = agreement;
+    let most = limits::WINDOW;
     let mut text = format!(
         "# The group: the same file at every member. The id covers the nonce, the replicas' keys
 # and the first five parameters; addresses, time-outs and clients may be edited.
@@ -262,7 +263,7 @@ epoch = 1
 
 [agreement]
 checkpoint_interval = {checkpoint_interval}   # batches from checkpoint to checkpoint
-window = {window}                # batches that may be under way; at least two intervals
+window = {window}                # batches that may be under way: two intervals to {most}
 batch_count = {batch_count}           # bundles of a batch
 batch_bytes = {batch_bytes}      # octets of a batch
 snapshot_interval = {snapshot_interval}       # batches from snapshot to snapshot; 0 where services give none

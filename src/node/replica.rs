@@ -36,6 +36,7 @@ use crate::log::recover::Recovered;
 use crate::pbft::Role;
 use crate::state::pieces::Tree;
 use crate::types::{ReplicaId, Seqno};
+use events::Trouble;
 use keeping::Keeping;
 
 /// For a POST between replicas, which is answered at once (R6).
@@ -58,7 +59,7 @@ pub struct ReplicaWorld {
     next_request: Cell<u64>,
     report: Rc<Report>,
     recorder: Option<Rc<Recorder>>,
-    diverged: RefCell<Option<String>>,
+    diverged: RefCell<Option<Trouble>>,
     learning: RefCell<Learning>,
     stalled: Cell<bool>,
     /// Calls closed as "outcome unknown" since this process began (R14).
@@ -348,7 +349,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         let world = self.driver.world();
         let status = self.driver.machine().status();
         let (rejected, ignored) = admin::refusals(&world.report, &self.front);
-        let diverged = world.diverged.borrow().clone();
+        let diverged = world.diverged.borrow().as_ref().map(Trouble::to_string);
         let diverged = diverged.or_else(|| status.diverged.then(String::new));
         json!({
             "role": "replica",
@@ -356,6 +357,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             "up": true,
             "view": status.view.0,
             "primary": status.primary.0,
+            "in_view": status.in_view,
             "executed": status.executed.0,
             "stable": status.stable.0,
             "state_digest": status.state_digest.hex(),
@@ -529,6 +531,16 @@ fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Opened>, RunEr
     opened.map(Some).map_err(unsound)
 }
 
+/// Where a life that is not the first begins.
+fn goes_on(recovered: &Recovered) {
+    if recovered.incarnation.is_some() {
+        let (view, in_view) = (recovered.view, recovered.active);
+        let (batch, stable) = (recovered.delivered(), recovered.stable.as_ref());
+        let stable = stable.map_or(Seqno(0), |stable| stable.seqno);
+        tracing::info!(%view, in_view, %batch, %stable, "goes on from its log after this batch");
+    }
+}
+
 fn unsound(error: impl std::fmt::Display) -> RunError {
     RunError::Unsound(error.to_string())
 }
@@ -569,6 +581,7 @@ pub async fn run<M: ReplicaMachine>(
     if let Some(mut opened) = opened {
         restart.recovered = std::mem::take(&mut opened.recovered);
         restart.snapshot = opened.snapshot.take();
+        goes_on(&restart.recovered);
         let inside = restart.snapshot.as_ref();
         let inside = inside.and_then(|saved| saved.application.as_ref());
         if let Some(parts) = inside.filter(|_| application == Application::Inside) {

@@ -35,12 +35,17 @@ pub async fn collect(group: &Group) -> Value {
 /// Whether so many replicas work that calls are answered, by what [`collect`] gave.
 #[must_use]
 pub fn works(group: &Group, shown: &Value) -> bool {
-    let well = |member: &&Value| {
-        let fine = ["diverged", "learner"].map(|what| member[what].is_null());
-        member["up"] == true && member["stalled"] != true && fine.iter().all(|fine| *fine)
-    };
     let replicas = shown["replicas"].as_array().into_iter().flatten();
-    replicas.filter(well).count() >= group.quorums.certificate()
+    replicas.filter(|replica| is_well(replica)).count() >= group.quorums.certificate()
+}
+
+/// Whether a replica votes and gets its service's answers, by what it says of itself.
+fn is_well(replica: &Value) -> bool {
+    let troubles = ["diverged", "learner", "disk_failing"];
+    replica["up"] == true
+        && replica["stalled"] != true
+        && replica["service_up"] != false
+        && troubles.iter().all(|trouble| replica[*trouble].is_null())
 }
 
 async fn one(admin: Option<String>, id: Value) -> Value {
@@ -58,5 +63,52 @@ async fn one(admin: Option<String>, id: Value) -> Value {
             _ => down("another process answers at its admin address"),
         },
         Err(error) => down(&error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::config::{Agreement, load_status};
+    use crate::node::init::{BASE_PORT, Plan, init};
+
+    #[test]
+    fn a_replica_that_says_what_ails_it_does_not_count_as_working() {
+        let out = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            replicas: 4,
+            out: out.path().to_owned(),
+            service_urls: vec!["builtin:echo".to_owned()],
+            service_command: None,
+            base_port: BASE_PORT,
+            clients: 0,
+            agreement: Agreement::default(),
+            durable: false,
+        };
+        init(&plan).unwrap();
+        let group = load_status(&out.path().join("group.toml")).unwrap();
+        let with = |down: bool, key: &str, value: Value| {
+            let mut replica = json!({
+                "up": true, "stalled": false, "diverged": null, "learner": null,
+                "service_up": true, "disk_failing": null, "in_view": true,
+            });
+            let mut replicas = vec![replica.clone(); 3];
+            replica[key] = value;
+            replicas.push(replica);
+            replicas[0]["up"] = json!(!down);
+            works(&group, &json!({ "replicas": replicas }))
+        };
+        for (key, ill) in [
+            ("up", json!(false)),
+            ("stalled", json!(true)),
+            ("diverged", json!("since batch 4: lost")),
+            ("learner", json!({"waits_for": "2f others"})),
+            ("disk_failing", json!("no space left on device")),
+            ("service_up", json!(false)),
+        ] {
+            assert!(with(false, key, ill.clone()), "{key}: 2f + 1 are well");
+            assert!(!with(true, key, ill), "{key}: one fewer");
+        }
+        assert!(with(true, "in_view", json!(false)), "it waits for a view");
     }
 }

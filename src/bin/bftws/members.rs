@@ -92,8 +92,9 @@ pub struct RunReplica {
 /// Options of `bftws status`.
 #[derive(Args)]
 #[command(after_help = "\
-Ends with 0 if 2f + 1 replicas are up and none of these says that it is diverged, stalled or a
-learner: then calls are answered. With 1 if there are fewer, with 3 if nobody answers.
+Ends with 0 if 2f + 1 replicas work: then calls are answered. With 1 if fewer work, with 3 if
+nobody answers. A replica works if it is up and does not say that it is diverged, stalled or a
+learner, that its disk fails, or that its service cannot be reached.
 Example:
   bftws status --config group/group.toml")]
 pub struct Status {

@@ -94,6 +94,12 @@ fn remarks(member: &Value) -> String {
         let since = since.map_or(String::new(), |s| format!(" for {s} s"));
         remarks.push(format!("LEARNER{since}: waits for {waits_for}"));
     }
+    if let Some(why) = member["disk_failing"].as_str() {
+        remarks.push(format!("DISK FAILS: {why}"));
+    }
+    if member["in_view"] == false {
+        remarks.push(format!("between views: wants view {}", member["view"]));
+    }
     if member["stalled"] == true {
         remarks.push("STALLED".to_owned());
     }
@@ -107,4 +113,22 @@ fn remarks(member: &Value) -> String {
         remarks.push(format!("replica {replica} outvoted {count} times"));
     }
     remarks.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_remarks_say_what_ails_a_replica() {
+        let well = json!({"view": 7, "in_view": true, "disk_failing": null, "service_up": true});
+        assert_eq!(remarks(&well), "");
+        let ill = json!({"view": 7, "in_view": false, "disk_failing": "no space", "stalled": true});
+        assert_eq!(
+            remarks(&ill),
+            "DISK FAILS: no space; between views: wants view 7; STALLED"
+        );
+    }
 }

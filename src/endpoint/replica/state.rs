@@ -297,8 +297,9 @@ impl Replica {
         keeper.open.clear();
         keeper.needed = !self.told_restarted;
         if keeper.interval == 0 {
-            let why = "it lacks more than batches, and its service gives no snapshots: restart \
-                       the whole group, services included";
+            let why = "only a copy of a service's state could mend it, and wrapped services give \
+                       none; it stays out until you begin the group anew (README, \"To begin a \
+                       group anew\")";
             return self.event(Event::NotRestorable {
                 why: why.to_owned(),
             });

@@ -210,7 +210,7 @@ fn parameters(source: &Source, table: &AgreementTable) -> Result<Agreement, Comp
         within(value, 1, high as u64).map(|n| usize::try_from(n).unwrap_or(high))
     };
     let checkpoint_interval = within(&table.checkpoint_interval, 1, limits::CHECKPOINT_INTERVAL)?;
-    let window = within(&table.window, 2 * checkpoint_interval, limits::WINDOW)?;
+    let window = window(source, &table.window, 2 * checkpoint_interval)?;
     let snapshot_interval = match &table.snapshot_interval {
         None => 0,
         Some(interval) => within(interval, 0, limits::SNAPSHOT_INTERVAL)?,
@@ -239,6 +239,20 @@ fn parameters(source: &Source, table: &AgreementTable) -> Result<Agreement, Comp
         status_interval: Micros::millis(within(&table.status_interval_ms, 10, 60_000)?),
         clock_window: Micros::millis(within(&table.clock_window_ms, 1, 3_600_000)?),
     })
+}
+
+/// Two checkpoint intervals at least (TOCS 2002 §4.4), and no more than is bounded for.
+fn window(source: &Source, value: &Spanned<u64>, low: u64) -> Result<u64, Complaint> {
+    let high = limits::WINDOW;
+    source
+        .within(value, low, high)
+        .map_err(|complaint| Complaint {
+            remedy: match low == high {
+                true => format!("{high}: two checkpoint intervals, which is also the most"),
+                false => format!("a number from {low}, two checkpoint intervals, to {high}"),
+            },
+            ..complaint
+        })
 }
 
 fn replica(source: &Source, place: usize, t: &ReplicaTable) -> Result<ReplicaMember, Complaint> {

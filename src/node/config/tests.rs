@@ -193,6 +193,42 @@ fn complaints_name_file_line_and_remedy() {
 }
 
 #[test]
+fn tocs_4_4_who_mistakes_the_window_is_told_its_bounds() {
+    for (interval, window, remedy) in [
+        (
+            128,
+            200,
+            "256: two checkpoint intervals, which is also the most",
+        ),
+        (
+            128,
+            512,
+            "256: two checkpoint intervals, which is also the most",
+        ),
+        (
+            64,
+            100,
+            "a number from 128, two checkpoint intervals, to 256",
+        ),
+        (
+            64,
+            512,
+            "a number from 128, two checkpoint intervals, to 256",
+        ),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        init(&plan(out.path())).unwrap();
+        let file = out.path().join("group.toml");
+        let written = format!("checkpoint_interval = {interval}");
+        edit(&file, "checkpoint_interval = 128", &written);
+        edit(&file, "window = 256", &format!("window = {window}"));
+        let complaint = load_replica(&out.path().join("replica-0.toml")).unwrap_err();
+        assert_eq!(complaint.remedy, remedy);
+        assert_eq!(complaint.what, format!("{window} is out of bounds"));
+    }
+}
+
+#[test]
 fn what_users_write_for_the_gateway_is_a_plain_url() {
     let out = tempfile::tempdir().unwrap();
     init(&plan(out.path())).unwrap();

@@ -1,18 +1,59 @@
 //! What a replica tells its operator: the log's words for each event, and what `/readyz` says.
 
+use std::fmt::{Display, Formatter};
+
 use crate::endpoint::io::Event;
+use crate::types::ReplicaId;
 
 use super::ReplicaWorld;
+
+/// Why this replica executes no more.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// What happened; empty if nothing is known but that it cannot be mended.
+    cause: String,
+    /// Why it does not end by itself, and what to do.
+    hopeless: Option<String>,
+}
+
+impl Display for Trouble {
+    fn fmt(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.cause)?;
+        let Some(why) = &self.hopeless else {
+            return Ok(());
+        };
+        let between = if self.cause.is_empty() { "" } else { "; " };
+        write!(out, "{between}NOT RESTORABLE: {why}")
+    }
+}
 
 impl ReplicaWorld {
     /// What is wrong with this replica's state, and how it gets the group's.
     fn state_event(&self, event: Event) {
         match event {
+            Event::Diverged { seqno, why } => {
+                tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
+                *self.diverged.borrow_mut() = Some(Trouble {
+                    cause: format!("since batch {seqno}: {why}"),
+                    hopeless: None,
+                });
+            }
+            Event::Behind { executed, stable } => {
+                tracing::error!(%executed, %stable, "BEHIND: the others no longer have what it lacks");
+                let why = format!(
+                    "it has executed batch {executed} and the others have left behind {stable}"
+                );
+                let mut diverged = self.diverged.borrow_mut();
+                let trouble = diverged.get_or_insert_default();
+                if trouble.cause.is_empty() {
+                    trouble.cause = why;
+                }
+            }
             Event::Differs { seqno, what } => {
                 tracing::error!(%seqno, what, "its state was not the group's");
-                if let Some(why) = &mut *self.diverged.borrow_mut() {
-                    why.push_str(", in ");
-                    why.push_str(&what);
+                if let Some(trouble) = &mut *self.diverged.borrow_mut() {
+                    trouble.cause.push_str(", in ");
+                    trouble.cause.push_str(&what);
                 }
             }
             Event::Transferring { checkpoint } => {
@@ -27,9 +68,17 @@ impl ReplicaWorld {
             }
             Event::NotRestorable { why } => {
                 tracing::error!(why, "NOT RESTORABLE");
-                *self.diverged.borrow_mut() = Some(why);
+                let mut diverged = self.diverged.borrow_mut();
+                diverged.get_or_insert_default().hopeless = Some(why);
             }
             _ => {}
+        }
+    }
+
+    /// R18: a peer that dies again and again, or says so, gets a line now and then.
+    fn restarted(&self, replica: ReplicaId) {
+        if let Some(kept_back) = self.report.due(&replica.0.to_string(), "restarted") {
+            tracing::warn!(%replica, kept_back, "came back in another life");
         }
     }
 
@@ -95,10 +144,6 @@ impl ReplicaWorld {
                 "a view begins"
             ),
             Event::Stable(seqno) => tracing::debug!(%seqno, "checkpoint is stable"),
-            Event::Diverged { seqno, why } => {
-                tracing::error!(%seqno, why, "DIVERGED: this replica executes no more");
-                *self.diverged.borrow_mut() = Some(format!("since batch {seqno}: {why}"));
-            }
             Event::CallOpen { .. } | Event::CallClosed { .. } | Event::CallsSplit { .. } => {
                 self.call_event(event);
             }
@@ -110,21 +155,14 @@ impl ReplicaWorld {
                 tracing::info!(%seqno, "a checkpoint is stable again; calls are admitted");
                 self.stalled.set(false);
             }
-            Event::Behind { executed, stable } => {
-                tracing::error!(%executed, %stable, "BEHIND: the others no longer have what it lacks");
-                let why = format!(
-                    "it has executed batch {executed} and the others have left behind {stable}"
-                );
-                *self.diverged.borrow_mut() = Some(why);
-            }
-            Event::Differs { .. }
+            Event::Diverged { .. }
+            | Event::Behind { .. }
+            | Event::Differs { .. }
             | Event::Transferring { .. }
             | Event::Retargeted { .. }
             | Event::Transferred { .. }
             | Event::NotRestorable { .. } => self.state_event(event),
-            Event::Restarted { replica } => {
-                tracing::warn!(%replica, "came back in another life");
-            }
+            Event::Restarted { replica } => self.restarted(replica),
             Event::Stands { role, until } => self.stands(role, until),
             Event::ManyLearners { learners } => {
                 tracing::error!(

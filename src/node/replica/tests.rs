@@ -117,6 +117,7 @@ impl ReplicaMachine for Script {
         Status {
             view: View(5),
             primary: ReplicaId(1),
+            in_view: false,
             executed: Seqno(3),
             stable: Seqno(2),
             state_digest: Digest([1; 32]),
@@ -268,6 +269,7 @@ fn the_page_shows_the_machine_and_its_troubles() {
             (&status["executed"], &status["stable"]),
             (&json!(3), &json!(2))
         );
+        assert_eq!(page.status()["in_view"], false);
         node.world().event(Event::Stalled(Seqno(4)));
         assert!(page.unready().unwrap().contains("stalled"));
         node.world().event(Event::Resumed(Seqno(4)));
@@ -286,5 +288,50 @@ fn the_page_shows_the_machine_and_its_troubles() {
                 .iter()
                 .any(|m| m.name == "diverged" && m.value == 1)
         );
+    });
+}
+
+#[test]
+fn r19_why_it_diverged_stays_in_front_of_why_it_cannot_be_mended() {
+    with_replica(accept, async |node| {
+        let page = Page {
+            driver: node.clone(),
+            front: Rc::default(),
+        };
+        let hopeless = |why: &str| Event::NotRestorable {
+            why: why.to_owned(),
+        };
+        node.world().event(Event::Diverged {
+            seqno: Seqno(4),
+            why: "lost".to_owned(),
+        });
+        // A second try replaces only what the first one said.
+        for why in ["no snapshot", "no copy"] {
+            node.world().event(hopeless(why));
+        }
+        node.world().event(Event::Differs {
+            seqno: Seqno(4),
+            what: "part 3".to_owned(),
+        });
+        node.world().event(Event::Behind {
+            executed: Seqno(4),
+            stable: Seqno(512),
+        });
+        let told = "since batch 4: lost, in part 3; NOT RESTORABLE: no copy";
+        assert_eq!(page.status()["diverged"], told);
+        assert_eq!(page.unready().unwrap(), format!("diverged: {told}"));
+        node.world().event(Event::Transferred { seqno: Seqno(8) });
+        assert_eq!(page.status()["diverged"], Value::Null);
+        node.world().event(hopeless("no copy"));
+        assert_eq!(page.status()["diverged"], "NOT RESTORABLE: no copy");
+    });
+}
+
+#[test]
+fn r18_a_peer_that_comes_back_again_and_again_does_not_fill_the_log() {
+    with_replica(accept, async |node| {
+        let replica = ReplicaId(2);
+        node.world().event(Event::Restarted { replica });
+        assert_eq!(node.world().report.due("2", "restarted"), None);
     });
 }

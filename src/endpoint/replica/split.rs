@@ -6,9 +6,9 @@
 //! chains are equal do replicas exchange each answer. A call of which no f + 1 answers are equal is
 //! closed there as if nobody had answered it: its outcome is unknown for good, at every replica
 //! alike, and the group goes on. What the services made of it nobody knows, so from then on an
-//! answer needs 2f + 1 (see [`crate::state::calls::Calls::doubt`]), to be given to a user and, where
-//! all replicas' answers can be had, to let a call stand: copies of which half executed the closed
-//! call would else keep checkpoints from forming.
+//! answer needs 2f + 1 (see [`crate::state::calls::Calls::doubt`]), to be given to a user and,
+//! where all replicas' answers can be had, to let a call stand: copies of which half executed the
+//! closed call would else keep checkpoints from forming.
 //!
 //! The design has the verdict ordered. It need not be: with at most f faulty replicas or services
 //! the others' chains are equal, they are f + 1 wherever 2f + 1 are heard, and nothing is closed.

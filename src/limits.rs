@@ -118,8 +118,8 @@ pub const WINDOW: u64 = 2 * CHECKPOINT_INTERVAL;
 pub const AGREEMENT_ELEMENTS: usize = 1_024;
 /// Agreement elements that wait for one peer; beyond it the oldest go (agreement asks again).
 pub const PEER_QUEUE: usize = 4_096;
-/// Octets of those, and again of what was sent to one peer and is not acknowledged: a peer that asks
-/// for bodies and acknowledges nothing costs no more.
+/// Octets of those, and again of what was sent to one peer and is not acknowledged: a peer that
+/// asks for bodies and acknowledges nothing costs no more.
 pub const PEER_BYTES: usize = 64 << 20;
 /// Batches that a replica remembers having pre-prepared under one Seqno: Q's entries are bounded.
 /// Only a faulty primary in view after view makes more, and the latest ones are kept.

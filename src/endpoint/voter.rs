@@ -215,10 +215,10 @@ impl Ballot {
         self.casts.len() >= n
     }
 
-    /// Whether a reply that differs from what won is a lie: if it is of the same place in the order.
-    /// Calls that were executed in another bundle are answered from the table by who has not ordered
-    /// this one, and by Seqno by who has; and where a call was closed since (R14), its bundle is
-    /// ordered again and answered otherwise than before.
+    /// Whether a reply that differs from what won is a lie: if it is of the same place in the
+    /// order. Calls that were executed in another bundle are answered from the table by who has
+    /// not ordered this one, and by Seqno by who has; and where a call was closed since (R14), its
+    /// bundle is ordered again and answered otherwise than before.
     fn comparable(&self, seqno: Seqno) -> bool {
         let mut won = (self.casts.values()).filter(|cast| Some(cast.digest) == self.won);
         !self.closed && seqno != Seqno(0) && won.any(|cast| cast.seqno == seqno)

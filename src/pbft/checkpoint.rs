@@ -373,6 +373,8 @@ impl Agreement {
         };
         (self.delivered, self.executed, self.time) = (last, last, time);
         self.truncate();
+        // What waited while nothing could be executed here was timed in vain.
+        self.pool.disarm();
         self.peers.hurry(now.instant);
         self.advance();
         self.settle(now);

@@ -407,6 +407,14 @@ impl Agreement {
         pinned && self.mode == Mode::Whole
     }
 
+    /// 2f + 1 have executed what is not even ordered here yet: f + 1 correct ones, so it can be had
+    /// without any other primary. R7's time does not count meanwhile. At each moment f + 1 correct
+    /// replicas have all that is stable, so a primary that keeps them behind in turn is still left
+    /// by f + 1 of them within f + 1 times their patience.
+    pub(super) fn lags(&self) -> bool {
+        self.delivered < self.stable()
+    }
+
     /// Peers that restarted keep less. Whoever is told of a stable checkpoint, and of no batch on
     /// the way to it for a long time, cannot be helped by them either.
     pub(super) fn tick_lag(&mut self, now: Now) {

@@ -270,6 +270,7 @@ impl Agreement {
     fn settle(&mut self, now: Now) {
         self.judge(now);
         self.propose(now);
+        self.pool.count(now.instant, !self.lags());
         if let Some(late) = self.pool.disarm_ordered() {
             self.fruitful(now.instant, late);
         }

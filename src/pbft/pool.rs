@@ -54,6 +54,8 @@ pub(super) struct Pool {
     turn: Option<ClientId>,
     /// The pending bundle that is timed, and until when. Invariant: armed when any is pending.
     timed: Option<(u64, Instant)>,
+    /// Up to here the time was counted, and from here on it is not (see [`Pool::count`]).
+    paused: Option<Instant>,
     /// When to send a bundle to the primary, in order of time; stale entries are skipped.
     forwards: VecDeque<(Instant, u64)>,
 }
@@ -265,6 +267,17 @@ impl Pool {
         self.timed = None;
     }
 
+    /// The time until now counted for the timed bundle as it did before; from now on it does if the
+    /// primary is what it waits for.
+    pub(super) fn count(&mut self, now: Instant, counts: bool) {
+        if let Some(since) = self.paused.take()
+            && let Some((_, at)) = &mut self.timed
+        {
+            *at = *at + (now - since);
+        }
+        self.paused = (!counts).then_some(now);
+    }
+
     /// Times the oldest pending bundle, if none is timed (R7).
     pub(super) fn arm(&mut self, now: Instant, timeout: Micros) {
         if self.timed.is_none()
@@ -293,7 +306,7 @@ impl Pool {
     pub(super) fn overdue(&mut self, now: Instant, timeout: Micros) -> Option<Digest> {
         let (number, at) = self.timed?;
         let digest = *self.pending.get(&number)?;
-        if at > now {
+        if at > now || self.paused.is_some() {
             return None;
         }
         self.timed = Some((number, now + timeout));
@@ -321,7 +334,8 @@ impl Pool {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let timed = self.timed.map(|(_, at)| at);
+        let counted = self.timed.filter(|_| self.paused.is_none());
+        let timed = counted.map(|(_, at)| at);
         let forward = self.forwards.front().map(|(at, _)| *at);
         timed.into_iter().chain(forward).min()
     }
@@ -491,5 +505,28 @@ mod tests {
         assert_eq!(pool.overdue(AT.instant + late, late), Some(digest(1)));
         pool.disarm();
         assert_eq!(pool.deadline(), None);
+    }
+
+    #[test]
+    fn r7_time_in_which_this_replica_lags_is_not_counted() {
+        let mut pool = sum(&[10]);
+        let (late, at) = (Micros(500), |micros| AT.instant + Micros(micros));
+        pool.arm(AT.instant, late);
+        pool.count(at(400), false);
+        assert_eq!((pool.overdue(at(600), late), pool.deadline()), (None, None));
+        // Counted again, and not: each pause is added.
+        pool.count(at(700), true);
+        assert_eq!(pool.deadline(), Some(at(800)));
+        pool.count(at(750), false);
+        pool.count(at(760), false);
+        pool.count(at(1_000), true);
+        assert_eq!(pool.deadline(), Some(at(1_050)));
+        assert_eq!(pool.overdue(at(1_050), late), Some(digest(1)));
+        // One that is timed while nothing counts has its whole time from then on.
+        pool.disarm();
+        pool.count(at(2_000), false);
+        pool.arm(at(2_000), late);
+        pool.count(at(3_000), true);
+        assert_eq!(pool.deadline(), Some(at(3_500)));
     }
 }

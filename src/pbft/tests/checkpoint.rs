@@ -276,3 +276,37 @@ fn r21_a_replica_that_abandons_its_state_orders_on_and_says_no_more_of_it() {
     assert!(!out.iter().any(|o| matches!(o, Output::Deliver(_))));
     assert!(!backup.is_checkpoint(Seqno(0)) && backup.is_checkpoint(Seqno(16)));
 }
+
+#[test]
+fn r7_who_lags_behind_a_stable_checkpoint_blames_no_primary_meanwhile() {
+    let mut backup = hears(1);
+    for waiting in [1, 20] {
+        backup.bundle(NOW, from_client(head(waiting))).unwrap();
+    }
+    let timeout = backup.config.request_timeout;
+    certify(&mut backup, 8, 1);
+    let blames = |backup: &mut Agreement, at: Micros| {
+        backup.tick(later(at));
+        let said = outputs(backup);
+        said.iter().any(|o| matches!(o, Output::Overdue { .. }))
+    };
+    assert!(
+        !blames(&mut backup, timeout),
+        "the others have ordered them"
+    );
+    assert!(!blames(&mut backup, Micros(3 * timeout.0)));
+    let comes = later(Micros(4 * timeout.0));
+    for number in 1..=8 {
+        let (seqno, batch) = (Seqno(number), batch(&[number]));
+        backup.bundle(comes, from_client(head(number))).unwrap();
+        for peer in [0, 2] {
+            let batch = batch.clone();
+            let _ = backup.message(comes, by(peer, Message::Decided { seqno, batch }));
+        }
+    }
+    assert_eq!(backup.delivered(), Seqno(8));
+    outputs(&mut backup);
+    // It has caught up, and one bundle still waits.
+    assert!(!blames(&mut backup, Micros(5 * timeout.0 - 1)));
+    assert!(blames(&mut backup, Micros(5 * timeout.0)));
+}

@@ -219,7 +219,7 @@ impl FrontSequence {
         }
         let (last, two_way) = (call.last, call.two_way);
         let retold = (two_way && number.get() <= self.resumed).then(|| call.clone());
-        let size = call.content.bytes() + call.action.len() + 1_024;
+        let size = call.content.bytes() + call.action.len() + call.back.octets() + 1_024;
         match self.inbox.accept(number, size, call, now) {
             Err(refusal) => return Err(self.refuse(&refusal, &asker)),
             Ok(Receipt::New) => {}
@@ -336,11 +336,12 @@ impl FrontSequence {
                     ..Said::default()
                 };
                 let acks_to = &self.named.acks_to;
-                let to = match is_back(acks_to) && is_back(&asker.back.to) {
-                    true => &asker.back.to,
-                    false => acks_to,
+                let back = &asker.back.to.address;
+                let to = match is_back(&acks_to.address) && is_back(back) {
+                    true => acks_to.at(back),
+                    false => acks_to.clone(),
                 };
-                asker.back.answer(to, 200, &said, &[])
+                asker.back.answer(&to, 200, &said, &[])
             }
         };
         // The later acknowledgement says all that the one before it does.

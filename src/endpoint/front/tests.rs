@@ -4,6 +4,7 @@ mod elsewhere;
 mod faults;
 mod harness;
 mod places;
+mod references;
 mod repeats;
 mod sequences;
 mod shuffle;

@@ -9,6 +9,7 @@ mod answer;
 mod beginning;
 mod call;
 mod ending;
+mod gaps;
 mod identifier;
 mod lifetime;
 mod message;
@@ -293,6 +294,12 @@ impl Front {
             // The same fault as for a plain call.
             return self.out.push_back(FrontOutput::Plain(request, None));
         }
+        let content = envelope.body.children().next();
+        if content.is_some_and(|content| content.is(version.ns(), "Fault")) {
+            // A peer's, about something of ours (§4): there is nothing to say to it or to execute.
+            self.refused(Ignored::Unasked.into());
+            return self.respond(request, nothing());
+        }
         if message::version_of(&envelope).is_none() {
             let plain = Plain::read(&envelope, &raw.action);
             return self.plain(now, request, Some(plain));
@@ -437,7 +444,8 @@ impl Front {
             return None;
         }
         self.later.entry(uuid).or_default().push(raw);
-        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now);
+        let gives_up = self.config.gives_up;
+        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now, gives_up);
         self.sequences
             .entry(uuid)
             .or_insert_with(resumed)

@@ -24,7 +24,7 @@ use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Unde
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
-use super::wsdl::policy::asserting;
+use super::wsdl::policy::{Assurance, asserting};
 use super::wsdl::{addressed, escaped};
 use super::{front_timing, keys};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
@@ -46,6 +46,7 @@ struct Gateway<M: ClientMachine> {
     inflating: Inflating,
     public_url: Option<String>,
     require_rm: bool,
+    assurance: Assurance,
     local: SocketAddr,
     name: String,
     quorums: Quorums,
@@ -249,7 +250,7 @@ impl<M: ClientMachine> Gateway<M> {
             Some(url) => escaped(url),
             None => url_of(request, self.local),
         };
-        let wsdl = asserting(&wsdl, self.require_rm);
+        let wsdl = asserting(&wsdl, self.require_rm, self.assurance);
         Reply::new(200, SOAP11, addressed(&wsdl, &address))
     }
 }
@@ -348,7 +349,7 @@ pub async fn run<M: ClientMachine>(
     let (listener, page) = (listen(address).await?, listen(admin).await?);
     let world = ClientWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let (name, public_url) = (config.identity.name().to_owned(), config.public_url.clone());
-    let require_rm = config.require_rm;
+    let (require_rm, assurance) = (config.require_rm, config.assurance);
     let quorums = config.group.quorums;
     let url = public_url
         .clone()
@@ -370,6 +371,7 @@ pub async fn run<M: ClientMachine>(
         allowed: elsewhere.allowed(),
         window: config.repeats,
         require_rm,
+        gives_up: config.gives_up,
     });
     let node = ClientNode::start(machine(config)?, world);
     let counters = Rc::new(Counters::default());
@@ -379,6 +381,7 @@ pub async fn run<M: ClientMachine>(
         inflating: Inflating::default(),
         public_url,
         require_rm,
+        assurance,
         local: address,
         name,
         quorums,

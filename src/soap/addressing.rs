@@ -3,8 +3,8 @@
 //! the addresses that stand for somebody, as rows of a table.
 //!
 //! Reads what we act upon, each at most once and bounded. Reference parameters (the front of a
-//! gateway reads those), From and relations other than a reply are not looked at. Which properties a message must have is its
-//! receiver's to decide.
+//! gateway reads those), From and relations other than a reply are not looked at. Which properties
+//! a message must have is its receiver's to decide.
 
 use std::borrow::Cow;
 

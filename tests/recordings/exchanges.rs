@@ -167,7 +167,7 @@ pub fn timeline(text: &str) -> Vec<Moment> {
 
 fn moment(line: &str) -> Option<Moment> {
     let mark = line.split_whitespace().nth(1)?;
-    let after = |name: &str| Some(line.split(name).nth(1)?.split(' ').next()?);
+    let after = |name: &str| line.split(name).nth(1)?.split(' ').next();
     let (_, acked) = line.split_once("ack=[")?;
     let (acked, _) = acked.split_once(']')?;
     let bounds: Vec<u64> = acked

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use bft_ws::crypto::{PairKey, Principal, VerifyingKey};
 use bft_ws::error::Refused;
-use bft_ws::node::wsdl;
+use bft_ws::node::wsdl::{self, policy::Assurance};
 use bft_ws::rm::version::{Operation, V200502, V200702, Version as Rm};
 use bft_ws::soap::addressing::{V200408, V200508, Version as Wsa};
 use bft_ws::soap::envelope::{Envelope, Version};
@@ -367,7 +367,10 @@ fn the_wsdl_of_axis2_leads_to_the_gateway_and_asserts_reliable_messaging() {
     let marked = wsdl::marked(wsdl.as_bytes());
     assert_eq!(wsdl::marked(&marked), marked);
     let gateway = "http://gateway.example/counter";
-    let shown = wsdl::addressed(&wsdl::policy::asserting(&marked, false), gateway);
+    let shown = wsdl::addressed(
+        &wsdl::policy::asserting(&marked, false, Assurance::default()),
+        gateway,
+    );
     let shown = String::from_utf8(shown).unwrap();
     let document = Document::parse(shown.as_bytes()).unwrap();
     let (mut locations, mut assertions) = (Vec::new(), 0);

@@ -142,6 +142,7 @@ impl World {
             allowed: Allowed::new(places.map(|(place, _)| place)),
             window: Micros::seconds(600),
             require_rm: false,
+            gives_up: None,
         };
         Self {
             front: Front::new(config),

@@ -225,7 +225,7 @@ impl Front {
             let answer = created(asker, &body);
             self.respond(asker.request, answer);
         }
-        let front = FrontSequence::begun(named, identifier, now, life);
+        let front = FrontSequence::begun(named, identifier, now, (life, self.config.gives_up));
         self.sequences.insert(sequence, front);
         let made = Created {
             message_id: creating.message_id,

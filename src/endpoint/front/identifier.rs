@@ -36,8 +36,8 @@ pub struct Named {
     pub rm: &'static Version,
     /// The offered sequence that was accepted.
     pub offered: Option<String>,
-    /// Where acknowledgements go. Its reference parameters are in the Identifier where there is room
-    /// for them.
+    /// Where acknowledgements go. Its reference parameters are in the Identifier where there is
+    /// room for them.
     pub acks_to: Reference,
 }
 

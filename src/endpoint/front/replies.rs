@@ -32,7 +32,9 @@ impl FrontSequence {
                 self.replies += 1;
                 taken.number = MessageNumber::new(self.replies);
             }
-            if let Some(number) = MessageNumber::new(number) {
+            // What did not come is not acknowledged.
+            let number_came = |n: &MessageNumber| !self.given_up.contains(*n);
+            if let Some(number) = MessageNumber::new(number).filter(number_came) {
                 self.inbox.acknowledge(number, now);
             }
             self.answer(now, number);

@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod faults;
+mod gaps;
 mod harness;
 mod places;
 mod references;

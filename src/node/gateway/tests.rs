@@ -117,6 +117,7 @@ fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Scrip
             allowed: Elsewhere::default().allowed(),
             window: crate::types::Micros::seconds(600),
             require_rm: false,
+            gives_up: config.gives_up,
         });
         test(Rc::new(Gateway {
             front: FrontNode::start(front, node.clone(), Elsewhere::default()),
@@ -124,6 +125,7 @@ fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Scrip
             inflating: Inflating::default(),
             public_url: None,
             require_rm: false,
+            assurance: config.assurance,
             local: "127.0.0.1:7400".parse().unwrap(),
             name: identity.name().to_owned(),
             quorums: crate::types::Quorums::of(4).unwrap(),

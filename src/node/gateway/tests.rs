@@ -129,6 +129,7 @@ fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Scrip
             local: "127.0.0.1:7400".parse().unwrap(),
             name: identity.name().to_owned(),
             quorums: crate::types::Quorums::of(4).unwrap(),
+            pages: RefCell::default(),
             counters: Rc::default(),
         }))
         .await;
@@ -198,6 +199,13 @@ fn a_gateway_is_not_ready_when_its_replicas_say_that_they_order_or_answer_nothin
         (&[(0, Diverged), (1, Diverged), (2, Diverged)], false),
     ] {
         with_halted(halted, async |gateway| {
+            let said = gateway.unready();
+            assert_eq!(said.is_none(), ready, "{halted:?}: {said:?}");
+        });
+        // Nobody has called yet: their own pages say so.
+        with_halted(&[], async |gateway| {
+            let said = halted.iter().map(|(id, reason)| (ReplicaId(*id), *reason));
+            gateway.pages.replace(said.collect());
             let said = gateway.unready();
             assert_eq!(said.is_none(), ready, "{halted:?}: {said:?}");
         });

@@ -234,6 +234,10 @@ pub fn front(octets: &[u8]) {
         allowed: allowed.clone(),
         window: Micros::seconds(600),
         require_rm: octets.first().is_some_and(|first| first >> 7 == 1),
+        gives_up: octets
+            .get(1)
+            .filter(|second| *second % 2 == 1)
+            .map(|_| Micros::seconds(30)),
     });
     let mut identifier = "urn:uuid:none".to_owned();
     let mut micros = 0;

@@ -170,6 +170,74 @@ fn among_good_calls(test: impl FnOnce(&Group)) {
     good_call(&group, 3);
 }
 
+/// Operations of WS-RM and WS-MakeConnection that cannot be served; what is told and counted.
+fn ill_formed_operations(group: &Group) {
+    const WSA: &str = "http://www.w3.org/2005/08/addressing";
+    const RM: &str = "http://docs.oasis-open.org/ws-rx/wsrm/200702";
+    const MC: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702";
+    let id = |n: u8| format!("<a:MessageID xmlns:a='{WSA}'>urn:uuid:{n}</a:MessageID>");
+    let create = |address: &str| {
+        format!(
+            "<r:CreateSequence xmlns:r='{RM}'><r:AcksTo><a:Address xmlns:a='{WSA}'>{address}\
+             </a:Address></r:AcksTo></r:CreateSequence>"
+        )
+    };
+    let poll =
+        |inside: &str| format!("<m:MakeConnection xmlns:m='{MC}'>{inside}</m:MakeConnection>");
+    let here = format!("{WSA}/anonymous");
+    let older = "http://schemas.xmlsoap.org/ws/2005/02/rm";
+    let mixed = format!(
+        "<o:AckRequested xmlns:o='{older}'><o:Identifier>urn:x</o:Identifier></o:AckRequested>"
+    );
+    let to = format!(
+        "<a:ReplyTo xmlns:a='{WSA}'><a:Address>{here}</a:Address><a:ReferenceParameters>\
+         <a:To>urn:x</a:To></a:ReferenceParameters></a:ReplyTo>"
+    );
+    for (blocks, body, told, counted) in [
+        (
+            id(1),
+            create(&format!("{WSA}/none")),
+            "CreateSequenceRefused",
+            "misdirected",
+        ),
+        (
+            id(2),
+            create("http://127.0.0.1:1/"),
+            "CreateSequenceRefused",
+            "misdirected",
+        ),
+        (
+            String::new(),
+            create(&here),
+            "MessageAddressingHeaderRequired",
+            "schema",
+        ),
+        (mixed, create(&here), "two versions", "schema"),
+        (
+            id(3) + &to,
+            create(&here),
+            "InvalidAddressingHeader",
+            "schema",
+        ),
+        (String::new(), poll(""), "MissingSelection", "schema"),
+        (
+            String::new(),
+            poll("<x:y xmlns:x='urn:x'/>"),
+            "UnsupportedSelection",
+            "schema",
+        ),
+    ] {
+        let before = rejected(group, &group.gateway);
+        let octets = envelope(&format!("<e:Header>{blocks}</e:Header>"), &body);
+        let (status, fault) = post(group.gateway.url(), KIND, octets.as_bytes()).unwrap();
+        assert!(
+            status >= 400 && fault.contains(told),
+            "{told}: {status} {fault}"
+        );
+        assert_counted(group, &group.gateway, counted, &before);
+    }
+}
+
 #[test]
 fn a_gateway_refuses_bad_input_by_name() {
     among_good_calls(|group| {
@@ -178,6 +246,7 @@ fn a_gateway_refuses_bad_input_by_name() {
         let (status, _) = post(group.gateway.url(), "text/plain", b"x").unwrap();
         assert_eq!(status, 415);
         assert_counted(group, &group.gateway, "schema", &before);
+        ill_formed_operations(group);
         let rm = "xmlns:r='http://docs.oasis-open.org/ws-rx/wsrm/200702'";
         let id = "<r:Identifier>urn:x</r:Identifier><r:MessageNumber>1</r:MessageNumber>";
         for (block, told, counted) in [

@@ -9,9 +9,11 @@ mod answer;
 mod beginning;
 mod call;
 mod ending;
+mod gaps;
 mod identifier;
 mod lifetime;
 mod message;
+mod reference;
 mod repeats;
 mod replies;
 mod sequence;
@@ -43,6 +45,7 @@ use answer::{Answer, Back, nothing};
 use call::{Asker, Call, NOBODY};
 use identifier::Named;
 use message::{Message, Owned, Plain, Unread, What};
+use reference::Reference;
 use repeats::{Repeats, Seen};
 use sequence::{Effect, FrontSequence};
 
@@ -74,6 +77,7 @@ struct Creating {
     /// wsa:MessageID of its CreateSequence: what comes again with it is the same.
     message_id: String,
     create: CreateSequence,
+    acks_to: Reference,
     accepts: bool,
     /// Where the user said that he found us.
     to: String,
@@ -242,14 +246,15 @@ impl Front {
     fn is_detached(&self, message: &Message<'_, '_>, back: &Back) -> bool {
         let acked = || {
             let named = Named::read(message.about()?, &self.config.key)?;
-            Some(!message::is_back(&named.acks_to))
+            Some(!message::is_back(&named.acks_to.address))
         };
         let answered = match &message.what {
-            What::Operation(Owned::Create(_)) => true,
+            What::Operation(Owned::Create(..)) => true,
             What::Numbered => acked() == Some(true),
             _ => false,
         };
-        answered && !message::is_back(&back.to) && !message::is_back(&back.fault_to)
+        let waits = |to: &Reference| message::is_back(&to.address);
+        answered && !waits(&back.to) && !waits(&back.fault_to)
     }
 
     fn refused(&mut self, reason: Refused) {
@@ -288,6 +293,12 @@ impl Front {
         if envelope.version != version {
             // The same fault as for a plain call.
             return self.out.push_back(FrontOutput::Plain(request, None));
+        }
+        let content = envelope.body.children().next();
+        if content.is_some_and(|content| content.is(version.ns(), "Fault")) {
+            // A peer's, about something of ours (§4): there is nothing to say to it or to execute.
+            self.refused(Ignored::Unasked.into());
+            return self.respond(request, nothing());
         }
         if message::version_of(&envelope).is_none() {
             let plain = Plain::read(&envelope, &raw.action);
@@ -395,7 +406,7 @@ impl Front {
             }
         }
         match &message.what {
-            What::Operation(Owned::Create(_)) => self.create(now, message, asker),
+            What::Operation(Owned::Create(..)) => self.create(now, message, asker),
             What::Operation(Owned::Close(end)) => self.close(end, &asker),
             What::Operation(Owned::Terminate(end)) => self.terminate(end, &asker),
             What::Operation(Owned::Answer) => self.respond(request, nothing()),
@@ -433,7 +444,8 @@ impl Front {
             return None;
         }
         self.later.entry(uuid).or_default().push(raw);
-        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now);
+        let gives_up = self.config.gives_up;
+        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now, gives_up);
         self.sequences
             .entry(uuid)
             .or_insert_with(resumed)
@@ -547,7 +559,7 @@ impl Front {
     /// does nothing, and its fault leaves when that is voted (R20).
     fn call(&mut self, action: &str, message: &Message<'_, '_>, asker: &Asker) -> Call {
         let action = message.addressing.action.as_deref().unwrap_or(action);
-        let reply_to = message.reply_to();
+        let reply_to = message.reply_to.address.as_str();
         let content = out_handler::content(&message.envelope, |block| !message::consumed(block));
         let (content, mut fault) = match content {
             Ok(content) => (content, None),
@@ -557,7 +569,7 @@ impl Front {
             fault = Some(unfit);
         }
         let two_way = !message::is_none(reply_to);
-        let lost = [reply_to, message.fault_to()].into_iter();
+        let lost = [reply_to, message.fault_to.address.as_str()].into_iter();
         let mut lost = lost.filter(|to| !self.reaches(to) && !message::is_none(to));
         if two_way && lost.next().is_some() {
             self.refused(Rejected::Misdirected.into());

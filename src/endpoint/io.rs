@@ -86,6 +86,8 @@ pub enum ReplicaInput {
     Synced(crate::log::Synced),
     /// The state after a batch is on the disk.
     Saved(Seqno),
+    /// Whether the wrapped service can be reached, each time that this changes; at first it can.
+    Reached(bool),
     /// The deadline passed.
     Tick,
 }

@@ -124,6 +124,8 @@ pub struct Replica {
     /// Requests for the WSDL, and what their answers must say.
     describing: BTreeMap<RequestId, (ClientId, String)>,
     stalled: bool,
+    /// The service cannot be reached.
+    service_away: bool,
     told_restarted: bool,
     tally: Tally,
     counts: Counts,
@@ -174,6 +176,7 @@ impl Replica {
             aside: BTreeMap::new(),
             describing: BTreeMap::new(),
             stalled: false,
+            service_away: false,
             told_restarted: false,
             tally: Tally::default(),
             counts: Counts::default(),
@@ -207,6 +210,7 @@ impl Replica {
                 self.let_saves_go();
             }
             ReplicaInput::Saved(seqno) => self.saved(seqno),
+            ReplicaInput::Reached(reached) => self.service_away = !reached,
             ReplicaInput::Tick => {}
         }
         self.order.tick(now);

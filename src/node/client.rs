@@ -138,6 +138,13 @@ impl<M: ClientMachine> ClientNode<M> {
         away.map(|(id, _)| id).collect()
     }
 
+    /// Whether any replica was reached, if only by a connection on which it never answered.
+    #[must_use]
+    pub fn reached_any(&self) -> bool {
+        let replicas = &self.driver.world().replicas;
+        replicas.iter().any(|(_, pool)| pool.was_connected())
+    }
+
     /// Replicas that said lately that they are stalled or diverged.
     #[must_use]
     pub fn halted(&self) -> Vec<(ReplicaId, Reason)> {

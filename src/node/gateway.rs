@@ -4,6 +4,7 @@
 //! What HTTP says about a message (SOAP version, action, character set) is read here; the envelope
 //! itself is the machine's.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,27 +18,29 @@ use tracing::Instrument as _;
 use super::admin::{self, Measure, Shown, measure};
 use super::client::{ClientMachine, ClientNode, ClientWorld};
 use super::clock;
-use super::config::{ClientProcess, Complaint};
+use super::config::{ClientProcess, Complaint, Group};
 use super::elsewhere::{self, Elsewhere};
 use super::front::{FrontNode, Said};
 use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Undecoded, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
-use super::wsdl::policy::asserting;
+use super::wsdl::policy::{Assurance, asserting};
 use super::wsdl::{addressed, escaped};
-use super::{front_timing, keys};
+use super::{front_timing, keys, status};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
 use crate::endpoint::io::{Outcome, RequestId, UserCall};
 use crate::error::{Ignored, Rejected};
 use crate::limits;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
-use crate::types::Quorums;
+use crate::types::{Quorums, ReplicaId};
 use crate::wire::reply::Reason;
 
 /// How long calls under way are waited for when the gateway ends.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How often replicas' pages are looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What the front of a gateway needs.
 struct Gateway<M: ClientMachine> {
@@ -46,9 +49,12 @@ struct Gateway<M: ClientMachine> {
     inflating: Inflating,
     public_url: Option<String>,
     require_rm: bool,
+    assurance: Assurance,
     local: SocketAddr,
     name: String,
     quorums: Quorums,
+    /// Replicas whose own pages say that they are stalled or diverged.
+    pages: RefCell<Vec<(ReplicaId, Reason)>>,
     counters: Rc<Counters>,
 }
 
@@ -249,7 +255,7 @@ impl<M: ClientMachine> Gateway<M> {
             Some(url) => escaped(url),
             None => url_of(request, self.local),
         };
-        let wsdl = asserting(&wsdl, self.require_rm);
+        let wsdl = asserting(&wsdl, self.require_rm, self.assurance);
         Reply::new(200, SOAP11, addressed(&wsdl, &address))
     }
 }
@@ -262,8 +268,14 @@ impl<M: ClientMachine> Shown for Gateway<M> {
             let what = "could not be reached: no call can be ordered";
             return Some(format!("replicas {away:?} {what}"));
         }
-        // They said so to the last calls.
-        let halted = self.node.halted();
+        // They said so to the last calls, or on their own pages.
+        let mut halted = self.node.halted();
+        for (id, reason) in self.pages.borrow().iter() {
+            if halted.iter().all(|(other, _)| other != id) {
+                halted.push((*id, *reason));
+            }
+        }
+        halted.sort();
         let lost = |wanted: Reason| {
             let said = halted.iter().filter(|(_, reason)| *reason == wanted);
             let said = said.map(|(id, _)| usize::from(id.0));
@@ -327,6 +339,18 @@ impl<M: ClientMachine> Shown for Gateway<M> {
     }
 }
 
+impl<M: ClientMachine> Gateway<M> {
+    /// Looks at the replicas' pages again and again: a group that answers nothing is seen before a
+    /// call has failed.
+    async fn look(self: Rc<Self>, group: Group) {
+        loop {
+            let said = status::halted(&group).await;
+            self.pages.replace(said);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
 /// Runs a gateway until a signal ends it.
 ///
 /// # Errors
@@ -348,8 +372,8 @@ pub async fn run<M: ClientMachine>(
     let (listener, page) = (listen(address).await?, listen(admin).await?);
     let world = ClientWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let (name, public_url) = (config.identity.name().to_owned(), config.public_url.clone());
-    let require_rm = config.require_rm;
-    let quorums = config.group.quorums;
+    let (require_rm, assurance) = (config.require_rm, config.assurance);
+    let (quorums, group) = (config.group.quorums, config.group.clone());
     let url = public_url
         .clone()
         .unwrap_or_else(|| format!("http://{address}/"));
@@ -370,6 +394,7 @@ pub async fn run<M: ClientMachine>(
         allowed: elsewhere.allowed(),
         window: config.repeats,
         require_rm,
+        gives_up: config.gives_up,
     });
     let node = ClientNode::start(machine(config)?, world);
     let counters = Rc::new(Counters::default());
@@ -379,11 +404,14 @@ pub async fn run<M: ClientMachine>(
         inflating: Inflating::default(),
         public_url,
         require_rm,
+        assurance,
         local: address,
         name,
         quorums,
+        pages: RefCell::default(),
         counters: counters.clone(),
     });
+    tokio::task::spawn_local(gateway.clone().look(group));
     tokio::task::spawn_local(admin::show(page, stop.clone(), gateway.clone()));
     let limits = ServeLimits {
         body: limits::CALL_BYTES,

@@ -362,6 +362,8 @@ admin = \"127.0.0.1:{}\"    # /livez /readyz /metrics /status; keep it private
 # public_url = \"http://soap.example:80/\"  # if users reach it otherwise than `listen` says
 deadline_ms = 10000         # a call that takes longer ends with \"outcome unknown\"
 # replies_to = [\"http://client.example:8080\"]  # where users may have replies sent; else nowhere
+# assurance = \"ExactlyOnce\"  # or \"AtLeastOnce\", or \"AtMostOnce\": gaps are passed after gap_s = 30
+# in_order = true           # whether the WSDL promises that messages run in their order; they do
 ",
         plan.base_port,
         plan.base_port + 100,

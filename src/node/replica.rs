@@ -545,6 +545,22 @@ fn unsound(error: impl std::fmt::Display) -> RunError {
     RunError::Unsound(error.to_string())
 }
 
+/// Looks whether the service is there, and tells the machine each time that this changes.
+fn watch_service<M: ReplicaMachine>(driver: &Rc<Driver<M, ReplicaWorld>>) {
+    let (told, probed) = (driver.clone(), driver.clone());
+    let mut reached = driver.world().service.reached();
+    tokio::task::spawn_local(async move {
+        while reached.changed().await.is_ok() {
+            let there = *reached.borrow_and_update();
+            told.input(ReplicaInput::Reached(there));
+        }
+    });
+    tokio::task::spawn_local(async move {
+        let world = probed.world();
+        world.service.probe(&world.report).await;
+    });
+}
+
 /// Runs a replica until a signal ends it. With `learn` it begins an empty log if its own is lost.
 ///
 /// # Errors
@@ -567,7 +583,7 @@ pub async fn run<M: ReplicaMachine>(
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let opened = recover(&config, learn)?;
     let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
-    let (_child, application) = service(&world, &config.service, lived).await?;
+    let (child, application) = service(&world, &config.service, lived).await?;
     // It may hold more than this replica remembers, unless it began with it.
     let inside = built_in(&config.service.url).is_some();
     let begun = config.service.command.is_some() && !config.service.keeps_state;
@@ -604,11 +620,7 @@ pub async fn run<M: ReplicaMachine>(
         front: counters.clone(),
     };
     tokio::task::spawn_local(admin::show(page, stop.clone(), Rc::new(shown)));
-    let probed = driver.clone();
-    tokio::task::spawn_local(async move {
-        let world = probed.world();
-        world.service.probe(&world.report).await;
-    });
+    watch_service(&driver);
     // A bundle's POST may be open for long: a replica that ends does not wait for it (R8).
     let limits = ServeLimits {
         grace: Duration::from_millis(200),
@@ -619,6 +631,9 @@ pub async fn run<M: ReplicaMachine>(
     ready("replica", &id, &url, Some(&admin));
     stopped(stop).await;
     tokio::time::sleep(limits.grace).await;
+    if let Some(child) = child {
+        child.end().await;
+    }
     Ok(())
 }
 

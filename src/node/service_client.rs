@@ -5,11 +5,12 @@
 //! lost; what follows from it is the machine's to decide. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::clock;
 use super::config::Service;
@@ -36,7 +37,7 @@ pub struct ServiceClient {
     inside: Option<Inside>,
     timeout: Duration,
     /// Whether the last attempt to reach it did.
-    up: Cell<bool>,
+    up: watch::Sender<bool>,
 }
 
 /// A built-in application.
@@ -81,7 +82,7 @@ impl ServiceClient {
         };
         Ok(Self {
             pool: Pool::new(url, limits)?,
-            up: Cell::new(inside.is_some()),
+            up: watch::Sender::new(inside.is_some()),
             inside,
             timeout: clock::duration(service.timeout),
         })
@@ -96,7 +97,13 @@ impl ServiceClient {
     /// Whether the service was there when it was last asked for.
     #[must_use]
     pub fn up(&self) -> bool {
-        self.up.get()
+        *self.up.borrow()
+    }
+
+    /// Tells whether it is there each time that this changes.
+    #[must_use]
+    pub fn reached(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// Executes one call.
@@ -231,13 +238,14 @@ impl ServiceClient {
     }
 
     fn here(&self) {
-        if !self.up.replace(true) {
+        if !self.up.send_replace(true) {
             tracing::info!(service = self.pool.authority(), "the service is there");
         }
     }
 
     fn away(&self, why: &str, report: &Report) {
-        self.up.set(false);
+        // Said each time: at first nobody knows.
+        self.up.send_replace(false);
         if let Some(kept_back) = report.due("service", "away") {
             let service = self.pool.authority();
             tracing::warn!(

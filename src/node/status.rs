@@ -8,6 +8,8 @@ use tokio::task::JoinSet;
 
 use super::config::Group;
 use super::http::{Outgoing, Pool, PoolLimits};
+use crate::types::ReplicaId;
+use crate::wire::reply::Reason;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,6 +39,32 @@ pub async fn collect(group: &Group) -> Value {
 pub fn works(group: &Group, shown: &Value) -> bool {
     let replicas = shown["replicas"].as_array().into_iter().flatten();
     replicas.filter(|replica| is_well(replica)).count() >= group.quorums.certificate()
+}
+
+/// The replicas that say on their pages that they are stalled or diverged; of one whose page cannot
+/// be had nothing is known. Must run inside a `LocalSet`.
+pub async fn halted(group: &Group) -> Vec<(ReplicaId, Reason)> {
+    let mut asked = JoinSet::new();
+    for member in &group.replicas {
+        let (admin, id) = (member.admin.clone(), member.id);
+        asked.spawn_local(async move { (id, one(admin, json!(id.0)).await) });
+    }
+    let mut all = asked.join_all().await;
+    all.sort_by_key(|(id, _)| *id);
+    let said = all.into_iter();
+    said.filter_map(|(id, page)| Some((id, halt(&page)?)))
+        .collect()
+}
+
+/// Why a replica answers nothing, by what it says of itself.
+fn halt(page: &Value) -> Option<Reason> {
+    let up = page["up"] == true;
+    let diverged = page.get("diverged").is_some_and(|since| !since.is_null());
+    match (up && diverged, up && page["stalled"] == true) {
+        (true, _) => Some(Reason::Diverged),
+        (_, true) => Some(Reason::Stalled),
+        _ => None,
+    }
 }
 
 /// Whether a replica votes and gets its service's answers, by what it says of itself.
@@ -110,5 +138,17 @@ mod tests {
             assert!(!with(true, key, ill), "{key}: one fewer");
         }
         assert!(with(true, "in_view", json!(false)), "it waits for a view");
+    }
+
+    #[test]
+    fn r19_a_replicas_page_tells_whether_it_answers() {
+        let page = |up: bool, stalled: bool, diverged: Value| {
+            halt(&json!({"up": up, "stalled": stalled, "diverged": diverged}))
+        };
+        assert_eq!(page(true, false, Value::Null), None);
+        assert_eq!(page(true, true, Value::Null), Some(Reason::Stalled));
+        assert_eq!(page(true, true, json!("since")), Some(Reason::Diverged));
+        assert_eq!(page(false, true, json!("since")), None);
+        assert_eq!(halt(&json!({"id": 1, "up": false, "why": "no page"})), None);
     }
 }

@@ -5,10 +5,16 @@
 
 use std::os::fd::AsFd;
 use std::process::Stdio;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-/// The service's processes; ended when this is dropped.
+/// How long the service's processes have to end when they are asked to, and how often it is looked
+/// whether they have: nobody tells of the end of a process group.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The service's processes; asked to end when this is dropped.
 #[derive(Debug)]
 pub struct Child {
     group: Option<Pid>,
@@ -39,6 +45,31 @@ impl Child {
         });
         Ok(Self { group })
     }
+
+    /// Ends all its processes: those that do not end when they are asked to are killed.
+    pub async fn end(mut self) {
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        if ended(group, Signal::TERM).await {
+            return;
+        }
+        tracing::warn!("the service did not end when it was asked to: killed");
+        ended(group, Signal::KILL).await;
+    }
+}
+
+/// Sends a signal to a process group; whether none of it is left in time.
+async fn ended(group: Pid, signal: Signal) -> bool {
+    // Each call fails when no process is left.
+    let mut left = kill_process_group(group, signal).is_ok();
+    let mut waited = Duration::ZERO;
+    while left && waited < PATIENCE {
+        tokio::time::sleep(LOOK).await;
+        waited += LOOK;
+        left = test_kill_process_group(group).is_ok();
+    }
+    !left
 }
 
 impl Drop for Child {

@@ -276,6 +276,23 @@ impl<M> Destination<M> {
         Some((number, message))
     }
 
+    /// Gives up the numbers that lack before the lowest message that waits: `next` hands it on, and
+    /// they are never handed on any more. They count as received, and are not acknowledged: one
+    /// that comes all the same is a duplicate, which the caller may acknowledge.
+    pub fn give_up(&mut self) -> Vec<MessageNumber> {
+        let Some((&waiting, _)) = self.waiting.first_key_value() else {
+            return Vec::new();
+        };
+        // No more than `ahead`: `admit` saw to it.
+        let lacking: Vec<_> = (self.contiguous() + 1..waiting.get())
+            .filter_map(MessageNumber::new)
+            .collect();
+        for number in &lacking {
+            self.received.insert(*number);
+        }
+        lacking
+    }
+
     /// The message is executed and durable (R5), whoever gave us its body. A copy that waits is
     /// dropped, one that still comes is a duplicate.
     pub fn acknowledge(&mut self, number: MessageNumber, now: Instant) {

@@ -2,9 +2,9 @@
 //! SOAP binding §2); and the submission of 2004/08, whose blocks differ in their namespace and in
 //! the addresses that stand for somebody, as rows of a table.
 //!
-//! Reads what we act upon, each at most once and bounded. Reference parameters, From and
-//! relations other than a reply are not looked at. Which properties a message must have is its
-//! receiver's to decide.
+//! Reads what we act upon, each at most once and bounded. Reference parameters (the front of a
+//! gateway reads those), From and relations other than a reply are not looked at. Which properties
+//! a message must have is its receiver's to decide.
 
 use std::borrow::Cow;
 
@@ -36,6 +36,10 @@ pub struct Version {
     pub fault: &'static str,
     /// The action of any other fault.
     pub soap_fault: &'static str,
+    /// The subcode of a fault about a property that cannot be taken.
+    pub invalid: &'static str,
+    /// Whether a header block that is somebody's reference parameter says so.
+    pub marks_parameters: bool,
 }
 
 /// WS-Addressing 1.0.
@@ -45,6 +49,8 @@ pub static V200508: Version = Version {
     none: Some(NONE),
     fault: "http://www.w3.org/2005/08/addressing/fault",
     soap_fault: FAULT_ACTION,
+    invalid: "InvalidAddressingHeader",
+    marks_parameters: true,
 };
 
 /// The submission.
@@ -54,6 +60,8 @@ pub static V200408: Version = Version {
     none: None,
     fault: "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
     soap_fault: "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
+    invalid: "InvalidMessageInformationHeader",
+    marks_parameters: false,
 };
 
 /// All rows.

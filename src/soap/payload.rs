@@ -42,12 +42,7 @@ impl Packed {
 /// but for the envelope's own prefix where the element does not use it.
 #[must_use]
 pub fn pack(element: Element<'_, '_>) -> Packed {
-    let mut omitted = BTreeSet::new();
-    if let Some((prefix, _)) = envelope_binding(element) {
-        omitted.insert(prefix);
-        retain_unused(element, &mut omitted);
-    }
-    let prefixes = declared_prefixes(element, &omitted);
+    let prefixes = prefixes_to_declare(element);
     let mut octets = Vec::with_capacity(element.source().len() + 256);
     let nodes = exclusive_inside(element, &prefixes, &AMBIENT, &mut octets);
     Packed {
@@ -55,6 +50,26 @@ pub fn pack(element: Element<'_, '_>) -> Packed {
         prefixes,
         nodes,
     }
+}
+
+/// An element of a user's envelope that goes back to him: canonical octets that stand on their own,
+/// with all that is in scope as in [`pack`].
+#[must_use]
+pub fn alone(element: Element<'_, '_>) -> Vec<u8> {
+    let prefixes = prefixes_to_declare(element);
+    let mut octets = Vec::with_capacity(element.source().len() + 256);
+    exclusive_inside(element, &prefixes, &[], &mut octets);
+    octets
+}
+
+/// All prefixes in scope at an element, but the envelope's own where it is not used.
+fn prefixes_to_declare(element: Element<'_, '_>) -> PrefixList {
+    let mut omitted = BTreeSet::new();
+    if let Some((prefix, _)) = envelope_binding(element) {
+        omitted.insert(prefix);
+        retain_unused(element, &mut omitted);
+    }
+    declared_prefixes(element, &omitted)
 }
 
 /// Takes a packed element out again: canonical octets that stand on their own.

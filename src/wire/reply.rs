@@ -410,6 +410,8 @@ pub enum Reason {
     NoQuorum,
     /// It is ordered, but the application has not finished what comes before it or itself.
     Executing,
+    /// It is ordered, but the service cannot be reached (R21).
+    ServiceAway,
     /// No checkpoint forms: the group admits nothing (R19).
     Stalled,
     /// This replica is diverged and executes nothing (R19, R21).
@@ -418,10 +420,11 @@ pub enum Reason {
     Full,
 }
 
-const REASONS: [(Reason, &str); 6] = [
+const REASONS: [(Reason, &str); 7] = [
     (Reason::NoPrimary, "no-primary"),
     (Reason::NoQuorum, "no-quorum"),
     (Reason::Executing, "executing"),
+    (Reason::ServiceAway, "service-away"),
     (Reason::Stalled, "stalled"),
     (Reason::Diverged, "diverged"),
     (Reason::Full, "full"),

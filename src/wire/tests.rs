@@ -338,6 +338,7 @@ fn r14_the_word_that_a_bundle_waits_comes_back() {
         Reason::NoPrimary,
         Reason::NoQuorum,
         Reason::Executing,
+        Reason::ServiceAway,
         Reason::Stalled,
         Reason::Diverged,
         Reason::Full,

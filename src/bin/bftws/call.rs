@@ -88,7 +88,14 @@ pub fn call(options: &Call) -> Result<Exit, RunError> {
             node.drain(FAREWELL).await;
         }
         match answer {
-            Some(answer) => Ok(print(&answer, taken.0, options.json)),
+            Some(answer) => {
+                let exit = print(&answer, taken.0, options.json);
+                // A replica that was reached may have got the call, whatever came of it since.
+                Ok(match exit {
+                    Exit::Unreached if node.reached_any() => Exit::Unknown,
+                    exit => exit,
+                })
+            }
             None => Err(RunError::Unsound(
                 "the client ended without an answer".to_owned(),
             )),

@@ -168,6 +168,7 @@ impl Client {
             Some(Reason::NoPrimary) => "NoPrimary",
             Some(Reason::NoQuorum) => "NoQuorum",
             Some(Reason::Executing) => "ServiceSlow",
+            Some(Reason::ServiceAway) => "ServiceAway",
             Some(Reason::Stalled) => "Stalled",
             Some(Reason::Diverged) => "Diverged",
             Some(Reason::Full) => "Full",

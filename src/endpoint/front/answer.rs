@@ -15,6 +15,7 @@ use crate::soap::xml::Document;
 
 use super::allowed::Allowed;
 use super::message::{Message, consumed, is_back};
+use super::reference::Reference;
 use super::words::Post;
 
 /// The way back to one request.
@@ -27,9 +28,9 @@ pub struct Back {
     /// WS-RM.
     pub rm: &'static rm::Version,
     /// wsa:To of the answer, and where it goes.
-    pub to: String,
+    pub to: Reference,
     /// Where a fault goes.
-    pub fault_to: String,
+    pub fault_to: Reference,
     /// Its wsa:RelatesTo.
     pub relates_to: Option<String>,
 }
@@ -73,29 +74,35 @@ impl Back {
     /// connection.
     #[must_use]
     pub fn to(message: &Message<'_, '_>, allowed: &Allowed) -> Self {
-        let reachable = |to: &str| match is_back(to) || allowed.has(to) {
-            true => to.to_owned(),
-            false => message.wsa.anonymous.to_owned(),
+        let reachable = |to: &Reference| match is_back(&to.address) || allowed.has(&to.address) {
+            true => to.clone(),
+            false => Reference::bare(message.wsa.anonymous),
         };
         Self {
             soap: message.soap(),
             wsa: message.wsa,
             rm: message.rm,
-            to: reachable(message.reply_to()),
-            fault_to: reachable(message.fault_to()),
+            to: reachable(&message.reply_to),
+            fault_to: reachable(&message.fault_to),
             relates_to: message.message_id(),
         }
     }
 
+    /// Octets that it holds beyond a few addresses.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.to.blocks().len() + self.fault_to.blocks().len()
+    }
+
     /// An envelope on its way.
     #[must_use]
-    pub fn answer(&self, to: &str, status: u16, said: &Said<'_>, body: &[u8]) -> Answer {
+    pub fn answer(&self, to: &Reference, status: u16, said: &Said<'_>, body: &[u8]) -> Answer {
         let octets = self.envelope(to, said, body);
-        if is_back(to) {
+        if is_back(&to.address) {
             return Answer::Here(status, octets);
         }
         Answer::Elsewhere(Post {
-            address: to.to_owned(),
+            address: to.address.clone(),
             action: said.action.to_owned(),
             version: self.soap,
             octets,
@@ -104,9 +111,9 @@ impl Back {
 
     /// The same to another address.
     #[must_use]
-    pub fn leading_to(&self, address: &str) -> Self {
+    pub fn leading_to(&self, to: &Reference) -> Self {
         Self {
-            to: address.to_owned(),
+            to: to.clone(),
             ..self.clone()
         }
     }
@@ -118,9 +125,9 @@ impl Back {
         }
     }
 
-    fn envelope(&self, to: &str, said: &Said<'_>, body: &[u8]) -> Vec<u8> {
+    fn envelope(&self, to: &Reference, said: &Said<'_>, body: &[u8]) -> Vec<u8> {
         let mut blocks = vec![
-            block_in(self.wsa, Property::To, to),
+            block_in(self.wsa, Property::To, &to.address),
             block_in(self.wsa, Property::Action, said.action),
         ];
         if !said.message_id.is_empty() {
@@ -140,7 +147,11 @@ impl Back {
         let all: Vec<&[u8]> = blocks
             .iter()
             .map(Vec::as_slice)
-            .chain([passed.as_slice()].into_iter().filter(|b| !b.is_empty()))
+            .chain(
+                [&to.blocks()[..], &passed]
+                    .into_iter()
+                    .filter(|b| !b.is_empty()),
+            )
             .collect();
         envelope::write(self.soap, &all, body)
     }

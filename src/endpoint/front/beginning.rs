@@ -56,7 +56,7 @@ impl Why {
 impl Front {
     /// CreateSequence (§3.4). One that comes again is known by its MessageID.
     pub(super) fn create(&mut self, now: Instant, message: &Message<'_, '_>, asker: Asker) {
-        let What::Operation(Owned::Create(create)) = &message.what else {
+        let What::Operation(Owned::Create(create, acks_to)) = &message.what else {
             return;
         };
         let Some(message_id) = message.message_id() else {
@@ -87,6 +87,7 @@ impl Front {
             message_id,
             accepts: self.accepts(message, create),
             create: create.clone(),
+            acks_to: acks_to.clone(),
             to: to.unwrap_or(&self.config.url).to_owned(),
             granted,
             askers: vec![asker],
@@ -164,7 +165,7 @@ impl Front {
         if !texts.all(|text| text.len() <= limits::FRONT_URI_BYTES) {
             return Err(Why::Long);
         }
-        if !self.reaches(&create.acks_to) || !self.reaches(message.reply_to()) {
+        if !self.reaches(&create.acks_to) || !self.reaches(&message.reply_to.address) {
             return Err(Why::Elsewhere);
         }
         let granted = lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)?;
@@ -210,7 +211,7 @@ impl Front {
             generation: *generation,
             rm: back.rm,
             offered: offered.map(|offer| offer.identifier),
-            acks_to: creating.create.acks_to,
+            acks_to: creating.acks_to,
         };
         let identifier = named.write(&self.config.key);
         let response = CreateSequenceResponse {
@@ -224,7 +225,7 @@ impl Front {
             let answer = created(asker, &body);
             self.respond(asker.request, answer);
         }
-        let front = FrontSequence::begun(named, identifier, now, life);
+        let front = FrontSequence::begun(named, identifier, now, (life, self.config.gives_up));
         self.sequences.insert(sequence, front);
         let made = Created {
             message_id: creating.message_id,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::rm::MessageNumber;
 use crate::rm::version::Operation;
 use crate::soap::envelope::Version;
-use crate::soap::fault::Fault;
+use crate::soap::fault::{Code, Fault};
 use crate::state::calls::Stored;
 use crate::types::{CallNumber, Instant};
 use crate::wire;
@@ -100,6 +100,21 @@ impl Call {
             version: self.version,
             action,
             content,
+        }
+    }
+
+    /// A call in the place of a message that did not come (R20): it does nothing, and nobody waits
+    /// for it. It borrows its form from a message that came.
+    pub(super) fn in_no_ones_place(&self) -> Self {
+        Self {
+            version: self.version,
+            action: String::new(),
+            content: Content::default(),
+            fault: Some(Fault::new(Code::Receiver, "given up")),
+            two_way: false,
+            last: false,
+            back: self.back.clone(),
+            id: String::new(),
         }
     }
 

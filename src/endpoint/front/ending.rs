@@ -96,7 +96,7 @@ impl Front {
                 identifier: offered.clone(),
                 last: *last,
             };
-            let back = match message::is_back(&named.acks_to) {
+            let back = match message::is_back(&named.acks_to.address) {
                 true => back.clone(),
                 false => back.leading_to(&named.acks_to),
             };
@@ -111,15 +111,15 @@ impl Front {
     fn part(&mut self, named: &Named, last: Option<MessageNumber>, asker: &Asker) {
         let responds = named.rm.action(Operation::TerminateSequenceResponse);
         let (polled, elsewhere) = (
-            message::is_polled(&named.acks_to),
-            !message::is_back(&named.acks_to),
+            message::is_polled(&named.acks_to.address),
+            !message::is_back(&named.acks_to.address),
         );
         let (Some(offered), true, true) = (&named.offered, responds.is_some(), polled || elsewhere)
         else {
             return;
         };
         let parting = Farewell {
-            address: named.acks_to.clone(),
+            address: named.acks_to.address.clone(),
             back: asker.back.leading_to(&named.acks_to),
             id: self.ids.urn(),
             end: End {
@@ -144,7 +144,7 @@ impl Front {
                 return self.ill_polled(SoapCode::Receiver, "UnsupportedSelection", asker);
             }
         };
-        let theirs = |(_, s): &(&Uuid, &mut FrontSequence)| s.named().acks_to == *address;
+        let theirs = |(_, s): &(&Uuid, &mut FrontSequence)| s.named().acks_to.address == *address;
         let mut sequences = self.sequences.iter_mut().filter(theirs);
         let found = sequences.find_map(|(uuid, sequence)| Some((*uuid, sequence.polled(now)?)));
         if let Some((uuid, answer)) = found {

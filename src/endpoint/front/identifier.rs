@@ -1,7 +1,7 @@
 //! The Identifier of a user's sequence: it says all that a gateway must know to take it up (R20).
 //!
-//! It holds the call sequence, its generation, the version of WS-RM, the offered sequence and the
-//! address for acknowledgements, under a MAC of the gateway's key. So a gateway that was restarted,
+//! It holds the call sequence, its generation, the version of WS-RM, the offered sequence and where
+//! acknowledgements go, under a MAC of the gateway's key. So a gateway that was restarted,
 //! or its twin, goes on with a sequence that it never saw, and nobody else can name one.
 
 use base64::Engine as _;
@@ -13,10 +13,15 @@ use crate::limits;
 use crate::rm::version::{self, Version};
 use crate::types::Generation;
 
+use super::reference::Reference;
+
 /// What stands before the octets.
 const PREFIX: &str = "urn:bft-ws:1:sequence:";
-/// First octet; a later form gets another.
+/// First octet; a later form gets another. The second one holds reference parameters too.
 const FORM: u8 = 1;
+const WITH_PARAMETERS: u8 = 2;
+/// Octets before the texts: form, version, call sequence, generation.
+const HEAD: usize = 1 + 1 + 16 + 8;
 /// Octets of the MAC that are written: a guess hits with a chance of 2^-128.
 const MAC: usize = 16;
 
@@ -31,24 +36,38 @@ pub struct Named {
     pub rm: &'static Version,
     /// The offered sequence that was accepted.
     pub offered: Option<String>,
-    /// Where acknowledgements go.
-    pub acks_to: String,
+    /// Where acknowledgements go. Its reference parameters are in the Identifier where there is
+    /// room for them.
+    pub acks_to: Reference,
 }
 
 impl Named {
     /// The Identifier.
     #[must_use]
     pub fn write(&self, key: &PairKey) -> String {
-        let mut octets = vec![FORM];
+        let offered = self.offered.as_deref().unwrap_or_default();
+        let (address, blocks) = (&self.acks_to.address, &self.acks_to.blocks()[..]);
+        let mut texts = vec![offered.as_bytes(), address.as_bytes(), blocks];
+        let sum: usize = texts.iter().map(|text| text.len() + 2).sum();
+        // Three octets are four characters.
+        let whole = PREFIX.len() + (HEAD + sum + MAC).div_ceil(3) * 4;
+        let form = match blocks.is_empty() || whole > limits::URI_BYTES {
+            true => {
+                texts.truncate(2);
+                FORM
+            }
+            false => WITH_PARAMETERS,
+        };
+        let mut octets = vec![form];
         let row = version::TABLE.iter().position(|row| *row == self.rm);
         octets.push(u8::try_from(row.unwrap_or_default()).unwrap_or_default());
         octets.extend_from_slice(self.sequence.as_bytes());
         octets.extend_from_slice(&self.generation.0.to_be_bytes());
-        for text in [self.offered.as_deref().unwrap_or_default(), &self.acks_to] {
+        for text in texts {
             // Bounded when CreateSequence is read.
             let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
             octets.extend_from_slice(&length.to_be_bytes());
-            octets.extend_from_slice(text.as_bytes());
+            octets.extend_from_slice(text);
         }
         let mac = key.mac(&octets);
         octets.extend_from_slice(&mac[..MAC]);
@@ -72,9 +91,14 @@ impl Named {
         let sequence = Uuid::from_bytes(take(&mut rest)?);
         let generation = Generation(u64::from_be_bytes(take(&mut rest)?));
         let offered = text_of(&mut rest)?;
-        let acks_to = text_of(&mut rest)?;
+        let address = text_of(&mut rest)?;
+        let acks_to = match form {
+            WITH_PARAMETERS => Reference::with(address, text_of(&mut rest)?.into_bytes().into()),
+            _ => Reference::bare(address),
+        };
         let rm = version::TABLE.get(usize::from(row)).copied();
-        (form == FORM && rest.is_empty()).then_some(Self {
+        let known = form == FORM || form == WITH_PARAMETERS;
+        (known && rest.is_empty()).then_some(Self {
             sequence,
             generation,
             rm: rm?,
@@ -114,7 +138,7 @@ mod tests {
             generation: Generation(42),
             rm: &V200502,
             offered: Some("urn:uuid:5DFFFBCD2BF3D340411795188068406".to_owned()),
-            acks_to: "http://www.w3.org/2005/08/addressing/anonymous".to_owned(),
+            acks_to: Reference::bare("http://www.w3.org/2005/08/addressing/anonymous"),
         }
     }
 
@@ -153,11 +177,33 @@ mod tests {
     }
 
     #[test]
+    fn r20_reference_parameters_are_held_where_there_is_room() {
+        let with = |octets: usize| Named {
+            acks_to: Reference::with("http://a.example/", "x".repeat(octets).into_bytes().into()),
+            ..named()
+        };
+        let (mut held, mut not) = (0, 0);
+        for octets in 1..=limits::FRONT_REFERENCE.1 {
+            let named = with(octets);
+            let identifier = named.write(&key(1));
+            assert!(identifier.len() <= limits::URI_BYTES, "{octets}");
+            let read = Named::read(&identifier, &key(1)).unwrap();
+            if read == named {
+                held = octets;
+            } else {
+                assert!(read.acks_to.blocks().is_empty());
+                not = not.max(octets);
+            }
+        }
+        assert!(held > 1_024 && not == limits::FRONT_REFERENCE.1, "{held}");
+    }
+
+    #[test]
     fn the_longest_addresses_fit() {
         let long = "x".repeat(limits::FRONT_URI_BYTES);
         let named = Named {
             offered: Some(long.clone()),
-            acks_to: long,
+            acks_to: Reference::bare(long),
             ..named()
         };
         let identifier = named.write(&key(1));

@@ -22,6 +22,7 @@ use crate::types::Digest;
 use super::super::out_handler;
 use super::allowed::Allowed;
 use super::answer::Back;
+use super::reference::Reference;
 use super::repeats;
 
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
@@ -40,6 +41,10 @@ pub struct Message<'d, 'a> {
     pub headers: Headers,
     /// The version of WS-RM; of 200702 where only MakeConnection is used.
     pub rm: &'static rm::Version,
+    /// wsa:ReplyTo; anonymous where it lacks (WS-Addressing Core §3.2).
+    pub reply_to: Reference,
+    /// wsa:FaultTo; what replies go to where it lacks.
+    pub fault_to: Reference,
     /// What it is for.
     pub what: What,
 }
@@ -62,8 +67,8 @@ pub enum What {
 /// A Body of WS-RM without borrowed parts.
 #[derive(Debug)]
 pub enum Owned {
-    /// CreateSequence.
-    Create(crate::rm::content::CreateSequence),
+    /// CreateSequence, and its AcksTo.
+    Create(crate::rm::content::CreateSequence, Reference),
     /// CloseSequence.
     Close(crate::rm::content::End),
     /// TerminateSequence.
@@ -160,8 +165,8 @@ impl Plain {
             soap: envelope.version,
             wsa,
             rm: &rm::V200702,
-            to: wsa.anonymous.to_owned(),
-            fault_to: wsa.anonymous.to_owned(),
+            to: Reference::bare(wsa.anonymous),
+            fault_to: Reference::bare(wsa.anonymous),
             relates_to: addressing.message_id.as_deref().map(str::to_owned),
         };
         Self { name, back }
@@ -234,8 +239,8 @@ impl<'d, 'a> Message<'d, 'a> {
             soap: envelope.version,
             wsa,
             rm: version,
-            to: wsa.anonymous.to_owned(),
-            fault_to: wsa.anonymous.to_owned(),
+            to: Reference::bare(wsa.anonymous),
+            fault_to: Reference::bare(wsa.anonymous),
             relates_to: addressing.message_id.as_deref().map(str::to_owned),
         };
         let headers = Headers::read(envelope.blocks.iter().copied())
@@ -244,12 +249,24 @@ impl<'d, 'a> Message<'d, 'a> {
             let why = "two versions of WS-ReliableMessaging in one message";
             return Err(Unread::new(Rejected::Schema, why));
         }
+        let reference = |local: &str, address: Option<&Cow<'_, str>>| {
+            let Some((address, block)) = address.zip(envelope.block(wsa.ns, local)) else {
+                return Ok(None);
+            };
+            let read = Reference::read(block, address);
+            read.map(Some).map_err(|reason| ill_referred(reason, wsa))
+        };
+        let reply_to = reference("ReplyTo", addressing.reply_to.as_ref())?;
+        let reply_to = reply_to.unwrap_or_else(|| Reference::bare(wsa.anonymous));
+        let fault_to = reference("FaultTo", addressing.fault_to.as_ref())?;
         let mut message = Self {
             envelope,
             addressing,
             wsa,
             headers,
             rm: version,
+            fault_to: fault_to.unwrap_or_else(|| reply_to.clone()),
+            reply_to,
             what: What::Headers,
         };
         message.what = message.purpose(child, polls)?;
@@ -278,7 +295,11 @@ impl<'d, 'a> Message<'d, 'a> {
         let content = Content::read(child).map_err(|refusal| Unread::of(&refusal, back()))?;
         let (owned, operation) = match content {
             Some(Content::CreateSequence(create, _)) => {
-                (Owned::Create(create), Operation::CreateSequence)
+                let acks_to = child.child(self.rm.ns, "AcksTo");
+                let read = acks_to.map(|acks_to| Reference::read(acks_to, &create.acks_to));
+                let acks_to = read.unwrap_or(Err(Rejected::Schema));
+                let acks_to = acks_to.map_err(|reason| ill_referred(reason, self.wsa))?;
+                (Owned::Create(create, acks_to), Operation::CreateSequence)
             }
             Some(Content::CloseSequence(end)) => (Owned::Close(end), Operation::CloseSequence),
             Some(Content::TerminateSequence(end)) => {
@@ -318,20 +339,18 @@ impl<'d, 'a> Message<'d, 'a> {
     pub fn message_id(&self) -> Option<String> {
         self.addressing.message_id.as_deref().map(str::to_owned)
     }
+}
 
-    /// wsa:ReplyTo; anonymous where it lacks (WS-Addressing Core §3.2).
-    #[must_use]
-    pub fn reply_to(&self) -> &str {
-        let given = self.addressing.reply_to.as_ref();
-        given.map_or(self.wsa.anonymous, |address: &Cow<'_, str>| address)
-    }
-
-    /// wsa:FaultTo; what replies go to where it lacks.
-    #[must_use]
-    pub fn fault_to(&self) -> &str {
-        let given = self.addressing.fault_to.as_deref();
-        given.unwrap_or_else(|| self.reply_to())
-    }
+/// Reference parameters cannot be echoed as they are; their user is told on the connection.
+fn ill_referred(reason: Rejected, wsa: &'static addressing::Version) -> Box<Unread> {
+    let why = "an endpoint reference has too many reference parameters, or some that would pass for \
+               header blocks of the gateway";
+    let fault = Fault::new(Code::Sender, why).subcode(wsa.ns, wsa.invalid);
+    Box::new(Unread {
+        fault,
+        rm: None,
+        reason: reason.into(),
+    })
 }
 
 /// Whether an address leads to whoever waits on the connection, or polls.

@@ -32,7 +32,9 @@ impl FrontSequence {
                 self.replies += 1;
                 taken.number = MessageNumber::new(self.replies);
             }
-            if let Some(number) = MessageNumber::new(number) {
+            // What did not come is not acknowledged.
+            let number_came = |n: &MessageNumber| !self.given_up.contains(*n);
+            if let Some(number) = MessageNumber::new(number).filter(number_came) {
                 self.inbox.acknowledge(number, now);
             }
             self.answer(now, number);
@@ -113,14 +115,14 @@ impl FrontSequence {
     /// When the next reply is due again that its user has not acknowledged. Only what goes to an
     /// address of his own: any other is asked for by repeating its request, or by a poll.
     pub(super) fn sent_again(&self) -> Option<Instant> {
-        let elsewhere = self.offers() && !is_back(&self.named.acks_to) && !self.is_ending();
+        let elsewhere = self.offers() && !is_back(&self.named.acks_to.address) && !self.is_ending();
         let calls = self.calls.values().filter(|_| elsewhere);
         calls.filter_map(|taken| self.due(taken)).min()
     }
 
     fn due(&self, taken: &Taken) -> Option<Instant> {
         let waits = taken.number.is_some_and(|n| !self.acked.contains(n));
-        let posted = !is_back(&taken.call.back.to) && taken.again < limits::FRONT_RESENDS;
+        let posted = !is_back(&taken.call.back.to.address) && taken.again < limits::FRONT_RESENDS;
         let sent = taken.sent.filter(|_| waits && posted)?;
         Some(sent + Micros(SEND_AGAIN.0 << taken.again))
     }
@@ -196,7 +198,7 @@ impl FrontSequence {
     pub(super) fn release(&mut self) {
         let before = self.released;
         let bytes = |taken: &Taken| match &taken.state {
-            State::Done(Some(reply)) => reply.len(),
+            State::Done(Some(reply)) => reply.len() + taken.call.back.octets(),
             _ => 0,
         };
         let mut kept: usize = self.calls.values().map(bytes).sum();

@@ -69,6 +69,12 @@ pub struct FrontSequence {
     pub(super) calls: BTreeMap<u64, Taken>,
     /// Those who wait for a message past a gap, and until when.
     pub(super) early: BTreeMap<u64, (Instant, Vec<Asker>)>,
+    /// How long a gap may hold up what came after it (AtMostOnce), and which one does so until
+    /// when.
+    pub(super) gives_up: Option<Micros>,
+    pub(super) gap: Option<(u64, Instant)>,
+    /// Numbers that did not come in time, whether they came later or not.
+    pub(super) given_up: Ranges,
     /// Came while the replicas are asked where the sequence stands.
     pub(super) held: Vec<(MessageNumber, Call, Asker)>,
     pub(super) stage: Stage,
@@ -91,12 +97,20 @@ pub struct FrontSequence {
 impl FrontSequence {
     /// A sequence that has just begun.
     #[must_use]
-    pub fn begun(named: Named, identifier: String, now: Instant, life: Micros) -> Self {
+    pub fn begun(
+        named: Named,
+        identifier: String,
+        now: Instant,
+        (life, gives_up): (Micros, Option<Micros>),
+    ) -> Self {
         Self {
             named,
             inbox: Destination::new(identifier, Settings::FRONT),
             calls: BTreeMap::new(),
             early: BTreeMap::new(),
+            gives_up,
+            gap: None,
+            given_up: Ranges::new(),
             held: Vec::new(),
             stage: Stage::Live,
             known: true,
@@ -115,8 +129,13 @@ impl FrontSequence {
 
     /// A sequence that another life of this gateway began: the replicas say where it stands.
     #[must_use]
-    pub fn resumed(named: Named, identifier: String, now: Instant) -> Self {
-        let mut sequence = Self::begun(named, identifier, now, FOREVER);
+    pub fn resumed(
+        named: Named,
+        identifier: String,
+        now: Instant,
+        gives_up: Option<Micros>,
+    ) -> Self {
+        let mut sequence = Self::begun(named, identifier, now, (FOREVER, gives_up));
         sequence.stage = Stage::Doubtful;
         sequence.known = false;
         sequence.go_on();
@@ -134,12 +153,14 @@ impl FrontSequence {
         self.effects.pop_front()
     }
 
-    /// When something is due: an answer past a gap, or the end of an unused sequence.
+    /// When something is due: an answer past a gap, the end of its wait, or that of an unused
+    /// sequence.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let gaps = self.early.values().map(|(due, _)| *due);
         let idle = (!self.is_ending()).then(|| self.end_of_life());
-        gaps.chain(idle).chain(self.sent_again()).min()
+        let gap = self.gap.map(|(_, due)| due).filter(|_| !self.is_ending());
+        gaps.chain(idle).chain(gap).chain(self.sent_again()).min()
     }
 
     fn end_of_life(&self) -> Instant {
@@ -219,10 +240,14 @@ impl FrontSequence {
         }
         let (last, two_way) = (call.last, call.two_way);
         let retold = (two_way && number.get() <= self.resumed).then(|| call.clone());
-        let size = call.content.bytes() + call.action.len() + 1_024;
+        let size = call.content.bytes() + call.action.len() + call.back.octets() + 1_024;
         match self.inbox.accept(number, size, call, now) {
             Err(refusal) => return Err(self.refuse(&refusal, &asker)),
             Ok(Receipt::New) => {}
+            Ok(Receipt::Duplicate) if self.given_up.contains(number) => {
+                self.came_late(now, number, two_way, &asker);
+                return Ok(());
+            }
             Ok(Receipt::Duplicate) => {
                 self.repeated(now, number.get(), retold, asker);
                 return Ok(());
@@ -236,11 +261,7 @@ impl FrontSequence {
             .or_insert((now + GAP_WAIT, Vec::new()))
             .1
             .push(asker);
-        while let Some((number, call)) = self.inbox.next() {
-            let askers = self.early.remove(&number.get()).map(|(_, askers)| askers);
-            self.calls.insert(number.get(), Taken::new(call, askers));
-        }
-        self.go_on();
+        self.hand_on(now);
         Ok(())
     }
 
@@ -336,11 +357,12 @@ impl FrontSequence {
                     ..Said::default()
                 };
                 let acks_to = &self.named.acks_to;
-                let to = match is_back(acks_to) && is_back(&asker.back.to) {
-                    true => &asker.back.to,
-                    false => acks_to,
+                let back = &asker.back.to.address;
+                let to = match is_back(&acks_to.address) && is_back(back) {
+                    true => acks_to.at(back),
+                    false => acks_to.clone(),
                 };
-                asker.back.answer(to, 200, &said, &[])
+                asker.back.answer(&to, 200, &said, &[])
             }
         };
         // The later acknowledgement says all that the one before it does.
@@ -358,7 +380,7 @@ impl FrontSequence {
     // Orders.
 
     /// Orders what may be ordered now.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         if self.stage == Stage::Doubtful && self.flight == 0 {
             self.stage = Stage::Asking;
             let begin = Order::Begin(self.named.sequence, Some(self.named.generation));
@@ -546,6 +568,9 @@ impl FrontSequence {
             }
         }
         self.send_again(now);
+        if !self.is_ending() && self.gap.is_some_and(|(_, due)| due <= now) {
+            self.give_up(now);
+        }
         if !self.is_ending() && self.end_of_life() <= now {
             self.end();
         }

@@ -2,8 +2,10 @@
 
 mod elsewhere;
 mod faults;
+mod gaps;
 mod harness;
 mod places;
+mod references;
 mod repeats;
 mod sequences;
 mod shuffle;

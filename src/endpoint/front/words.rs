@@ -25,6 +25,9 @@ pub struct FrontConfig {
     pub window: Micros,
     /// Whether what is on no sequence is refused (WSRMRequired).
     pub require_rm: bool,
+    /// After how long a number that does not come holds up the later ones no more (AtMostOnce);
+    /// without it they wait, for its source repeats it.
+    pub gives_up: Option<Micros>,
 }
 
 /// An envelope for an address of a user's own.

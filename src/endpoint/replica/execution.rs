@@ -277,7 +277,10 @@ impl Replica {
         } else if self.stalled {
             Reason::Stalled
         } else if self.invoker.has(digest) {
-            Reason::Executing
+            match self.service_away {
+                true => Reason::ServiceAway,
+                false => Reason::Executing,
+            }
         } else if self.order.agreement().is_primary() {
             Reason::NoQuorum
         } else {

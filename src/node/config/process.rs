@@ -13,6 +13,7 @@ use crate::endpoint::front::Place;
 use crate::limits;
 use crate::node::keys;
 use crate::node::service_client::built_in;
+use crate::node::wsdl::policy::{Assurance, Delivery};
 use crate::types::{Micros, ReplicaId};
 
 /// All that a replica process is told.
@@ -72,6 +73,10 @@ pub struct ClientProcess {
     pub replies_to: Vec<Place>,
     /// Whether calls must come on a sequence of WS-RM.
     pub require_rm: bool,
+    /// What is promised of the messages on a sequence.
+    pub assurance: Assurance,
+    /// After how long a number that does not come is given up (AtMostOnce).
+    pub gives_up: Option<Micros>,
     /// How long a plain call is known again by its MessageID (R20).
     pub repeats: Micros,
     /// How long a call may take before its outcome is unknown (R14).
@@ -120,12 +125,16 @@ struct ClientFile {
     repeats_s: Option<Spanned<u64>>,
     #[serde(default)]
     require_rm: bool,
+    assurance: Option<Spanned<String>>,
+    in_order: Option<bool>,
+    gap_s: Option<Spanned<u64>>,
     deadline_ms: Option<Spanned<u64>>,
     #[serde(default)]
     timing: bool,
 }
 
 const REPEATS: Micros = Micros::seconds(600);
+const GAP: Micros = Micros::seconds(30);
 const HOLD: Micros = Micros::seconds(5);
 const SERVICE_TIMEOUT: Micros = Micros::seconds(60);
 const DEADLINE: Micros = Micros::seconds(10);
@@ -212,8 +221,11 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
             .map(|value| address(&source, value))
             .transpose()
     };
+    let (assurance, gives_up) = assurance(&source, &file)?;
     Ok(ClientProcess {
         file: path.to_owned(),
+        assurance,
+        gives_up,
         identity,
         listen: listening(&file.listen)?,
         admin: listening(&file.admin)?,
@@ -232,6 +244,31 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
         timing: file.timing,
         group,
     })
+}
+
+/// What is promised of the messages on a sequence, and how long a gap may last.
+fn assurance(source: &Source, file: &ClientFile) -> Result<(Assurance, Option<Micros>), Complaint> {
+    let delivery = match &file.assurance {
+        None => Delivery::default(),
+        Some(name) => Delivery::named(name.get_ref()).ok_or_else(|| {
+            let what = format!("{:?} is no delivery assurance", name.get_ref());
+            let remedy = "write \"ExactlyOnce\", \"AtLeastOnce\" or \"AtMostOnce\"";
+            source.at(name.span(), what, remedy)
+        })?,
+    };
+    let at_most = delivery == Delivery::AtMostOnce;
+    let gives_up = match &file.gap_s {
+        None => at_most.then_some(GAP),
+        // Before an unused sequence ends.
+        Some(wait) if at_most => Some(Micros::seconds(source.within(wait, 1, 300)?)),
+        Some(wait) => {
+            let what = "`gap_s` says when a message is given up, which AtMostOnce alone allows";
+            let remedy = "leave it out, or write assurance = \"AtMostOnce\"";
+            return Err(source.at(wait.span(), what, remedy));
+        }
+    };
+    let in_order = file.in_order.unwrap_or(true);
+    Ok((Assurance { delivery, in_order }, gives_up))
 }
 
 /// What users write: others dial it, so that it may be one of TLS; to the WSDL's address nothing

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::node::init::{BASE_PORT, InitError, Plan, init};
+use crate::node::wsdl::policy::Assurance;
 
 fn plan(out: &Path) -> Plan {
     Plan {
@@ -252,6 +253,45 @@ fn what_users_write_for_the_gateway_is_a_plain_url() {
     ] {
         let complaint = read(bad).unwrap_err();
         assert_eq!(complaint.line, Some(1), "{complaint}");
+    }
+}
+
+#[test]
+fn wsrmp_2_what_a_gateway_promises_is_checked_at_start() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    let file = out.path().join("gateway.toml");
+    let usual = fs::read_to_string(&file).unwrap();
+    let read = |lines: &str| {
+        fs::write(&file, format!("{lines}\n{usual}")).unwrap();
+        load_client(&file)
+    };
+    let promised = |lines: &str| {
+        let config = read(lines).unwrap();
+        let Assurance { delivery, in_order } = config.assurance;
+        (
+            delivery.name(),
+            in_order,
+            config.gives_up.map(|wait| wait.0 / 1_000_000),
+        )
+    };
+    assert_eq!(promised(""), ("ExactlyOnce", true, None));
+    assert_eq!(
+        promised("assurance = \"AtLeastOnce\""),
+        ("AtLeastOnce", true, None)
+    );
+    let at_most = "assurance = \"AtMostOnce\"";
+    assert_eq!(promised(at_most), ("AtMostOnce", true, Some(30)));
+    let all = format!("gap_s = 5\nin_order = false\n{at_most}");
+    assert_eq!(promised(&all), ("AtMostOnce", false, Some(5)));
+    for bad in [
+        "assurance = \"atmostonce\"".to_owned(),
+        "gap_s = 5".to_owned(),
+        format!("gap_s = 0\n{at_most}"),
+        format!("gap_s = 301\n{at_most}"),
+    ] {
+        let complaint = read(&bad).unwrap_err();
+        assert_eq!(complaint.line, Some(1), "{bad}: {complaint}");
     }
 }
 

@@ -117,6 +117,7 @@ fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Scrip
             allowed: Elsewhere::default().allowed(),
             window: crate::types::Micros::seconds(600),
             require_rm: false,
+            gives_up: config.gives_up,
         });
         test(Rc::new(Gateway {
             front: FrontNode::start(front, node.clone(), Elsewhere::default()),
@@ -124,9 +125,11 @@ fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Scrip
             inflating: Inflating::default(),
             public_url: None,
             require_rm: false,
+            assurance: config.assurance,
             local: "127.0.0.1:7400".parse().unwrap(),
             name: identity.name().to_owned(),
             quorums: crate::types::Quorums::of(4).unwrap(),
+            pages: RefCell::default(),
             counters: Rc::default(),
         }))
         .await;
@@ -196,6 +199,13 @@ fn a_gateway_is_not_ready_when_its_replicas_say_that_they_order_or_answer_nothin
         (&[(0, Diverged), (1, Diverged), (2, Diverged)], false),
     ] {
         with_halted(halted, async |gateway| {
+            let said = gateway.unready();
+            assert_eq!(said.is_none(), ready, "{halted:?}: {said:?}");
+        });
+        // Nobody has called yet: their own pages say so.
+        with_halted(&[], async |gateway| {
+            let said = halted.iter().map(|(id, reason)| (ReplicaId(*id), *reason));
+            gateway.pages.replace(said.collect());
             let said = gateway.unready();
             assert_eq!(said.is_none(), ready, "{halted:?}: {said:?}");
         });

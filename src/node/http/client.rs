@@ -1,6 +1,6 @@
 //! The client: persistent connections to one peer, one exchange at a time on each.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -153,6 +153,8 @@ pub struct Pool {
     turns: Semaphore,
     /// Where it connects to, if not to wherever the name leads.
     at: Option<Vec<SocketAddr>>,
+    /// Whether it ever had a connection.
+    connected: Cell<bool>,
     /// Last used is last: the connection that is warm is used, the others may age.
     idle: RefCell<Vec<(SendRequest<Full<Bytes>>, Instant)>>,
 }
@@ -190,6 +192,7 @@ impl Pool {
             limits,
             turns: Semaphore::new(limits.connections.max(1)),
             at: None,
+            connected: Cell::new(false),
             idle: RefCell::default(),
         })
     }
@@ -207,6 +210,12 @@ impl Pool {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Whether it ever had a connection: who is silent after that may have got what was sent.
+    #[must_use]
+    pub fn was_connected(&self) -> bool {
+        self.connected.get()
     }
 
     /// Path and query of the pool's URL.
@@ -267,6 +276,7 @@ impl Pool {
             Ok(Err(error)) => return Err(self.unreachable(&error.to_string())),
             Err(_) => return Err(self.unreachable("timed out")),
         };
+        self.connected.set(true);
         let _ = stream.set_nodelay(true);
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(limits::HTTP_HEAD_BYTES)

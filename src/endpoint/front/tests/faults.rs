@@ -118,6 +118,86 @@ fn wsrm_4_2_a_terminated_sequence_takes_nothing() {
 }
 
 #[test]
+fn wsrm_4_1_who_waits_on_a_sequence_that_ends_is_told() {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let mut user = User::new(versions);
+        user.begin(&mut world);
+        let early = world.send(user.soap, &user.message(2, 0));
+        assert!(world.answer(early).is_none());
+        let (_, ended) = world.ask(user.soap, &user.terminate(2));
+        // What was not executed is not acknowledged, at the end either.
+        assert_eq!(acked(&ended), 0);
+        let (_, answer) = world.answer(early).expect("it is answered");
+        assert_eq!(fault(&answer).unwrap().1, "SequenceTerminated");
+        assert!(world.group.executed.is_empty());
+    }
+}
+
+/// Faults as stacks write them, about a sequence that we are the source of.
+fn peers_faults(user: &User) -> Vec<String> {
+    let (s, r) = (user.soap.ns().uri, user.rm.ns.uri);
+    let action = format!("{r}/fault");
+    let id = "<r:Identifier>urn:uuid:offered-by-the-user</r:Identifier>";
+    let mut all = Vec::new();
+    for code in [
+        "UnknownSequence",
+        "SequenceTerminated",
+        "CreateSequenceRefused",
+    ] {
+        let block =
+            format!("<r:SequenceFault><r:FaultCode>r:{code}</r:FaultCode></r:SequenceFault>");
+        for (blocks, body) in match user.soap {
+            Version::V11 => vec![
+                // Sandesha2: no prefix, empty texts; CXF: the same with a prefix.
+                (&block[..], "<faultcode>Client</faultcode><faultstring/><detail/>".to_owned()),
+                (&block[..], "<faultcode>s:Client</faultcode><faultstring>x</faultstring>".to_owned()),
+                // Metro: the code itself; and what leaves out the block.
+                ("", format!("<faultcode>r:{code}</faultcode><faultstring>x</faultstring>")),
+                ("", format!(
+                    "<faultcode>r:{code}</faultcode><faultstring/><detail>at a.B(C.java:1)\
+                     <x>{id}</x></detail>"
+                )),
+            ],
+            Version::V12 => ["Sender", "s:Sender", "s:Receiver"]
+                .map(|value| {
+                    let code = format!(
+                        "<s:Code><s:Value>{value}</s:Value><s:Subcode><s:Value xmlns:q='{r}'>q:{code}\
+                         </s:Value></s:Subcode></s:Code>"
+                    );
+                    let reason = "<s:Reason><s:Text xml:lang='en'>x</s:Text></s:Reason>";
+                    ("", format!("{code}{reason}<s:Detail>{id}</s:Detail>"))
+                })
+                .to_vec(),
+        } {
+            let body = format!("<f:Fault xmlns:f='{s}'>{body}</f:Fault>");
+            all.push(user.envelope(&action, blocks, &body));
+        }
+    }
+    all
+}
+
+#[test]
+fn wsrm_4_a_peers_fault_is_taken_in_any_form_and_executed_in_none() {
+    for versions in VERSIONS {
+        let mut world = World::new();
+        let mut user = User::new(versions);
+        user.begin(&mut world);
+        for fault in peers_faults(&user) {
+            assert_eq!(
+                world.ask(user.soap, &fault),
+                (202, String::new()),
+                "{fault}"
+            );
+            assert_eq!(world.refused.pop(), Some("WS-RM message"));
+        }
+        assert!(world.group.executed.is_empty() && world.posts.is_empty());
+        let (_, answer) = world.ask(user.soap, &user.message(1, 0));
+        assert!(answer.contains(">1:urn:do<"), "{answer}");
+    }
+}
+
+#[test]
 fn wsrm_3_5_an_end_below_what_was_received_is_refused() {
     for versions in VERSIONS {
         let mut user = User::new(versions);

@@ -145,6 +145,15 @@ impl World {
         self.front = front(self.lives, &[CLIENT], true);
     }
 
+    /// The same, and a number that does not come is given up after so long.
+    pub fn restart_giving_up(&mut self, wait: Micros) {
+        self.restart();
+        self.front = Front::new(FrontConfig {
+            gives_up: Some(wait),
+            ..config(self.lives, &[CLIENT], false)
+        });
+    }
+
     /// The same, with answers allowed to other addresses.
     pub fn restart_allowing(&mut self, addresses: &[&str]) {
         self.lives += 1;
@@ -238,15 +247,20 @@ impl World {
 }
 
 fn front(life: u8, allowed: &[&str], require_rm: bool) -> Front {
+    Front::new(config(life, allowed, require_rm))
+}
+
+fn config(life: u8, allowed: &[&str], require_rm: bool) -> FrontConfig {
     let places = allowed.iter().filter_map(|address| Place::of(address));
-    Front::new(FrontConfig {
+    FrontConfig {
         key: PairKey::new("users".to_owned(), [7; 32]),
         rng_seed: [life; 32],
         url: "http://gateway.example/".to_owned(),
         allowed: Allowed::new(places.map(|(place, _)| place)),
         window: Micros::seconds(600),
         require_rm,
-    })
+        gives_up: None,
+    }
 }
 
 /// An endpoint reference.

@@ -1,0 +1,78 @@
+//! What a gap in a user's sequence holds up, and for how long (R20).
+//!
+//! A message waits for all before it. Where at most one delivery is promised (AtMostOnce), it does
+//! not wait for ever: a number that does not come is given up, a null call takes its place in the
+//! order, and what comes on it later is never executed. What is acknowledged came, in any case.
+
+use crate::limits;
+use crate::rm::MessageNumber;
+use crate::soap::fault::{Code, Fault};
+use crate::soap::namespaces::BFT;
+use crate::types::Instant;
+
+use super::answer::Said;
+use super::call::{Asker, Taken};
+use super::sequence::{Effect, FrontSequence};
+
+impl FrontSequence {
+    /// Takes from the inbox what is in its turn.
+    pub(super) fn hand_on(&mut self, now: Instant) {
+        while let Some((number, call)) = self.inbox.next() {
+            let askers = self.early.remove(&number.get()).map(|(_, askers)| askers);
+            self.calls.insert(number.get(), Taken::new(call, askers));
+        }
+        let waits = self.inbox.waiting().0 > 0;
+        let from = self.inbox.contiguous();
+        let same = self.gap.filter(|(gap, _)| waits && *gap == from);
+        let new = self.gives_up.filter(|_| waits);
+        self.gap = same.or(new.map(|wait| (from, now + wait)));
+        self.go_on();
+    }
+
+    /// What lacks has had its time: null calls stand in its place, and the later ones run
+    /// (AtMostOnce). Each is a hole in the acknowledgements, which can tell so many.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.gap = None;
+        if self.given_up.count() + 1 >= limits::ACK_RANGES {
+            return;
+        }
+        let lacking = self.inbox.give_up();
+        if let Some((number, call)) = self.inbox.next() {
+            for gap in lacking {
+                self.given_up.insert(gap);
+                let nothing = Taken::new(call.in_no_ones_place(), None);
+                self.calls.insert(gap.get(), nothing);
+            }
+            let askers = self.early.remove(&number.get()).map(|(_, askers)| askers);
+            self.calls.insert(number.get(), Taken::new(call, askers));
+        }
+        self.hand_on(now);
+    }
+
+    /// A number came that had been given up: it is received, and never executed.
+    pub(super) fn came_late(
+        &mut self,
+        now: Instant,
+        number: MessageNumber,
+        two_way: bool,
+        asker: &Asker,
+    ) {
+        self.inbox.acknowledge(number, now);
+        if !two_way {
+            return self.acknowledge(asker);
+        }
+        let why = "this message came when its number had been given up: it was not executed, and \
+                   will not be (AtMostOnce)";
+        let fault = Fault::new(Code::Receiver, why).subcode(BFT, "GivenUp");
+        let back = &asker.back;
+        let said = Said {
+            action: back.wsa.soap_fault,
+            message_id: asker.id.clone(),
+            acknowledgement: self.acknowledgement(),
+            ..Said::default()
+        };
+        let answer = back.answer(&back.fault_to, 500, &said, &fault.write(back.soap));
+        self.effects
+            .push_back(Effect::Answer(asker.request, answer));
+    }
+}

@@ -1,0 +1,175 @@
+//! Where at most one delivery is promised, a number that does not come is given up (AtMostOnce).
+
+use super::harness::{User, VERSIONS, World, acked, fault};
+use crate::limits;
+use crate::soap::envelope::Version;
+use crate::types::Micros;
+use crate::wire;
+
+const WAIT: Micros = Micros::seconds(30);
+
+/// A world that gives up after [`WAIT`], and a user with a sequence there.
+fn begun(versions: usize) -> (World, User) {
+    let mut world = World::new();
+    world.restart_giving_up(WAIT);
+    let mut user = User::new(VERSIONS[versions]);
+    user.begin(&mut world);
+    (world, user)
+}
+
+/// Actions that were executed, in order.
+fn executed(world: &World) -> Vec<&str> {
+    let all = world.group.executed.iter();
+    all.map(|(_, _, action, _)| action.as_str()).collect()
+}
+
+/// All ranges that an answer acknowledges.
+fn ranges(answer: &str) -> Vec<(u64, u64)> {
+    let ranges = answer.split("AcknowledgementRange ").skip(1);
+    let bound = |range: &str, name: &str| {
+        let text = range.split(&format!("{name}=\"")).nth(1).unwrap();
+        text.split('"').next().unwrap().parse().unwrap()
+    };
+    ranges
+        .map(|r| (bound(r, "Lower"), bound(r, "Upper")))
+        .collect()
+}
+
+#[test]
+fn wsrm_2_at_most_once_a_number_that_does_not_come_holds_up_nothing_for_good() {
+    for versions in 0..VERSIONS.len() {
+        let (mut world, user) = begun(versions);
+        world.ask(user.soap, &user.message(1, 0));
+        let early = world.send(user.soap, &user.message(4, 1));
+        world.wait(Micros::millis(300));
+        assert_eq!(ranges(&world.answer(early).unwrap().1), [(1, 1)]);
+        // Asked for again and again, it waits its whole time and no more.
+        world.wait(Micros(WAIT.0 - 300_001));
+        assert!(world.orders.is_empty());
+        world.wait(Micros(1));
+        world.settle();
+        assert_eq!(
+            executed(&world),
+            ["urn:do", wire::NULL, wire::NULL, "urn:do"]
+        );
+        // The reply waits for whoever asks again; what did not come is not acknowledged.
+        let (status, reply) = world.ask(user.soap, &user.message(4, 1));
+        assert!(
+            status == 200 && reply.contains("<r>4:urn:do</r>"),
+            "{reply}"
+        );
+        assert_eq!(ranges(&reply), [(1, 1), (4, 4)]);
+        let (_, reply) = world.ask(user.soap, &user.message(5, 1));
+        assert_eq!(ranges(&reply), [(1, 1), (4, 5)]);
+        assert!(world.front.deadline().is_some());
+    }
+}
+
+#[test]
+fn wsrm_2_at_most_once_what_comes_too_late_is_acknowledged_and_not_executed() {
+    for versions in 0..VERSIONS.len() {
+        let (mut world, user) = begun(versions);
+        world.send(user.soap, &user.message(3, 0));
+        world.wait(WAIT);
+        // Before its null call is executed, and afterwards; once and again.
+        let early = world.send(user.soap, &user.message(1, 0));
+        let (_, first) = world.answer(early).unwrap();
+        world.settle();
+        for late in [first, world.ask(user.soap, &user.message(1, 0)).1] {
+            assert!(late.contains("was not executed"), "{late}");
+            assert!(user.soap == Version::V11 || fault(&late).unwrap().1 == "GivenUp");
+            assert!(late.contains(":RelatesTo>"), "{late}");
+        }
+        // One way: its acknowledgement says that it came, and no fault is sent.
+        let silent = user.message(2, 0).replace("<a:MessageID>", &format!("{}<a:MessageID>",
+            "<a:ReplyTo><a:Address>http://www.w3.org/2005/08/addressing/none</a:Address></a:ReplyTo>"));
+        let (status, answer) = world.ask(user.soap, &silent);
+        assert!(status == 200 && fault(&answer).is_none(), "{answer}");
+        assert_eq!(ranges(&answer), [(1, 3)]);
+        assert_eq!(executed(&world), [wire::NULL, wire::NULL, "urn:do"]);
+    }
+}
+
+#[test]
+fn wsrm_2_what_its_source_repeats_is_waited_for() {
+    let mut world = World::new();
+    let mut user = User::new(VERSIONS[6]);
+    user.begin(&mut world);
+    world.send(user.soap, &user.message(2, 0));
+    for _ in 0..9 {
+        world.wait(Micros::seconds(60));
+    }
+    assert!(world.group.executed.is_empty());
+    world.ask(user.soap, &user.message(1, 0));
+    assert_eq!(executed(&world), ["urn:do", "urn:do"]);
+    let (_, reply) = world.ask(user.soap, &user.message(2, 1));
+    assert!(
+        acked(&reply) == 2 && reply.contains("<r>2:urn:do</r>"),
+        "{reply}"
+    );
+}
+
+#[test]
+fn wsrm_3_4_nothing_that_is_acknowledged_is_ever_discarded_and_so_nothing_else_is_promised() {
+    for behavior in [
+        "NoDiscard",
+        "DiscardFollowingFirstGap",
+        "DiscardEntireSequence",
+    ] {
+        for versions in VERSIONS {
+            let (mut world, user) = (World::new(), User::new(versions));
+            let inside = format!(
+                "<r:IncompleteSequenceBehavior>{behavior}</r:IncompleteSequenceBehavior></r:Offer>"
+            );
+            // What an offer says is for its other end; what the response leaves out is NoDiscard.
+            let create = user.create().replace("</r:Offer>", &inside);
+            let (status, created) = world.ask(user.soap, &create);
+            assert!(status == 200 && created.contains("Accept"), "{created}");
+            assert!(!created.contains("IncompleteSequenceBehavior"), "{created}");
+        }
+    }
+}
+
+#[test]
+fn wsrm_2_each_gap_has_its_own_wait() {
+    let (mut world, user) = begun(4);
+    world.send(user.soap, &user.message(2, 0));
+    world.send(user.soap, &user.message(4, 0));
+    world.wait(Micros(WAIT.0 - 1));
+    world.ask(user.soap, &user.message(1, 0));
+    assert_eq!(executed(&world).len(), 2);
+    world.wait(Micros(WAIT.0 - 1));
+    assert!(world.orders.is_empty());
+    world.wait(Micros(1));
+    world.settle();
+    assert_eq!(executed(&world), ["urn:do", "urn:do", wire::NULL, "urn:do"]);
+}
+
+#[test]
+fn the_holes_of_an_acknowledgement_are_bounded() {
+    let (mut world, user) = begun(6);
+    let holes = limits::ACK_RANGES as u64;
+    for number in 1..=holes {
+        // Nobody is kept from asking by a sequence that is never used.
+        world.send(user.soap, &user.message(2 * number, number - 1));
+        world.wait(WAIT);
+        world.settle();
+    }
+    let (_, answer) = world.ask(user.soap, &user.message(2, 0));
+    let told = ranges(&answer);
+    assert!(told.len() < limits::ACK_RANGES, "{}", told.len());
+    // The last one waits: the acknowledgement could not tell what lacks.
+    assert_eq!(told.last(), Some(&(2 * (holes - 1), 2 * (holes - 1))));
+}
+
+#[test]
+fn r1_what_was_given_up_is_never_executed_in_a_later_life_either() {
+    let (mut world, user) = begun(6);
+    world.send(user.soap, &user.message(2, 0));
+    world.wait(WAIT);
+    world.settle();
+    world.restart_giving_up(WAIT);
+    let (_, late) = world.ask(user.soap, &user.message(1, 0));
+    assert!(fault(&late).is_some() || acked(&late) == 2, "{late}");
+    assert_eq!(executed(&world), [wire::NULL, "urn:do"]);
+}

@@ -160,6 +160,13 @@ pub const LOG_GROUP_BYTES: usize = 8 << 20;
 /// Records, and their octets, that wait for a disk before a replica takes no more from its peers.
 pub const LOG_UNSYNCED: (usize, usize) = (16 << 10, 256 << 20);
 
+/// Actions of which a replica remembers whether its service, reached by WS-RM, replies to them.
+pub const SERVICE_ACTIONS: usize = 1_024;
+
+/// Messages of its calls that a replica holds because such a service may not have them; it takes
+/// none after them until it does.
+pub const SERVICE_BEFORE: usize = 8;
+
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;
 /// Octets of what a replica answers another's POST: acknowledgements, a CreateSequenceResponse or a

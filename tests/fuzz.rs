@@ -11,7 +11,7 @@ use source::root;
 /// A target and what it does with octets.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 14] = [
     ("agreement", targets::agreement),
     ("bundle", targets::bundle),
     ("envelope", targets::envelope),
@@ -21,6 +21,7 @@ const TARGETS: [Target; 13] = [
     ("messages", targets::messages),
     ("replica", targets::replica),
     ("reply", targets::reply),
+    ("service", targets::service),
     ("signed", targets::signed),
     ("snapshot", targets::snapshot),
     ("transfer", targets::transfer),

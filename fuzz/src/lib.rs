@@ -11,5 +11,5 @@ pub mod machines;
 pub mod text;
 
 pub use disk::{log, snapshot};
-pub use machines::{envelope, front, messages, replica};
+pub use machines::{envelope, front, messages, replica, service};
 pub use text::{agreement, bundle, headers, reply, signed, transfer, xml};

@@ -6,18 +6,22 @@ use std::sync::OnceLock;
 
 use bft_ws::crypto::{self, Authentic, Identity, PairKey, Principal};
 use bft_ws::endpoint::config::{AgreementConfig, GroupConfig, Member, ReplicaConfig};
-use bft_ws::endpoint::front::{Allowed, Front, FrontConfig, FrontInput, FrontOutput, Place};
-use bft_ws::endpoint::io::{Completion, Order, Ordered, ReplicaInput, ReplicaOutput, RequestId};
+use bft_ws::endpoint::front::{self, Allowed, Front, FrontConfig, FrontInput, FrontOutput, Place};
+use bft_ws::endpoint::io::{
+    Completion, Invocation, Order, Ordered, ReplicaInput, ReplicaOutput, RequestId,
+};
 use bft_ws::endpoint::out_handler::Outgoing;
 use bft_ws::endpoint::replica::Replica;
+use bft_ws::endpoint::service_sequence::{ServiceSequence, Settings, Step};
 use bft_ws::pbft::{self, Agreement, BundleHead, Message, Output};
 use bft_ws::rm::MessageNumber;
-use bft_ws::soap::envelope::Version;
+use bft_ws::rm::version::V200702;
+use bft_ws::soap::envelope::{self, Envelope, Version};
 use bft_ws::soap::security::{self, Part};
-use bft_ws::soap::xml::Document;
+use bft_ws::soap::xml::{Bounds, Document};
 use bft_ws::state::calls::{Done, Stored, Verdict};
 use bft_ws::types::{
-    CallNumber, ClientId, Digest, Generation, GroupNumber, Incarnation, Instant, Micros, Now,
+    CallNumber, ClientId, Digest, Env, Generation, GroupNumber, Incarnation, Instant, Micros, Now,
     Quorums, ReplicaId, Seqno, Time,
 };
 use bft_ws::wire::leg::{Carries, Leg};
@@ -392,4 +396,46 @@ fn said<T>(value: T, from: Principal) -> Authentic<T> {
     let key = PairKey::new("any".to_owned(), [7; 32]);
     let proof = key.verify(b"any", &key.mac(b"any")).expect("our own");
     Authentic::new(value, from, &proof)
+}
+
+/// A wrapped service that answers by WS-RM: the input holds its responses, one after the other.
+/// Nothing of the hop comes into what is told as its answer.
+pub fn service(octets: &[u8]) {
+    let settings = Settings {
+        group: Digest([7; 32]),
+        rm: &V200702,
+        url: "http://127.0.0.1:9000/".to_owned(),
+    };
+    let call = |place| Invocation {
+        version: Version::V12,
+        action: "urn:a".to_owned(),
+        envelope: envelope::of(Version::V12, b"", b"<a></a>"),
+        env: Env {
+            time: Time(START),
+            seed: Digest::default(),
+        },
+        place,
+        again: false,
+    };
+    let (mut sequence, mut place) = (ServiceSequence::new(settings, None), 1);
+    let mut step = sequence.call(&call(place));
+    for response in octets.split(|octet| *octet == END).take(MESSAGES) {
+        while let Step::Keep(_) | Step::Repeat(_) | Step::Done(_) = step {
+            step = match step {
+                Step::Keep(kept) => sequence.kept(kept),
+                Step::Done(Completion::Lost(_)) => return,
+                Step::Done(Completion::Reply { octets, .. }) => {
+                    if let Ok(document) = Document::parse_within(&octets, &Bounds::CALL)
+                        && let Ok(reply) = Envelope::read(&document)
+                    {
+                        assert!(!reply.blocks.iter().any(front::consumed));
+                    }
+                    place += 1;
+                    sequence.call(&call(place))
+                }
+                _ => sequence.again(),
+            };
+        }
+        step = sequence.answered(200, &Bytes::copy_from_slice(response));
+    }
 }

@@ -1,10 +1,11 @@
-//! gSOAP as a client of WS-ReliableMessaging: the cells of the matrix that it tries.
+//! gSOAP as a client of WS-ReliableMessaging: the cells of the matrix that it tries. And as a
+//! server.
 //!
 //! What each did is counted by a plain call after it, so that a call too many or too few shows even
 //! where no reply tells.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -27,6 +28,16 @@ const EXCHANGES: [(&str, &str, &str); 6] = [
 
 fn peer() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("gsoap/peer"))
+}
+
+/// Starts a server of a counter, in a version of WS-RM.
+///
+/// # Errors
+/// If it cannot be made or started.
+pub fn serve(rm: &str, port: u16) -> Result<Process> {
+    let mut server = peer();
+    server.args(["--serve", rm, &port.to_string()]);
+    Process::start(server.stderr(Stdio::null()))
 }
 
 /// Counts by a call of its own: what the counter says then.

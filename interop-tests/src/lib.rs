@@ -15,3 +15,4 @@ pub mod proxy;
 pub mod roads;
 pub mod sandesha2;
 pub mod wipe;
+pub mod wrapped;

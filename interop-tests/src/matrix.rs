@@ -222,6 +222,8 @@ pub fn document(cells: &[Cell]) -> String {
         of those replies are empty, and the next one shows that each call was executed once. Its\n\
         WS-RM 1.0 is that of its wsrm5.h, with one declaration of Debian's wsrmapi.h put right (its\n\
         wsrm4.h is of another standard, WS-Reliability).\n\n\
+        In the rows of a *wrapped server* such a server stands behind each of four replicas, which call\n\
+        it on a sequence of their own for users of plain SOAP; each call was executed once and in order.\n\n\
         | peer | WS-RM | WS-Addressing | SOAP | exchange | answers go | result |\n\
         |---|---|---|---|---|---|---|\n"
         .to_owned();

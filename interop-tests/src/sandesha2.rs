@@ -1,4 +1,5 @@
-//! The Sandesha2 peer: a stock client of WS-ReliableMessaging, run as a process of its own.
+//! The Sandesha2 peer: a stock client of WS-ReliableMessaging, run as a process of its own, and
+//! servers of the same stack.
 //!
 //! What it is asked to do is one word for each job (Job.java reads it); what it says of it is one
 //! line of JSON. Whether that is right is decided by who asked. A test that fails shows what the
@@ -15,6 +16,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
+
+use crate::process::Process;
 
 /// Lines of its log that a failed test shows, before and after it is asked where it stands.
 const LAST_WORDS: usize = 60;
@@ -48,6 +51,36 @@ pub fn install() -> Result<()> {
 /// The peer's own script.
 pub(crate) fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("sandesha2/peer"))
+}
+
+/// Starts a server on each port, all in one process; each has a counter at
+/// `axis2/services/counter` with a state of its own.
+///
+/// # Errors
+/// If they cannot be installed or started.
+pub fn serve(ports: &[u16]) -> Result<Process> {
+    serve_for(ports, 60)
+}
+
+/// The same, whose sequences end when they are not used for so many seconds.
+///
+/// # Errors
+/// If they cannot be installed or started.
+pub fn serve_for(ports: &[u16], idle_s: u32) -> Result<Process> {
+    install()?;
+    let mut servers = script();
+    servers.arg("--serve");
+    servers.args(ports.iter().map(ToString::to_string));
+    let flags = format!("-XX:TieredStopAtLevel=1 -Xmx96m -Dbftws.idle_s={idle_s}");
+    servers.env("JAVA_FLAGS", flags);
+    servers.stderr(Stdio::null());
+    Process::start(&mut servers)
+}
+
+/// Where the counter of a server is.
+#[must_use]
+pub fn counter(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/axis2/services/counter")
 }
 
 /// Does the jobs and gives what the client reports of each.

@@ -50,7 +50,7 @@ use repeats::{Repeats, Seen};
 use sequence::{Effect, FrontSequence};
 
 pub use allowed::{Allowed, Place};
-pub use message::mentions;
+pub use message::{consumed, mentions};
 pub use words::{FrontConfig, FrontInput, FrontOutput, Post};
 
 /// Whose order a token stands for.

@@ -360,6 +360,12 @@ pub struct Invocation {
     pub envelope: Vec<u8>,
     /// Virtual time and seed.
     pub env: Env,
+    /// Its place among all calls that the application was ever given, from 1: the same at every
+    /// correct replica.
+    pub place: u64,
+    /// It may have been given before, in a life that ended with it open: only to an application
+    /// that then does nothing a second time.
+    pub again: bool,
 }
 
 /// What the application did with one call.

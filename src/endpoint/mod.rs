@@ -14,6 +14,7 @@ pub mod multicast_sender;
 pub mod out_handler;
 pub mod peer_sender;
 pub mod replica;
+pub mod service_sequence;
 pub mod storage_manager;
 pub mod timing;
 pub mod total_order_invoker;

@@ -246,7 +246,8 @@ impl TotalOrderInvoker {
                     running.ticket = Some(ticket);
                     self.busy = Some(ticket);
                     let env = self.env(&running.delivery);
-                    return Progress::Execute(ticket, invocation(call, env));
+                    let place = self.calls.give();
+                    return Progress::Execute(ticket, invocation(call, env, place));
                 }
             }
         }
@@ -401,12 +402,14 @@ fn refused(wanted: &Wanted, verdict: Verdict) -> Done {
 }
 
 /// The envelope that the service gets: the same octets at every correct replica (R3).
-fn invocation(call: &Call, env: Env) -> Invocation {
+fn invocation(call: &Call, env: Env, place: u64) -> Invocation {
     Invocation {
         version: call.version,
         action: call.action.clone(),
         envelope: envelope::of(call.version, &call.header, &call.payload),
         env,
+        place,
+        again: false,
     }
 }
 
@@ -497,7 +500,7 @@ mod tests {
                 time: Time(0),
                 seed: Digest::default(),
             };
-            assert!(invocation(&call, env).envelope.len() <= limits::CALL_BYTES);
+            assert!(invocation(&call, env, 1).envelope.len() <= limits::CALL_BYTES);
             taken += 1;
         }
         assert!(taken > 0, "some of them must be taken");

@@ -6,6 +6,7 @@
 //! to others, and the replica refuses to start with what is to be done. Writing is `writer`'s.
 
 mod medium;
+mod sequence;
 mod snapshot;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 pub use medium::{Medium, Plain};
+pub use sequence::{keep_sequence, kept_sequence};
 pub use snapshot::save;
 pub use writer::{Disk, News};
 
@@ -56,6 +58,13 @@ pub enum DiskError {
          directory", path = .0.display()
     )]
     Foreign(PathBuf, ReplicaId, Digest),
+    /// The file about the sequence to the service is none, or not this one's.
+    #[error(
+        "{path} does not tell of this group's sequence to its service\n  remedy: put back the one \
+         that was there, with the `rm` that the group began with; the service knows the sequence \
+         under no other name", path = .0.display()
+    )]
+    Sequence(PathBuf),
     /// A segment is not there.
     #[error("{path} is missing\n  remedy: put it back, or {WIPE}", path = .0.display())]
     Missing(PathBuf),
@@ -81,7 +90,7 @@ impl DiskError {
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Empty(_) | Self::Missing(_) | Self::Damaged(..) | Self::NoSnapshot(..) => true,
-            Self::Io(..) | Self::Locked(_) | Self::Foreign(..) => false,
+            Self::Io(..) | Self::Locked(_) | Self::Foreign(..) | Self::Sequence(_) => false,
         }
     }
 }

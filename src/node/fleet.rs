@@ -232,6 +232,7 @@ impl Group {
             out: out.clone(),
             service_urls: urls,
             service_command: None,
+            service_rm: None,
             base_port: free_ports(wanted.replicas)?,
             clients: wanted.clients,
             agreement: wanted.agreement,

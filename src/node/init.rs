@@ -18,6 +18,7 @@ use super::keys;
 use super::service_client::built_in;
 use crate::crypto::{Identity, KeyError};
 use crate::limits;
+use crate::rm::version as rm;
 use crate::types::{Digest, Quorums, ReplicaId};
 
 /// M: a snapshot is taken at each so manieth checkpoint.
@@ -37,6 +38,8 @@ pub struct Plan {
     pub service_urls: Vec<String>,
     /// Started by each replica; `{port}` and `{id}` stand for its own.
     pub service_command: Option<String>,
+    /// The version of WS-RM that the services speak, if they do.
+    pub service_rm: Option<String>,
     /// Gateway at P, replicas from P+1, services from P+201; status pages at P+100, P+101, ...
     pub base_port: u16,
     /// Native clients beside the gateway.
@@ -177,6 +180,14 @@ fn check(plan: &Plan) -> Result<Vec<String>, InitError> {
             ));
         }
     };
+    if let Some(version) = &plan.service_rm {
+        if rm::by_name(version).is_none() {
+            return refuse(format!("WS-RM {version} is none: take 1.0, 1.1 or 1.2"));
+        }
+        if urls.iter().any(|url| built_in(url).is_some()) {
+            return refuse("a service inside of its replica speaks no WS-RM".to_owned());
+        }
+    }
     for url in urls.iter().filter(|url| built_in(url).is_none()) {
         Pool::new(url, PoolLimits::connections(1)).map_err(InitError::Plan)?;
     }
@@ -340,6 +351,12 @@ timeout_ms = 60000          # a call that takes longer counts as lost
         plan.base_port + 101 + id,
         toml::Value::from(service),
     );
+    if let Some(version) = &plan.service_rm {
+        let _ = writeln!(
+            text,
+            "rm = \"{version}\"                  # of WS-ReliableMessaging; not to be changed later"
+        );
+    }
     if let Some(command) = &plan.service_command {
         let command = toml::Value::from(filled(command, plan, id));
         let _ = writeln!(text, "command = {command}");

@@ -29,6 +29,7 @@ pub mod progress;
 pub mod record;
 pub mod replica;
 pub mod report;
+mod rm_service;
 pub mod service;
 pub mod service_client;
 pub mod soap_http;

@@ -176,6 +176,7 @@ mod tests {
             out: out.path().to_owned(),
             service_urls: vec!["http://127.0.0.1:1/".to_owned()],
             service_command: None,
+            service_rm: None,
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),

@@ -93,7 +93,7 @@ impl ReplicaWorld {
         Ok(Self {
             me: config.id,
             peers: peers.collect::<Result<_, String>>()?,
-            service: Rc::new(ServiceClient::new(&config.service)?),
+            service: Rc::new(service_client(config)?),
             keeping: Keeping::memory(),
             waiting: RefCell::default(),
             next_request: Cell::new(0),
@@ -269,6 +269,12 @@ impl<M: ReplicaMachine> Drop for Gone<M> {
             self.driver.input(ReplicaInput::Gone(self.request));
         }
     }
+}
+
+/// The way to the wrapped service.
+fn service_client(config: &ReplicaProcess) -> Result<ServiceClient, String> {
+    let (group, data) = (config.group.id, config.data.as_deref());
+    ServiceClient::new(&config.service)?.reliable(&config.service, group, data)
 }
 
 /// Answers one HTTP request to a replica's listener.
@@ -487,14 +493,19 @@ async fn service(
             },
         ));
     }
+    // By WS-RM it executes a call once, however often that comes.
+    let outside = match service.rm {
+        Some(_) => Application::Once,
+        None => Application::Outside,
+    };
     let Some(command) = service.command.as_deref() else {
-        return Ok((None, Application::Outside));
+        return Ok((None, outside));
     };
     if somebody_serves(world, &service.url, lived).await? {
-        return Ok((None, Application::Outside));
+        return Ok((None, outside));
     }
     let application = match service.keeps_state || !lived {
-        true => Application::Outside,
+        true => outside,
         false => Application::Lost,
     };
     Ok((Some(Child::start(command)?), application))
@@ -545,7 +556,8 @@ fn unsound(error: impl std::fmt::Display) -> RunError {
     RunError::Unsound(error.to_string())
 }
 
-/// Looks whether the service is there, and tells the machine each time that this changes.
+/// Looks whether the service is there, tells the machine each time that this changes, and keeps the
+/// way to it open.
 fn watch_service<M: ReplicaMachine>(driver: &Rc<Driver<M, ReplicaWorld>>) {
     let (told, probed) = (driver.clone(), driver.clone());
     let mut reached = driver.world().service.reached();
@@ -558,6 +570,7 @@ fn watch_service<M: ReplicaMachine>(driver: &Rc<Driver<M, ReplicaWorld>>) {
     tokio::task::spawn_local(async move {
         let world = probed.world();
         world.service.probe(&world.report).await;
+        world.service.keep_alive(&world.report).await;
     });
 }
 

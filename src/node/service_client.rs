@@ -2,11 +2,13 @@
 //!
 //! Only a failed connect is tried again, for as long as it takes: the service has then seen
 //! nothing, and the order waits for it. Once an octet may have left, a lost answer is told as
-//! lost; what follows from it is the machine's to decide. A service of the form `builtin:NAME` is
+//! lost; what follows from it is the machine's to decide. Of a service that speaks WS-RM
+//! `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,16 +18,17 @@ use super::clock;
 use super::config::Service;
 use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11};
 use super::report::Report;
+use super::rm_service::{Answered, RmService};
 use super::service::Kind;
 use super::wsdl::marked;
 use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
 use crate::soap::envelope::Version;
-use crate::types::Micros;
+use crate::types::{Digest, Env, Micros};
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// For the WSDL.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,9 @@ pub struct ServiceClient {
     pool: Pool,
     /// One of our own, inside of this process, instead.
     inside: Option<Inside>,
-    timeout: Duration,
+    timeout: Micros,
+    /// It speaks WS-RM.
+    rm: Option<RmService>,
     /// Whether the last attempt to reach it did.
     up: watch::Sender<bool>,
 }
@@ -84,8 +89,26 @@ impl ServiceClient {
             pool: Pool::new(url, limits)?,
             up: watch::Sender::new(inside.is_some()),
             inside,
-            timeout: clock::duration(service.timeout),
+            timeout: service.timeout,
+            rm: None,
         })
+    }
+
+    /// The same service by way of WS-RM, if its replica's file says so, on the sequence of this
+    /// group that the replica's data directory tells of.
+    ///
+    /// # Errors
+    /// What is wrong with what it tells.
+    pub fn reliable(
+        mut self,
+        service: &Service,
+        group: Digest,
+        data: Option<&Path>,
+    ) -> Result<Self, String> {
+        if let Some(rm) = service.rm {
+            self.rm = Some(RmService::new(&service.url, rm, group, data)?);
+        }
+        Ok(self)
     }
 
     /// `host:port` of the service.
@@ -123,18 +146,20 @@ impl ServiceClient {
                 octets: answer.envelope.into(),
             };
         }
-        let envelope = Bytes::copy_from_slice(&call.envelope);
-        let content_type = content_type(call.version, &call.action);
-        let mut headers = vec![
-            ("bftws-time", call.env.time.0.to_string()),
-            ("bftws-seed", call.env.seed.hex()),
-        ];
-        if call.version == Version::V11 {
-            headers.push(("soapaction", quoted(&call.action)));
+        if let Some(rm) = &self.rm {
+            let completion = rm.execute(self, call, report).await;
+            if let Completion::Lost(why) = &completion {
+                tracing::error!(why, "the service's answer is lost");
+            }
+            return completion;
         }
+        let content_type = content_type(call.version, &call.action);
+        let headers = headers(call.version, &call.action, Some(&call.env));
+        let envelope = Bytes::copy_from_slice(&call.envelope);
+        let timeout = clock::duration(self.timeout);
         let outgoing = Outgoing {
             headers: &headers,
-            ..Outgoing::post(&content_type, envelope, self.timeout)
+            ..Outgoing::post(&content_type, envelope, timeout)
         };
         match self.patiently(outgoing, report).await {
             Ok(response) => Completion::Reply {
@@ -211,6 +236,46 @@ impl ServiceClient {
         self.here();
     }
 
+    /// How long one call may take.
+    pub(super) fn call_timeout(&self) -> Micros {
+        self.timeout
+    }
+
+    /// POSTs an envelope, once.
+    pub(super) async fn once(
+        &self,
+        (version, action): (Version, &str),
+        envelope: Bytes,
+        env: Option<&Env>,
+        timeout: Duration,
+    ) -> Answered {
+        let content_type = content_type(version, action);
+        let outgoing = Outgoing {
+            headers: &headers(version, action, env),
+            ..Outgoing::post(&content_type, envelope, timeout)
+        };
+        let response = self.pool.send(outgoing).await?;
+        Ok((response.status, response.body))
+    }
+
+    /// A call did not get its answer and is sent again; `sent`: a copy of it may have come there.
+    pub(super) fn again(&self, why: &str, sent: bool, report: &Report) {
+        if !sent {
+            return self.away(why, report);
+        }
+        if let Some(kept_back) = report.due("service", "again") {
+            let service = self.pool.authority();
+            tracing::warn!(service, why, kept_back, "no answer; the call is sent again");
+        }
+    }
+
+    /// Keeps the way to the service open while no call uses it, for ever.
+    pub async fn keep_alive(&self, report: &Report) {
+        if let Some(rm) = &self.rm {
+            rm.keep_alive(self, report).await;
+        }
+    }
+
     async fn patiently(
         &self,
         outgoing: Outgoing<'_>,
@@ -237,7 +302,8 @@ impl ServiceClient {
         (pause * 2).min(LONGEST_PAUSE)
     }
 
-    fn here(&self) {
+    /// It was reached.
+    pub(super) fn here(&self) {
         if !self.up.send_replace(true) {
             tracing::info!(service = self.pool.authority(), "the service is there");
         }
@@ -256,6 +322,19 @@ impl ServiceClient {
             );
         }
     }
+}
+
+/// What HTTP says of a call beside its content type.
+fn headers(version: Version, action: &str, env: Option<&Env>) -> Vec<(&'static str, String)> {
+    let mut headers = Vec::new();
+    if let Some(env) = env {
+        headers.push(("bftws-time", env.time.0.to_string()));
+        headers.push(("bftws-seed", env.seed.hex()));
+    }
+    if version == Version::V11 {
+        headers.push(("soapaction", quoted(action)));
+    }
+    headers
 }
 
 /// What SOAP over HTTP calls an envelope that asks.
@@ -303,6 +382,8 @@ mod tests {
                 time: Time(7),
                 seed: Digest([1; 32]),
             },
+            place: 1,
+            again: false,
         }
     }
 
@@ -314,6 +395,7 @@ mod tests {
             command: None,
             timeout,
             keeps_state: false,
+            rm: None,
         })
         .unwrap()
     }
@@ -371,6 +453,7 @@ mod tests {
                 command: None,
                 timeout: Micros::seconds(1),
                 keeps_state: false,
+                rm: None,
             };
             let client = ServiceClient::new(&service).unwrap();
             assert!(client.up());

@@ -108,6 +108,7 @@ mod tests {
             out: out.path().to_owned(),
             service_urls: vec!["builtin:echo".to_owned()],
             service_command: None,
+            service_rm: None,
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),

@@ -137,6 +137,14 @@ impl Version {
     }
 }
 
+/// The row of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static Version> {
+    let rows = TABLE.iter().copied();
+    rows.into_iter()
+        .find(|version| version.names.contains(&name))
+}
+
 /// The row whose elements are in that namespace.
 #[must_use]
 pub fn by_namespace(uri: &str) -> Option<&'static Version> {
@@ -162,6 +170,9 @@ mod tests {
     fn every_action_is_under_the_namespace_and_found_again() {
         for version in TABLE {
             assert_eq!(by_namespace(version.ns.uri).unwrap().names, version.names);
+            for name in version.names {
+                assert_eq!(by_name(name), Some(*version));
+            }
             for (operation, action) in version.actions {
                 assert_eq!(version.action(*operation), Some(*action));
                 let (row, found) = by_action(action).unwrap();
@@ -171,6 +182,6 @@ mod tests {
         }
         assert!(by_action("http://docs.oasis-open.org/ws-rx/wsrm/200702").is_none());
         assert!(by_action("http://docs.oasis-open.org/ws-rx/wsrm/200702/Other").is_none());
-        assert!(by_namespace("urn:other").is_none());
+        assert!(by_namespace("urn:other").is_none() && by_name("1").is_none());
     }
 }

@@ -551,6 +551,8 @@ mod tests {
                 time: Time(u64::from(seed)),
                 seed: Digest([seed; 32]),
             },
+            place: 1,
+            again: false,
         }
     }
 

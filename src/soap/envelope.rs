@@ -220,6 +220,24 @@ impl<'d, 'a> Envelope<'d, 'a> {
         role.is_empty() || role == self.version.next()
     }
 
+    /// The octets of the envelope as they came, but for the header blocks that are consumed on the
+    /// way.
+    #[must_use]
+    pub fn without(&self, consumed: impl Fn(&Element<'d, 'a>) -> bool) -> Vec<u8> {
+        let root = self.body.root();
+        let (source, begin) = (root.source().as_bytes(), root.span().start);
+        let mut out = Vec::with_capacity(source.len());
+        let mut from = 0;
+        for block in self.blocks.iter().filter(|block| consumed(block)) {
+            let span = block.span();
+            let kept = source.get(from..span.start - begin);
+            out.extend_from_slice(kept.unwrap_or_default());
+            from = span.end - begin;
+        }
+        out.extend_from_slice(source.get(from..).unwrap_or_default());
+        out
+    }
+
     /// The first block that we must understand and do not (SOAP 1.2 part 1 §2.4).
     pub fn not_understood(
         &self,
@@ -377,6 +395,24 @@ mod tests {
             );
             assert!(read("s:mustUnderstand='maybe'").is_err());
         }
+    }
+
+    #[test]
+    fn r13_what_is_consumed_is_left_out_and_nothing_else_changes() {
+        let xml = format!(
+            "<?xml version='1.0'?>\n<s:Envelope xmlns:s='{S11}' xmlns:u='u'><s:Header><u:a>é</u:a> \
+             <u:b/><u:c/></s:Header><s:Body u:x='1'><u:d/></s:Body></s:Envelope>"
+        );
+        let document = Document::parse(xml.as_bytes()).unwrap();
+        let envelope = Envelope::read(&document).unwrap();
+        let cut = envelope.without(|block| block.local() != "b");
+        let expected = format!(
+            "<s:Envelope xmlns:s='{S11}' xmlns:u='u'><s:Header> <u:b/></s:Header>\
+             <s:Body u:x='1'><u:d/></s:Body></s:Envelope>"
+        );
+        assert_eq!(String::from_utf8(cut).unwrap(), expected);
+        let whole = envelope.without(|_| false);
+        assert!(xml.as_bytes().ends_with(&whole) && whole.starts_with(b"<s:Envelope"));
     }
 
     #[test]

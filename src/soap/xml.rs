@@ -446,11 +446,13 @@ impl<'d, 'a> Element<'d, 'a> {
     /// The octets from its start tag to its end tag as they were received.
     #[must_use]
     pub fn source(self) -> &'a str {
+        self.doc.source.get(self.span()).unwrap_or_default()
+    }
+
+    /// Where these octets stand in the document.
+    pub(super) fn span(self) -> std::ops::Range<usize> {
         let Range { from, to } = self.data().source;
-        self.doc
-            .source
-            .get(from as usize..to as usize)
-            .unwrap_or_default()
+        from as usize..to as usize
     }
 }
 

@@ -181,6 +181,8 @@ pub struct Calls {
     uncompared: Option<Digest>,
     /// The floor of clients that are not in the table; set once, with the first batch.
     born: Option<Generation>,
+    /// Calls that the application was given, answered or not.
+    given: u64,
     /// Calls that were closed, the last of them: their replies may be released before the last
     /// replica asks how they ended.
     closed: VecDeque<(ClientId, Wanted)>,
@@ -201,6 +203,12 @@ impl Calls {
     pub fn live(&mut self, time: Time) {
         let born = time.0.saturating_sub(limits::BEGIN_SKEW.0);
         self.born.get_or_insert(Generation(born));
+    }
+
+    /// The application is about to be given a call: its place among all that it ever was, from 1.
+    pub fn give(&mut self) -> u64 {
+        self.given += 1;
+        self.given
     }
 
     fn floor(&self, client: Option<&Client>) -> Generation {

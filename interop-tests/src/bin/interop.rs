@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use bft_ws_interop_tests::gsoap::gsoap;
 use bft_ws_interop_tests::matrix::{Cell, document, sandesha2};
+use bft_ws_interop_tests::wrapped;
 use clap::Parser;
 use serde_json::json;
 
@@ -27,9 +28,11 @@ fn main() -> Result<ExitCode> {
     let mut cells: Vec<Cell> = Vec::new();
     if wanted("sandesha2") {
         cells.extend(sandesha2()?);
+        cells.extend(wrapped::sandesha2_cells()?);
     }
     if wanted("gsoap") {
         cells.extend(gsoap()?);
+        cells.extend(wrapped::gsoap_cells()?);
     }
     if options.peer.is_none() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

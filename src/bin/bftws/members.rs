@@ -22,6 +22,8 @@ Examples:
     bftws init --replicas 4 --out group --service-url http://127.0.0.1:9000/calc
   A service started by each replica, on a port of its own:
     bftws init --replicas 4 --out group --service-command 'python3 calc.py --port {port}'
+  Services that are servers of WS-ReliableMessaging 1.0, such as Sandesha2, and are called as such:
+    bftws init --replicas 4 --out group --service-rm 1.0 --service-url http://127.0.0.1:9000/calc
 
 Ports: the gateway at P, replicas from P+1, services started by replicas from P+201; status pages
 at P+100 and from P+101. Keys are readable by you only; give each machine its own *.key, its own
@@ -41,6 +43,9 @@ pub struct Init {
     /// Command by which each replica starts its service; {port} and {id} stand for its own
     #[arg(long, value_name = "CMD")]
     service_command: Option<String>,
+    /// The services speak WS-ReliableMessaging, of this version: 1.0, 1.1 or 1.2
+    #[arg(long, value_name = "V")]
+    service_rm: Option<String>,
     /// First port
     #[arg(long, value_name = "P", default_value_t = BASE_PORT)]
     base_port: u16,
@@ -113,6 +118,7 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
         out: options.out,
         service_urls: options.service_url,
         service_command: options.service_command,
+        service_rm: options.service_rm,
         base_port: options.base_port,
         clients: options.clients,
         agreement: Agreement {

@@ -5,7 +5,8 @@
 //! a service whose state cannot be restored, `Executing` is; before its reply is shown to anybody,
 //! `Replied` is. After a crash the log is replayed over the last snapshot, with the recorded
 //! replies in the service's place. A call that left and has no reply stays without one: nobody
-//! knows what became of it, so this replica executes no more.
+//! knows what became of it, so this replica executes no more. Only a service that executes a call
+//! once, however often it is given that, is given it again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -51,6 +52,9 @@ pub enum Application {
     /// It outlives the replica: calls are recorded, and never repeated.
     #[default]
     Outside,
+    /// It outlives the replica and executes a call once, however often it is given that (R21):
+    /// calls are recorded, and the one that was open is given to it again.
+    Once,
     /// There is none.
     Stateless,
     /// It begins anew with the replica, from the last snapshot; what came since is executed again.
@@ -311,6 +315,14 @@ impl Replica {
                 let _ = self.invoker.executed(ticket, completion, &self.storage);
             }
             Some(Ended::Closed) => self.invoker.close(&self.storage),
+            Some(Ended::Open) if self.durable.application == Application::Once => {
+                // Its record stands.
+                let again = Invocation {
+                    again: true,
+                    ..invocation
+                };
+                self.durable.calling = Some(self.journal.hold((ticket, again)));
+            }
             Some(Ended::Open) => {
                 let why = format!(
                     "it crashed while its service worked on call {index} of batch {seqno}, and \

@@ -78,8 +78,8 @@ pub struct Group {
     /// What each replica wrote, in a durable group.
     pub disks: Vec<TestDisk>,
     durable: bool,
-    /// Whether a service begins anew with its replica.
-    inside: bool,
+    /// What a crash of its replica does to a service.
+    services: Application,
     /// Replicas whose disks take nothing.
     pub full: Vec<ReplicaId>,
     /// Inputs that replicas got.
@@ -177,7 +177,7 @@ impl Group {
             kept: Vec::new(),
             disks: (0..N).map(|_| TestDisk::default()).collect(),
             durable: false,
-            inside: false,
+            services: Application::Outside,
             full: Vec::new(),
             inputs: vec![0; usize::from(N)],
             crash_at: None,
@@ -206,14 +206,17 @@ impl Group {
         group
     }
 
+    /// The same, with other services.
+    pub fn with_services(agreement: AgreementConfig, services: Application) -> Self {
+        let mut group = Self::durable(agreement);
+        group.services = services;
+        (0..N).for_each(|n| group.restart(ReplicaId(n)));
+        group
+    }
+
     /// The same, whose services begin anew with their replicas.
     pub fn inside(agreement: AgreementConfig) -> Self {
-        let mut group = Self::durable(agreement);
-        group.inside = true;
-        for n in 0..N {
-            group.restart(ReplicaId(n));
-        }
-        group
+        Self::with_services(agreement, Application::Inside)
     }
 
     /// Its process ends here and another goes on from its disk. What it sent is on its way; nobody
@@ -241,13 +244,10 @@ impl Group {
             log,
             recovered,
             snapshot: disk.snapshot.clone(),
-            application: match self.inside {
-                true => Application::Inside,
-                false => Application::Outside,
-            },
-            used: !self.inside,
+            application: self.services,
+            used: self.services != Application::Inside,
         };
-        if self.inside {
+        if self.services == Application::Inside {
             let saved = disk.snapshot.as_ref().and_then(|s| s.application.as_ref());
             let count = saved.map_or([0; 8], |parts| parts.concat().try_into().unwrap());
             self.counters[at.index()] = u64::from_be_bytes(count);
@@ -360,8 +360,18 @@ impl Group {
                 self.disks[me.index()].snapshot = Some(save);
                 self.replica(me, ReplicaInput::Saved(seqno));
             }
-            ReplicaOutput::Execute { ticket, .. } if self.slow => self.kept.push((me, ticket)),
             ReplicaOutput::Execute { ticket, invocation } => {
+                if self.services == Application::Once {
+                    let (counter, place) = (&mut self.counters[me.index()], invocation.place);
+                    assert!(
+                        place == *counter + 1 || (invocation.again && place == *counter),
+                        "{me}: call {place} after {counter}"
+                    );
+                    *counter = place;
+                }
+                if self.slow {
+                    return self.kept.push((me, ticket));
+                }
                 let octets = String::from_utf8_lossy(&invocation.envelope).into_owned();
                 self.execute(me, ticket, invocation.version, &octets);
             }
@@ -391,7 +401,7 @@ impl Group {
 
     fn execute(&mut self, me: ReplicaId, ticket: Ticket, version: Version, request: &str) {
         let (ns, fault) = (version.ns().uri, request.contains("fail"));
-        self.counters[me.index()] += u64::from(!fault);
+        self.counters[me.index()] += u64::from(!fault && self.services != Application::Once);
         let value = self.counters[me.index()];
         let body = if fault {
             "<s:Fault><faultcode>s:Server</faultcode><faultstring>no</faultstring></s:Fault>"

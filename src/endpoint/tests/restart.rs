@@ -115,7 +115,10 @@ fn diverged(group: &Group, who: ReplicaId) -> Option<String> {
 
 /// One run of calls with one crash; gives the group afterwards.
 fn run(crash: Option<(ReplicaId, u64, bool)>, calls: u64) -> Group {
-    let mut group = Group::durable(small());
+    run_in(Group::durable(small()), crash, calls)
+}
+
+fn run_in(mut group: Group, crash: Option<(ReplicaId, u64, bool)>, calls: u64) -> Group {
     group.crash_at = crash;
     for number in 1..=calls {
         let token = group.start(CALL);
@@ -222,6 +225,54 @@ fn r17_a_call_that_was_at_the_service_when_its_replica_crashed_is_not_repeated()
     assert!(diverged(&group, who).unwrap().contains("cannot know"));
     assert_eq!(super::harness::text(group.answer(token).unwrap()), "2");
     assert_eq!(group.counters[who.index()], 1, "not asked again");
+}
+
+/// Services that execute a call once, however often it comes.
+fn once() -> Group {
+    Group::with_services(small(), Application::Once)
+}
+
+#[test]
+fn r21_a_call_that_was_open_is_given_again_to_a_service_that_does_it_once() {
+    let mut group = once();
+    assert_eq!(group.call(CALL), "1");
+    group.slow = true;
+    let token = group.start(CALL);
+    group.run();
+    assert_eq!(group.counters, vec![2; usize::from(N)], "all have it");
+    group.slow = false;
+    // All crash, so that only services can tell what became of the call.
+    group.kept.clear();
+    for n in 0..N {
+        group.restart(ReplicaId(n));
+    }
+    group.run();
+    group.pass(Micros::seconds(20));
+    for n in 0..N {
+        assert_eq!(diverged(&group, ReplicaId(n)), None);
+    }
+    assert_eq!(super::harness::text(group.answer(token).unwrap()), "2");
+    assert_eq!(group.call(CALL), "3");
+    assert_eq!(group.counters, vec![3; usize::from(N)]);
+}
+
+#[test]
+fn r21_with_such_a_service_no_crash_at_any_input_makes_a_replica_diverge() {
+    let whole = run_in(once(), None, 5);
+    let reached = whole.replicas[0].last_executed();
+    let who = ReplicaId(2);
+    let inputs = whole.inputs[who.index()];
+    for synced in [false, true] {
+        for input in (5 + u64::from(synced)..=inputs).step_by(STEP) {
+            let mut group = run_in(once(), Some((who, input, synced)), 5);
+            group.pass(Micros::seconds(20));
+            said(&group, who);
+            assert_eq!(diverged(&group, who), None, "at {input} {synced}");
+            let executed = group.replicas[who.index()].last_executed();
+            assert!(executed >= reached, "at {input} {synced}: {executed}");
+            assert_eq!(group.counters[who.index()], 5, "at {input} {synced}");
+        }
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::node::keys;
 use crate::node::service_client::built_in;
 use crate::node::wsdl::policy::{Assurance, Delivery};
+use crate::rm::version as rm;
 use crate::types::{Micros, ReplicaId};
 
 /// All that a replica process is told.
@@ -52,6 +53,8 @@ pub struct Service {
     pub timeout: Micros,
     /// Whether its state outlives its process; only asked of one that the replica starts.
     pub keeps_state: bool,
+    /// It is reached by WS-RM, of this version.
+    pub rm: Option<&'static rm::Version>,
 }
 
 /// All that a gateway or native client is told.
@@ -110,6 +113,7 @@ struct ServiceTable {
     timeout_ms: Option<Spanned<u64>>,
     #[serde(default)]
     keeps_state: bool,
+    rm: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -175,6 +179,7 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
                       is kept";
         return Err(source.at(memory.map_or(0..0, Spanned::span), what, remedy));
     }
+    let rm = reliable(&source, &file.service)?;
     Ok(ReplicaProcess {
         id,
         identity,
@@ -189,12 +194,35 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
             command: file.service.command,
             timeout: span(&source, file.service.timeout_ms.as_ref(), SERVICE_TIMEOUT)?,
             keeps_state: file.service.keeps_state,
+            rm,
         },
         data: file.data.map(|data| source.beside(&data)),
         hold: span(&source, file.hold_ms.as_ref(), HOLD)?,
         timing: file.timing,
         group,
     })
+}
+
+/// The version of WS-RM that the service speaks, if it does.
+fn reliable(
+    source: &Source,
+    service: &ServiceTable,
+) -> Result<Option<&'static rm::Version>, Complaint> {
+    let Some(named) = &service.rm else {
+        return Ok(None);
+    };
+    if built_in(service.url.get_ref()).is_some() {
+        let what = "a service inside of its replica speaks no WS-RM";
+        return Err(source.at(named.span(), what, "leave `rm` out"));
+    }
+    let version = rm::by_name(named.get_ref());
+    let bad = || {
+        let what = format!("{:?} is no version of WS-RM", named.get_ref());
+        let remedy = "write \"1.0\", \"1.1\" or \"1.2\", or leave it out: then the service gets \
+                      plain SOAP";
+        source.at(named.span(), what, remedy)
+    };
+    version.map(Some).ok_or_else(bad)
 }
 
 /// Reads and checks a client's file, the group file and the key that it names.

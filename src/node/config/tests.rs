@@ -7,6 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::node::init::{BASE_PORT, InitError, Plan, init};
 use crate::node::wsdl::policy::Assurance;
+use crate::rm::version as rm;
 
 fn plan(out: &Path) -> Plan {
     Plan {
@@ -14,6 +15,7 @@ fn plan(out: &Path) -> Plan {
         out: out.to_owned(),
         service_urls: vec!["http://127.0.0.1:{port}/calc".to_owned()],
         service_command: Some("serve --port {port} --id {id}".to_owned()),
+        service_rm: None,
         base_port: BASE_PORT,
         clients: 2,
         agreement: Agreement::default(),
@@ -110,6 +112,16 @@ fn a_plan_that_makes_no_group_is_refused() {
             ..good.clone()
         },
         Plan {
+            service_rm: Some("1.3".to_owned()),
+            ..good.clone()
+        },
+        Plan {
+            service_rm: Some("1.1".to_owned()),
+            service_urls: vec!["builtin:echo".to_owned()],
+            service_command: None,
+            ..good.clone()
+        },
+        Plan {
             base_port: 65_500,
             ..good.clone()
         },
@@ -121,6 +133,36 @@ fn a_plan_that_makes_no_group_is_refused() {
         assert!(matches!(init(&bad), Err(InitError::Plan(_))));
     }
     assert!(!good.out.exists());
+}
+
+#[test]
+fn a_service_that_speaks_wsrm_is_told_so() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("replica-2.toml");
+    init(&Plan {
+        service_rm: Some("1.0".to_owned()),
+        ..plan(out.path())
+    })
+    .unwrap();
+    let read = || load_replica(&file).map(|replica| replica.service.rm);
+    assert_eq!(read().unwrap(), rm::by_name("1.0"));
+    edit(&file, "rm = \"1.0\"", "rm = \"1.2\"");
+    assert_eq!(read().unwrap(), rm::by_name("1.1"));
+    edit(&file, "rm = \"1.2\"", "rm = \"2\"");
+    let why = read().unwrap_err().to_string();
+    assert!(
+        why.contains("replica-2.toml:14") && why.contains("write \"1.0\""),
+        "{why}"
+    );
+    edit(&file, "rm = \"2\"", "rm = \"1.1\"");
+    edit(
+        &file,
+        "url = \"http://127.0.0.1:7603/calc\"",
+        "url = \"builtin:echo\"",
+    );
+    assert!(read().unwrap_err().to_string().contains("no WS-RM"));
+    edit(&file, "rm = \"1.1\"", "");
+    assert_eq!(read().unwrap(), None);
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn with_halted(halted: &[(u16, Reason)], test: impl AsyncFnOnce(Rc<Gateway<Scrip
             out: out.path().to_owned(),
             service_urls: vec!["http://127.0.0.1:1/".to_owned()],
             service_command: None,
+            service_rm: None,
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),

@@ -45,6 +45,8 @@ impl Script {
                     action,
                     envelope: vec![b'x'],
                     env,
+                    place: 1,
+                    again: false,
                 };
                 self.out.push_back(ReplicaOutput::Execute {
                     ticket: Ticket(5),
@@ -156,6 +158,7 @@ fn with_replica(answer: fn() -> Reply, test: impl AsyncFnOnce(Node)) {
             out: out.path().to_owned(),
             service_urls: vec![url.clone()],
             service_command: None,
+            service_rm: None,
             base_port: BASE_PORT,
             clients: 0,
             agreement: Agreement::default(),

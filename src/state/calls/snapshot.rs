@@ -23,7 +23,7 @@ use crate::soap::payload::Packed;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
 
 /// The first octets: what this is, and in which version.
-const HEAD: &[u8; 8] = b"bftcall2";
+const HEAD: &[u8; 8] = b"bftcall3";
 
 /// Octets that are no snapshot of a table of calls, and where they stop to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,7 @@ impl Calls {
         out.digest(&self.settled_digest());
         out.octet(u8::from(self.born.is_some()));
         out.number(self.born.unwrap_or_default().0);
+        out.number(self.given);
         out.count(self.closed.len());
         for (client, call) in &self.closed {
             out.digest(&client.0);
@@ -311,6 +312,7 @@ impl<'a> Reader<'a> {
         if !set && born != Generation::default() {
             return None;
         }
+        let given = self.number()?;
         let closed = self.count(limits::CLOSED_CALLS)?;
         let closed = (0..closed).map(|_| Some((ClientId(self.digest()?), self.call()?)));
         let closed = closed.collect::<Option<_>>()?;
@@ -322,6 +324,7 @@ impl<'a> Reader<'a> {
             answers: Vec::new(),
             uncompared: None,
             born: set.then_some(born),
+            given,
             closed,
             plant: None,
         })

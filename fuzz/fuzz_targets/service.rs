@@ -1,0 +1,5 @@
+//! See `targets::service`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| targets::service(octets));

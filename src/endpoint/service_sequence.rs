@@ -1,0 +1,527 @@
+//! The sequence of WS-RM from a replica to its wrapped service: the RMS of one sequence on which
+//! each call is one message (WS-RM 1.2 §2; R21).
+//!
+//! Pure. It says what to POST next and reads what came; `node` carries it and pauses in between.
+//!
+//! What the service sees is the same at every replica: a call's MessageNumber is its place among
+//! all calls that the service was ever given, which is replicated state, and its MessageID is a
+//! digest of the group and that place. Only the addresses, and the Identifier that the service
+//! itself gave to the sequence, are the replica's own.
+//!
+//! The service executes a number once, however often it comes. So a call whose answer is lost is
+//! sent again in the same octets, and one that was open when its replica crashed under the same
+//! number, until the reply comes or the call's time is over.
+//!
+//! A sequence is created for message 1, never later, and its Identifier is on the disk before that
+//! message leaves: the first message of a new sequence can thus never be a call that was executed
+//! before. A service that does not know the sequence any more has forgotten what it executed, and
+//! the call is told as lost. The sequence is never terminated: a replica that is started again
+//! goes on with it.
+//!
+//! `rm::source` is not used: it begins at number 1 in each life, and paces many messages at once.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use uuid::Builder;
+
+use crate::crypto;
+use crate::limits;
+use crate::rm::content::{CreateSequence, Offer};
+use crate::rm::fault::Code;
+use crate::rm::header::{Block, Sequence, write_ack_requested};
+use crate::rm::ranges::Ranges;
+use crate::rm::version::{self as rm, Operation};
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::addressing::{self, ANONYMOUS, Addressing, Property};
+use crate::soap::envelope::{self, Envelope, Version};
+use crate::soap::xml::{Bounds, Document, Element};
+use crate::types::Digest;
+use crate::wire;
+
+use super::front::consumed;
+use super::io::{Completion, Invocation};
+use heard::{Heard, covers, is_end, read};
+
+mod heard;
+
+/// Offers that a service may decline until the sequence is taken without one: it may know the
+/// first from an attempt whose answer was lost.
+const OFFERS: u64 = 5;
+
+/// The action of a message that has none and no Body: WS-Addressing wants one.
+const NO_ACTION: &str = "urn:bft-ws:1/none";
+
+/// What the sequence is for.
+#[derive(Debug)]
+pub struct Settings {
+    /// The group's id.
+    pub group: Digest,
+    /// The version of WS-RM.
+    pub rm: &'static rm::Version,
+    /// The service's address.
+    pub url: String,
+}
+
+/// What must outlive the replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The Identifier that the service gave to the sequence.
+    pub identifier: String,
+    /// That of the sequence on which it replies, if it accepted one.
+    pub offered: Option<String>,
+    /// The lifetime that it grants, as it says it, if it has an end.
+    pub expires: Option<String>,
+    /// Message 1: a copy of it keeps the sequence alive.
+    pub first: Letter,
+}
+
+/// One POST to the service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// SOAP version of the envelope.
+    pub version: Version,
+    /// The action for HTTP.
+    pub action: String,
+    /// The HTTP body.
+    pub envelope: Bytes,
+    /// It carries no call: it may be repeated for as long as it takes.
+    pub patient: bool,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// POST it; then [`ServiceSequence::answered`], or [`ServiceSequence::failed`] and a pause.
+    Send(Letter),
+    /// Put it on the disk; then [`ServiceSequence::kept`].
+    Keep(Kept),
+    /// This came and is no answer: pause, then [`ServiceSequence::again`].
+    Repeat(String),
+    /// The call has ended.
+    Done(Completion),
+}
+
+/// What the letter that is under way is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Create,
+    /// A message before, which the service may not have: it takes none after it until then.
+    Before,
+    Call,
+}
+
+#[derive(Debug)]
+struct Current {
+    number: MessageNumber,
+    message_id: String,
+    letter: Letter,
+    phase: Phase,
+    /// Copies that may have come to the service.
+    copies: u32,
+    acknowledged: bool,
+}
+
+/// The sequence.
+#[derive(Debug)]
+pub struct ServiceSequence {
+    settings: Settings,
+    kept: Option<Kept>,
+    /// Attempts to create it.
+    attempts: u64,
+    declined: u64,
+    current: Option<Current>,
+    /// Calls that ended without an answer or an acknowledgement, in order; bounded.
+    before: VecDeque<(MessageNumber, Letter)>,
+    /// The highest number on the offered sequence.
+    received: Option<MessageNumber>,
+    /// Whether messages of an action are replied to, as far as was seen; bounded.
+    two_way: BTreeMap<String, bool>,
+}
+
+impl ServiceSequence {
+    /// Goes on with what the disk holds; begins if it holds nothing.
+    #[must_use]
+    pub fn new(settings: Settings, kept: Option<Kept>) -> Self {
+        Self {
+            settings,
+            kept,
+            attempts: 0,
+            declined: 0,
+            current: None,
+            before: VecDeque::new(),
+            received: None,
+            two_way: BTreeMap::new(),
+        }
+    }
+
+    /// A call is to be executed; the one before has ended.
+    pub fn call(&mut self, call: &Invocation) -> Step {
+        let Some(number) = MessageNumber::new(call.place) else {
+            return lost("no number is left on the sequence");
+        };
+        let message_id = self.name("call", call.place);
+        if self.before.len() >= limits::SERVICE_BEFORE {
+            return lost("too many calls before it have come to no end");
+        }
+        let phase = match &self.kept {
+            None if number != MessageNumber::FIRST => {
+                return lost(
+                    "the Identifier of the sequence to the service is not kept; `rm` can be given \
+                     to a replica only when its group is made",
+                );
+            }
+            None => Phase::Create,
+            Some(_) if self.before.is_empty() => Phase::Call,
+            Some(_) => Phase::Before,
+        };
+        let mut current = Current {
+            number,
+            message_id,
+            letter: Letter {
+                version: call.version,
+                action: action_of(call),
+                envelope: Bytes::copy_from_slice(&call.envelope),
+                patient: false,
+            },
+            phase,
+            // Without a sequence it never left.
+            copies: u32::from(call.again && phase != Phase::Create),
+            acknowledged: false,
+        };
+        if let Some(kept) = &self.kept {
+            current.letter = self.message(kept, &current);
+        }
+        self.current = Some(current);
+        self.again()
+    }
+
+    /// The next POST.
+    pub fn again(&mut self) -> Step {
+        let Some(current) = &self.current else {
+            return lost("no call is open");
+        };
+        Step::Send(match (current.phase, self.before.front()) {
+            (Phase::Create, _) => {
+                let (version, attempt) = (current.letter.version, self.attempts);
+                self.attempts += 1;
+                self.create(version, attempt)
+            }
+            (Phase::Before, Some((_, letter))) => letter.clone(),
+            _ => current.letter.clone(),
+        })
+    }
+
+    /// The Identifier is on the disk.
+    pub fn kept(&mut self, kept: Kept) -> Step {
+        self.kept = Some(kept);
+        if let Some(current) = &mut self.current {
+            current.phase = Phase::Call;
+        }
+        self.again()
+    }
+
+    /// No whole response came; `left`: an octet of the request may have.
+    pub fn failed(&mut self, left: bool) {
+        if let Some(current) = self.current.as_mut().filter(|c| c.phase == Phase::Call) {
+            current.copies += u32::from(left);
+        }
+    }
+
+    /// Whether a copy of the call may have come to the service.
+    #[must_use]
+    pub fn may_be_known(&self) -> bool {
+        self.current.as_ref().is_some_and(|c| c.copies > 0)
+    }
+
+    /// A whole response came.
+    pub fn answered(&mut self, status: u16, octets: &Bytes) -> Step {
+        let (heard, said) = read(status, octets);
+        let Some(mut current) = self.current.take() else {
+            return lost("no call is open");
+        };
+        let step = match current.phase {
+            Phase::Create => self.created(&mut current, heard),
+            Phase::Before => {
+                let acknowledged = |(number, _): &(_, _)| covers(&said, *number);
+                let has_it = self.before.front().is_none_or(acknowledged);
+                match heard {
+                    Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
+                    Heard::Fault(_) | Heard::Unreadable(_) | Heard::Other(_) if !has_it => {
+                        Step::Repeat("it does not take the message before".to_owned())
+                    }
+                    _ => {
+                        self.before.pop_front();
+                        let next = self.before.front().map(|(_, letter)| letter.clone());
+                        if next.is_none() {
+                            current.phase = Phase::Call;
+                        }
+                        Step::Send(next.unwrap_or_else(|| current.letter.clone()))
+                    }
+                }
+            }
+            Phase::Call => {
+                current.copies += 1;
+                current.acknowledged |= covers(&said, current.number);
+                self.replied(&current, heard, (status, octets))
+            }
+        };
+        if !matches!(step, Step::Done(_)) {
+            self.current = Some(current);
+        }
+        step
+    }
+
+    /// It answered with more octets than an answer may have.
+    pub fn too_large(&mut self) -> Step {
+        self.current = None;
+        Step::Done(Completion::Reply {
+            status: 502,
+            octets: Bytes::new(),
+        })
+    }
+
+    /// The call's time is over: what is told of it.
+    pub fn give_up(&mut self, why: &str) -> Completion {
+        if let Some(current) = self.current.take()
+            && !current.acknowledged
+        {
+            self.before.push_back((current.number, current.letter));
+        }
+        Completion::Lost(format!(
+            "sent again until its time was over; the last: {why}"
+        ))
+    }
+
+    /// What keeps the sequence from ending for want of use: a copy of message 1, which the service
+    /// has executed, or it has none. `None` before the first message, and during one.
+    #[must_use]
+    pub fn keep_alive(&self) -> Option<Letter> {
+        let kept = self.kept.as_ref().filter(|_| self.current.is_none())?;
+        Some(kept.first.clone())
+    }
+
+    /// What came in answer to that: the fault that says that the sequence is no more.
+    #[must_use]
+    pub fn ended(status: u16, octets: &Bytes) -> Option<Code> {
+        match read(status, octets).0 {
+            Heard::Fault(code) if is_end(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    fn name(&self, what: &str, number: u64) -> String {
+        let mut of = b"urn:bft-ws:1/service ".to_vec();
+        of.extend(self.settings.group.0);
+        of.extend(what.as_bytes());
+        of.extend(number.to_be_bytes());
+        let Digest(digest) = crypto::sha256(&of);
+        let octets = digest.first_chunk().copied().unwrap_or_default();
+        wire::urn(Builder::from_custom_bytes(octets).into_uuid())
+    }
+
+    /// CreateSequence (§3.4). A service that does not know that an attempt is repeated takes an
+    /// Offer once only, so each has its own.
+    fn create(&self, version: Version, attempt: u64) -> Letter {
+        let rm = self.settings.rm;
+        let action = rm.action(Operation::CreateSequence).unwrap_or_default();
+        let offer = (self.declined < OFFERS).then(|| Offer {
+            identifier: self.name("offer", attempt),
+            endpoint: rm.offer_endpoint.then(|| ANONYMOUS.to_owned()),
+        });
+        let create = CreateSequence {
+            acks_to: ANONYMOUS.to_owned(),
+            expires: None,
+            offer,
+        };
+        let blocks = self.blocks(action, &self.name("create", attempt));
+        letter(version, action, &blocks, &create.write(rm, b""))
+    }
+
+    fn blocks(&self, action: &str, message_id: &str) -> Vec<Vec<u8>> {
+        vec![
+            addressing::block(Property::To, None, &self.settings.url),
+            addressing::block(Property::Action, None, action),
+            addressing::block(Property::MessageId, None, message_id),
+            addressing::block(Property::ReplyTo, None, ANONYMOUS),
+        ]
+    }
+
+    fn acknowledgement(&self, kept: &Kept, version: Version) -> Option<Vec<u8>> {
+        let mut ranges = Ranges::new();
+        // All replies before were to calls that have ended.
+        let _ = ranges.insert_range(MessageNumber::FIRST, self.received?);
+        let said = Acknowledgement {
+            identifier: kept.offered.clone()?,
+            ranges,
+            last: false,
+        };
+        Some(said.write(self.settings.rm, block(version)))
+    }
+
+    /// The message of a call: its user's header blocks but those that concern his own hop, ours
+    /// before them. What is acknowledged was written to the log before (R17).
+    fn message(&self, kept: &Kept, current: &Current) -> Letter {
+        let (rm, version, action) = (
+            self.settings.rm,
+            current.letter.version,
+            &current.letter.action,
+        );
+        // A client that wrote something else gets what the service answers to nothing: the number
+        // must be used.
+        let document = Document::parse_within(&current.letter.envelope, &Bounds::PEER);
+        let envelope = document.as_ref().ok().and_then(|d| Envelope::read(d).ok());
+        let mut blocks = self.blocks(action, &current.message_id);
+        let sequence = Sequence {
+            identifier: kept.identifier.clone(),
+            number: current.number,
+            last: false,
+        };
+        let block = block(version);
+        blocks.push(sequence.write(rm, block));
+        blocks.push(write_ack_requested(&kept.identifier, rm, block));
+        blocks.extend(self.acknowledgement(kept, version));
+        let users = envelope.iter().flat_map(|envelope| &envelope.blocks);
+        let users = users.filter(|block| !consumed(block));
+        blocks.extend(users.map(|block| block.source().as_bytes().to_vec()));
+        let body = envelope
+            .iter()
+            .flat_map(|envelope| envelope.body.children());
+        let body: String = body.map(Element::source).collect();
+        Letter {
+            patient: false,
+            ..letter(version, action, &blocks, body.as_bytes())
+        }
+    }
+
+    fn created(&mut self, current: &mut Current, heard: Heard) -> Step {
+        match heard {
+            Heard::Created(made) => {
+                if made.accept.is_none() && self.declined < OFFERS {
+                    self.declined += 1;
+                    return Step::Repeat("it declined the sequence for its replies".to_owned());
+                }
+                let offered = made.accept.map(|_| self.name("offer", self.attempts - 1));
+                let mut kept = Kept {
+                    identifier: made.identifier,
+                    offered,
+                    expires: made.expires.filter(|e| e != "PT0S"),
+                    first: current.letter.clone(),
+                };
+                current.letter = self.message(&kept, current);
+                kept.first = current.letter.clone();
+                Step::Keep(kept)
+            }
+            Heard::Fault(code) => Step::Repeat(format!("it gives no sequence: {code}")),
+            Heard::Unreadable(why) | Heard::Other(why) => {
+                Step::Repeat(format!("it gives no sequence: {why}"))
+            }
+            Heard::HeadersAlone | Heard::Reply(..) => {
+                Step::Repeat("it gives no sequence: it does not speak this WS-RM".to_owned())
+            }
+        }
+    }
+
+    fn replied(&mut self, current: &Current, heard: Heard, raw: (u16, &Bytes)) -> Step {
+        let action = &current.letter.action;
+        match heard {
+            Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
+            Heard::Fault(code) => Step::Repeat(format!("the fault {code}")),
+            Heard::Reply(to, _, _) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
+                Step::Repeat("a reply to something else".to_owned())
+            }
+            Heard::Reply(_, sequence, octets) => {
+                let offered = self.kept.as_ref().and_then(|kept| kept.offered.as_ref());
+                let ours = sequence.filter(|s| Some(&s.identifier) == offered);
+                self.received = self.received.max(ours.map(|s| s.number));
+                self.learn(action, true);
+                Step::Done(Completion::Reply {
+                    status: raw.0,
+                    octets: octets.into(),
+                })
+            }
+            Heard::HeadersAlone => {
+                // The connection is open until the reply is there: without one there is none, but
+                // for a copy that came while the service works on another one.
+                let one_way = match self.two_way.get(action) {
+                    Some(two_way) => !two_way,
+                    None => current.copies == 1,
+                };
+                if !one_way {
+                    return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
+                }
+                self.learn(action, false);
+                Step::Done(Completion::Reply {
+                    status: 202,
+                    octets: Bytes::new(),
+                })
+            }
+            // So it is told as a fault that names the status, as for a plain service.
+            Heard::Unreadable(_) if (200..300).contains(&raw.0) => Step::Done(Completion::Reply {
+                status: raw.0,
+                octets: raw.1.clone(),
+            }),
+            Heard::Unreadable(why) | Heard::Other(why) => Step::Repeat(why),
+            Heard::Created(_) => Step::Repeat("a CreateSequenceResponse".to_owned()),
+        }
+    }
+
+    fn learn(&mut self, action: &str, two_way: bool) {
+        if self.two_way.len() < limits::SERVICE_ACTIONS {
+            self.two_way.entry(action.to_owned()).or_insert(two_way);
+        }
+    }
+
+    /// The service does not know the sequence, or no longer takes messages on it.
+    fn forgotten(&self, code: Code) -> Completion {
+        let identifier = self.kept.as_ref().map_or("", |kept| &kept.identifier);
+        Completion::Lost(format!(
+            "{code}: the service has ended the sequence {identifier:?}, or was restarted and has \
+             forgotten it, and with it perhaps what it executed; remedy: begin the group anew"
+        ))
+    }
+}
+
+/// An envelope of ours around header blocks and the content of the Body.
+fn letter(version: Version, action: &str, blocks: &[Vec<u8>], body: &[u8]) -> Letter {
+    let blocks: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).collect();
+    Letter {
+        version,
+        action: action.to_owned(),
+        envelope: envelope::write(version, &blocks, body).into(),
+        patient: true,
+    }
+}
+
+fn lost(why: &str) -> Step {
+    Step::Done(Completion::Lost(why.to_owned()))
+}
+
+fn block(version: Version) -> Block<'static> {
+    Block {
+        soap: version.ns(),
+        id: None,
+    }
+}
+
+/// The wsa:Action of a call: its user's own, else what HTTP says, else one that its Body gives.
+fn action_of(call: &Invocation) -> String {
+    if !call.action.is_empty() {
+        return call.action.clone();
+    }
+    let document = Document::parse_within(&call.envelope, &Bounds::PEER);
+    let Some(envelope) = document.as_ref().ok().and_then(|d| Envelope::read(d).ok()) else {
+        return NO_ACTION.to_owned();
+    };
+    let addressing = Addressing::read_any(&envelope.blocks).unwrap_or_default().0;
+    match (addressing.action, envelope.body.children().next()) {
+        (Some(action), _) => action.into_owned(),
+        (None, Some(payload)) => {
+            format!("{}/{}", payload.ns().trim_end_matches('/'), payload.local())
+        }
+        (None, None) => NO_ACTION.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! What a wrapped service's response says, as far as WS-RM and WS-Addressing go. What follows from
+//! it is not decided here.
+
+use bytes::Bytes;
+
+use crate::rm::content::{Content, CreateSequenceResponse};
+use crate::rm::fault::{Code, RmFault};
+use crate::rm::header::{Headers, Sequence};
+use crate::rm::version as rm;
+use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::addressing::Addressing;
+use crate::soap::envelope::Envelope;
+use crate::soap::fault::ReadFault;
+use crate::soap::xml::{Bounds, Document};
+
+use super::consumed;
+
+/// What a response says.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// A fault of WS-RM.
+    Fault(Code),
+    Created(CreateSequenceResponse),
+    /// No Body, no reply.
+    HeadersAlone,
+    /// Whose reply it is, its number, and the envelope without what is consumed on the way.
+    Reply(Option<String>, Option<Sequence>, Vec<u8>),
+    /// No envelope of SOAP.
+    Unreadable(String),
+    /// What no answer of a service looks like.
+    Other(String),
+}
+
+/// Whether after that fault no message of the sequence is taken any more (§4).
+pub(super) fn is_end(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::InvalidAcknowledgement | Code::CreateSequenceRefused
+    )
+}
+
+pub(super) fn covers(said: &[Acknowledgement], number: MessageNumber) -> bool {
+    said.iter().any(|said| said.ranges.contains(number))
+}
+
+/// Reads a response, and what it acknowledges.
+pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>) {
+    if octets.is_empty() {
+        let heard = match (200..300).contains(&status) {
+            true => Heard::HeadersAlone,
+            false => Heard::Unreadable(format!("HTTP status {status}")),
+        };
+        return (heard, Vec::new());
+    }
+    let document = Document::parse_within(octets, &Bounds::CALL);
+    let Some(envelope) = document.as_ref().ok().and_then(|d| Envelope::read(d).ok()) else {
+        let why = format!("HTTP status {status}, and no envelope that can be read");
+        return (Heard::Unreadable(why), Vec::new());
+    };
+    let headers = Headers::read(envelope.blocks.iter().copied());
+    let addressing = Addressing::read_any(&envelope.blocks);
+    let (Ok(headers), Ok((addressing, _))) = (headers, addressing) else {
+        let why = "header blocks of WS-RM or WS-Addressing that cannot be read";
+        return (Heard::Other(why.to_owned()), Vec::new());
+    };
+    let heard = heard(&envelope, &headers, &addressing);
+    (heard, headers.acknowledgements)
+}
+
+fn heard(envelope: &Envelope<'_, '_>, headers: &Headers, addressing: &Addressing<'_>) -> Heard {
+    let child = envelope.body.children().next();
+    let fault = child.and_then(ReadFault::read);
+    let fault = fault.and_then(|fault| RmFault::read(&fault));
+    if let Some(code) = headers.fault.or(fault.map(|fault| fault.code)) {
+        return Heard::Fault(code);
+    }
+    match child.map(Content::read) {
+        Some(Ok(Some(Content::CreateSequenceResponse(made)))) => return Heard::Created(made),
+        Some(Ok(Some(_)) | Err(_)) => return Heard::Other("a message of WS-RM".to_owned()),
+        Some(Ok(None)) | None => {}
+    }
+    let action = addressing.action.as_deref().unwrap_or_default();
+    let empty = child.is_none() && headers.sequence.is_none();
+    if empty && (!headers.acknowledgements.is_empty() || rm::by_action(action).is_some()) {
+        return Heard::HeadersAlone;
+    }
+    let relates_to = addressing.relates_to.as_deref().map(str::to_owned);
+    let octets = envelope.without(consumed);
+    Heard::Reply(relates_to, headers.sequence.clone(), octets)
+}

@@ -1,0 +1,624 @@
+//! The sequence to a wrapped service, against a service of the test's own that executes each number
+//! once and keeps its replies.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::rm::content::{Content, CreateSequenceResponse, IncompleteSequence};
+use crate::rm::header::Headers;
+use crate::rm::version::{V200502, V200702};
+use crate::soap::namespaces::{SOAP11, SOAP12};
+use crate::types::{Env, Time};
+
+const URL: &str = "http://127.0.0.1:9000/counter";
+const ACTION: &str = "urn:bft-ws:counter/increment";
+const PAYLOAD: &str = "<increment xmlns=\"urn:bft-ws:counter\"></increment>";
+
+fn call(version: Version, place: u64) -> Invocation {
+    called(version, place, b"")
+}
+
+fn called(version: Version, place: u64, header: &[u8]) -> Invocation {
+    Invocation {
+        version,
+        action: ACTION.to_owned(),
+        envelope: envelope::of(version, header, PAYLOAD.as_bytes()),
+        env: Env {
+            time: Time(1),
+            seed: Digest::default(),
+        },
+        place,
+        again: false,
+    }
+}
+
+fn sequence(rm: &'static rm::Version, kept: Option<&Kept>) -> ServiceSequence {
+    let settings = Settings {
+        group: Digest([7; 32]),
+        rm,
+        url: URL.to_owned(),
+    };
+    ServiceSequence::new(settings, kept.cloned())
+}
+
+fn known() -> Kept {
+    Kept {
+        identifier: "urn:service:1".to_owned(),
+        offered: Some("urn:offer:1".to_owned()),
+        expires: None,
+        first: Letter {
+            version: Version::V11,
+            action: ACTION.to_owned(),
+            envelope: Bytes::from_static(b"the first"),
+            patient: false,
+        },
+    }
+}
+
+fn sent(step: Step) -> Letter {
+    match step {
+        Step::Send(letter) => letter,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn told_lost(step: Step) -> String {
+    match step {
+        Step::Done(Completion::Lost(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the service answers, in the form of the version.
+fn answer(version: Version, header: &str, body: &str) -> Bytes {
+    let ns = version.ns().uri;
+    let text = format!(
+        "<?xml version='1.0'?><S:Envelope xmlns:S=\"{ns}\" \
+         xmlns:a=\"http://www.w3.org/2005/08/addressing\"><S:Header>{header}</S:Header>\
+         <S:Body>{body}</S:Body></S:Envelope>"
+    );
+    Bytes::from(text)
+}
+
+fn reply(version: Version, rm: &rm::Version, to: &str, number: u64, body: &str) -> Bytes {
+    let ns = rm.ns.uri;
+    let header = format!(
+        "<a:Action>urn:x/response</a:Action><a:MessageID>urn:m:{number}</a:MessageID>\
+         <a:RelatesTo>{to}</a:RelatesTo><q:Sequence xmlns:q='{ns}' S:mustUnderstand='1'>\
+         <q:Identifier>urn:offer:1</q:Identifier><q:MessageNumber>{number}</q:MessageNumber>\
+         </q:Sequence><q:SequenceAcknowledgement xmlns:q='{ns}'><q:Identifier>urn:service:1\
+         </q:Identifier><q:AcknowledgementRange Lower='1' Upper='{number}'/>\
+         </q:SequenceAcknowledgement><k:Kept xmlns:k='urn:k'/>"
+    );
+    answer(version, &header, body)
+}
+
+fn acknowledged(version: Version, rm: &rm::Version, up_to: u64) -> Bytes {
+    let ns = rm.ns.uri;
+    let header = format!(
+        "<a:Action>{ns}/SequenceAcknowledgement</a:Action><q:SequenceAcknowledgement \
+         xmlns:q='{ns}'><q:Identifier>urn:service:1</q:Identifier><q:AcknowledgementRange \
+         Lower='1' Upper='{up_to}'/></q:SequenceAcknowledgement>"
+    );
+    answer(version, &header, "")
+}
+
+fn message_id(letter: &Letter) -> String {
+    let document = Document::parse(&letter.envelope).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let addressing = Addressing::read(&envelope.blocks).unwrap();
+    addressing.message_id.unwrap().into_owned()
+}
+
+#[test]
+fn wsrm_12_section_3_the_messages_are_these() {
+    let id = |what, number| sequence(&V200702, None).name(what, number);
+    assert_eq!(
+        id("call", 1),
+        "urn:uuid:1b670cfd-c002-8bec-bee4-1c9c174bff6e"
+    );
+    let mut sequence = sequence(&V200702, None);
+    let create = sent(sequence.call(&call(Version::V12, 1)));
+    let expected = format!(
+        "<soap:Envelope xmlns:soap=\"{s}\"><soap:Header><wsa:To xmlns:wsa=\"{a}\">{URL}</wsa:To>\
+         <wsa:Action xmlns:wsa=\"{a}\">{r}/CreateSequence</wsa:Action>\
+         <wsa:MessageID xmlns:wsa=\"{a}\">{m}</wsa:MessageID><wsa:ReplyTo xmlns:wsa=\"{a}\">\
+         <wsa:Address>{a}/anonymous</wsa:Address></wsa:ReplyTo></soap:Header><soap:Body>\
+         <wsrm:CreateSequence xmlns:wsrm=\"{r}\"><wsrm:AcksTo><wsa:Address xmlns:wsa=\"{a}\">\
+         {a}/anonymous</wsa:Address></wsrm:AcksTo><wsrm:Offer><wsrm:Identifier>{o}\
+         </wsrm:Identifier><wsrm:Endpoint><wsa:Address xmlns:wsa=\"{a}\">{a}/anonymous\
+         </wsa:Address></wsrm:Endpoint></wsrm:Offer></wsrm:CreateSequence></soap:Body>\
+         </soap:Envelope>",
+        s = SOAP12.uri,
+        a = "http://www.w3.org/2005/08/addressing",
+        r = V200702.ns.uri,
+        m = id("create", 0),
+        o = id("offer", 0),
+    );
+    assert_eq!(create.envelope, expected.as_bytes());
+    assert!(create.patient && create.action.ends_with("/CreateSequence"));
+}
+
+#[test]
+fn wsrm_10_a_call_is_a_message_and_acknowledges_what_was_replied() {
+    let mut sequence = sequence(&V200502, Some(&known()));
+    let first = sent(sequence.call(&call(Version::V11, 4)));
+    let answer = reply(
+        Version::V11,
+        &V200502,
+        &message_id(&first),
+        3,
+        "<r xmlns=''/>",
+    );
+    assert!(matches!(sequence.answered(200, &answer), Step::Done(_)));
+    // A user's own header block goes on, what he said of addressing does not.
+    let header = "<k:K xmlns:k=\"urn:k\"></k:K><w:MessageID xmlns:w=\"http://schemas.xmlsoap.org/\
+                  ws/2004/08/addressing\">urn:user</w:MessageID>";
+    let letter = sent(sequence.call(&called(Version::V11, 5, header.as_bytes())));
+    let expected = format!(
+        "<soap11:Envelope xmlns:soap11=\"{s}\"><soap11:Header><wsa:To xmlns:wsa=\"{a}\">{URL}\
+         </wsa:To><wsa:Action xmlns:wsa=\"{a}\">{ACTION}</wsa:Action>\
+         <wsa:MessageID xmlns:wsa=\"{a}\">{m}</wsa:MessageID><wsa:ReplyTo xmlns:wsa=\"{a}\">\
+         <wsa:Address>{a}/anonymous</wsa:Address></wsa:ReplyTo>\
+         <wsrm10:Sequence xmlns:soap11=\"{s}\" xmlns:wsrm10=\"{r}\" soap11:mustUnderstand=\"1\">\
+         <wsrm10:Identifier>urn:service:1</wsrm10:Identifier><wsrm10:MessageNumber>5\
+         </wsrm10:MessageNumber></wsrm10:Sequence><wsrm10:AckRequested xmlns:wsrm10=\"{r}\">\
+         <wsrm10:Identifier>urn:service:1</wsrm10:Identifier></wsrm10:AckRequested>\
+         <wsrm10:SequenceAcknowledgement xmlns:wsrm10=\"{r}\"><wsrm10:Identifier>urn:offer:1\
+         </wsrm10:Identifier><wsrm10:AcknowledgementRange Lower=\"1\" Upper=\"3\">\
+         </wsrm10:AcknowledgementRange></wsrm10:SequenceAcknowledgement>\
+         <k:K xmlns:k=\"urn:k\"></k:K></soap11:Header><soap11:Body>{PAYLOAD}</soap11:Body>\
+         </soap11:Envelope>",
+        s = SOAP11.uri,
+        a = "http://www.w3.org/2005/08/addressing",
+        r = V200502.ns.uri,
+        m = sequence.name("call", 5),
+    );
+    assert_eq!(std::str::from_utf8(&letter.envelope).unwrap(), expected);
+    assert!(!letter.patient && letter.action == ACTION);
+}
+
+#[test]
+fn r21_what_the_service_sees_is_a_function_of_the_order_alone() {
+    let other = Kept {
+        identifier: "urn:other".to_owned(),
+        ..known()
+    };
+    let letters: Vec<_> = [known(), other]
+        .iter()
+        .map(|kept| sent(sequence(&V200702, Some(kept)).call(&call(Version::V12, 9))))
+        .collect();
+    assert_eq!(message_id(&letters[0]), message_id(&letters[1]));
+    let text = |letter: &Letter| String::from_utf8(letter.envelope.to_vec()).unwrap();
+    let as_first = text(&letters[1]).replace("urn:other", "urn:service:1");
+    assert_eq!(text(&letters[0]), as_first);
+    // Another place, another group: another name.
+    let here = sequence(&V200702, None);
+    let mut there = sequence(&V200702, None);
+    there.settings.group = Digest([8; 32]);
+    assert_ne!(here.name("call", 1), here.name("call", 2));
+    assert_ne!(here.name("call", 1), there.name("call", 1));
+}
+
+#[test]
+fn r13_what_concerns_the_hop_does_not_get_into_the_reply() {
+    for (version, rm) in [(Version::V11, &V200502), (Version::V12, &V200702)] {
+        let mut sequence = sequence(rm, Some(&known()));
+        let letter = sent(sequence.call(&call(version, 1)));
+        let octets = reply(version, rm, &message_id(&letter), 1, "<r xmlns=''>7</r>");
+        let Step::Done(Completion::Reply { status, octets }) = sequence.answered(200, &octets)
+        else {
+            panic!("no reply");
+        };
+        let expected = format!(
+            "<S:Envelope xmlns:S=\"{}\" xmlns:a=\"http://www.w3.org/2005/08/addressing\">\
+             <S:Header><k:Kept xmlns:k='urn:k'/></S:Header><S:Body><r xmlns=''>7</r></S:Body>\
+             </S:Envelope>",
+            version.ns().uri
+        );
+        assert_eq!(status, 200);
+        assert_eq!(octets, expected.as_bytes());
+    }
+}
+
+#[test]
+fn r21_a_sequence_is_created_for_message_1_alone() {
+    let mut late = sequence(&V200702, None);
+    assert!(told_lost(late.call(&call(Version::V12, 2))).contains("not kept"));
+    // Open at a crash, but without an Identifier it never left.
+    let mut first = sequence(&V200702, None);
+    let open = Invocation {
+        again: true,
+        ..call(Version::V12, 1)
+    };
+    assert!(sent(first.call(&open)).patient && !first.may_be_known());
+    let mut known_one = sequence(&V200702, Some(&known()));
+    let open = Invocation { place: 9, ..open };
+    assert!(!sent(known_one.call(&open)).patient && known_one.may_be_known());
+}
+
+#[test]
+fn section_4_a_sequence_that_is_no_more_is_a_lost_call_and_no_answer() {
+    let rm10 = V200502.ns.uri;
+    let rm11 = V200702.ns.uri;
+    // As Sandesha2 says it in SOAP 1.1, with HTTP status 200, and in SOAP 1.2.
+    let old = answer(
+        Version::V11,
+        &format!(
+            "<w:SequenceFault xmlns:w='{rm10}'><w:FaultCode>w:UnknownSequence</w:FaultCode>\
+             </w:SequenceFault>"
+        ),
+        "<S:Fault><faultcode>Client</faultcode><faultstring/></S:Fault>",
+    );
+    let new = answer(
+        Version::V12,
+        "",
+        &format!(
+            "<S:Fault><S:Code><S:Value>Sender</S:Value><S:Subcode><S:Value xmlns:w='{rm11}'>\
+             w:SequenceTerminated</S:Value></S:Subcode></S:Code><S:Reason><S:Text xml:lang='en'>x\
+             </S:Text></S:Reason></S:Fault>"
+        ),
+    );
+    for (version, rm, octets) in [(Version::V11, &V200502, old), (Version::V12, &V200702, new)] {
+        let mut sequence = sequence(rm, Some(&known()));
+        sent(sequence.call(&call(version, 3)));
+        let why = told_lost(sequence.answered(200, &octets));
+        assert!(why.contains("Sequence") && why.contains("remedy"), "{why}");
+        assert!(ServiceSequence::ended(500, &octets).is_some());
+    }
+    // About an acknowledgement of ours: says nothing of the call.
+    let odd = answer(
+        Version::V11,
+        &format!(
+            "<w:SequenceFault xmlns:w='{rm10}'><w:FaultCode>w:InvalidAcknowledgement</w:FaultCode>\
+             </w:SequenceFault>"
+        ),
+        "",
+    );
+    let mut sequence = sequence(&V200502, Some(&known()));
+    sent(sequence.call(&call(Version::V11, 3)));
+    assert!(matches!(sequence.answered(500, &odd), Step::Repeat(_)));
+    assert_eq!(ServiceSequence::ended(500, &odd), None);
+}
+
+#[test]
+fn a_fault_of_the_services_own_is_its_answer() {
+    let mut sequence = sequence(&V200502, Some(&known()));
+    let letter = sent(sequence.call(&call(Version::V11, 1)));
+    let fault = "<S:Fault><faultcode>S:Server</faultcode><faultstring>no</faultstring></S:Fault>";
+    let octets = reply(Version::V11, &V200502, &message_id(&letter), 1, fault);
+    let Step::Done(Completion::Reply { status, octets }) = sequence.answered(500, &octets) else {
+        panic!("no reply");
+    };
+    assert_eq!(status, 500);
+    assert!(octets.windows(5).any(|w| w == b"Fault"));
+}
+
+#[test]
+fn an_acknowledgement_alone_is_the_end_of_a_one_way_call_and_no_end_of_another() {
+    let rm = &V200702;
+    let mut sequence = sequence(rm, Some(&known()));
+    let empty = Completion::Reply {
+        status: 202,
+        octets: Bytes::new(),
+    };
+    // The connection is open until a reply is there: this one has none.
+    sent(sequence.call(&call(Version::V12, 1)));
+    let alone = acknowledged(Version::V12, rm, 1);
+    assert_eq!(sequence.answered(200, &alone), Step::Done(empty.clone()));
+    // So a copy of such a one has none either.
+    sent(sequence.call(&call(Version::V12, 2)));
+    sequence.failed(true);
+    sent(sequence.again());
+    assert_eq!(sequence.answered(202, &Bytes::new()), Step::Done(empty));
+    // Of another action nobody knows it yet, once a copy may be at work.
+    let two_way = |place| Invocation {
+        action: "urn:two-way".to_owned(),
+        ..call(Version::V12, place)
+    };
+    let letter = sent(sequence.call(&two_way(3)));
+    sequence.failed(true);
+    assert_eq!(sent(sequence.again()), letter);
+    for _ in 0..3 {
+        let step = sequence.answered(200, &acknowledged(Version::V12, rm, 3));
+        assert!(matches!(step, Step::Repeat(_)));
+        assert_eq!(sent(sequence.again()), letter);
+    }
+    let octets = reply(Version::V12, rm, &message_id(&letter), 1, "<r xmlns=''/>");
+    assert!(matches!(sequence.answered(200, &octets), Step::Done(_)));
+    // And what is known to be replied to is not taken for one-way.
+    sent(sequence.call(&two_way(4)));
+    let step = sequence.answered(200, &acknowledged(Version::V12, rm, 4));
+    assert!(matches!(step, Step::Repeat(_)));
+}
+
+#[test]
+fn what_is_no_answer_is_asked_for_again() {
+    let rm = &V200702;
+    let mut sequence = sequence(rm, Some(&known()));
+    let letter = sent(sequence.call(&call(Version::V12, 2)));
+    let terminate = format!(
+        "<w:TerminateSequence xmlns:w='{}'><w:Identifier>urn:x</w:Identifier>\
+         </w:TerminateSequence>",
+        rm.ns.uri
+    );
+    let broken = format!("<w:Sequence xmlns:w='{}'>x</w:Sequence>", rm.ns.uri);
+    for (status, octets) in [
+        (
+            200,
+            reply(Version::V12, rm, "urn:another", 1, "<r xmlns=''/>"),
+        ),
+        (200, answer(Version::V12, "", &terminate)),
+        (200, answer(Version::V12, &broken, "<r xmlns=''/>")),
+        (503, Bytes::from_static(b"come again")),
+        (503, Bytes::new()),
+    ] {
+        let step = sequence.answered(status, &octets);
+        assert!(matches!(step, Step::Repeat(_)), "{octets:?}: {step:?}");
+        assert_eq!(sent(sequence.again()), letter);
+    }
+    // As with a plain service, this is told as a fault.
+    let page = Bytes::from_static(b"<html>");
+    let told = Completion::Reply {
+        status: 200,
+        octets: page.clone(),
+    };
+    assert_eq!(sequence.answered(200, &page), Step::Done(told));
+}
+
+#[test]
+fn a_message_that_the_service_may_not_have_goes_before_the_next() {
+    let rm = &V200502;
+    let mut sequence = sequence(rm, Some(&known()));
+    let lost = sent(sequence.call(&call(Version::V11, 1)));
+    sequence.failed(true);
+    let given_up = sequence.give_up("it is mute");
+    assert!(matches!(given_up, Completion::Lost(why) if why.contains("mute")));
+    assert_eq!(sent(sequence.call(&call(Version::V11, 2))), lost);
+    let step = sequence.answered(500, &Bytes::new());
+    assert!(matches!(step, Step::Repeat(_)));
+    assert_eq!(sent(sequence.again()), lost);
+    let next = sent(sequence.answered(200, &acknowledged(Version::V11, rm, 1)));
+    assert_eq!(message_id(&next), sequence.name("call", 2));
+    // Nor does any of several go before one that it lacks.
+    sequence.give_up("it is mute");
+    for place in 3..5 {
+        sent(sequence.call(&call(Version::V11, place)));
+        sequence.give_up("it is mute");
+    }
+    let step = sequence.call(&call(Version::V11, 5));
+    assert_eq!(message_id(&sent(step)), sequence.name("call", 2));
+    for place in 3..6 {
+        let letter = sent(sequence.answered(202, &Bytes::new()));
+        assert_eq!(message_id(&letter), sequence.name("call", place));
+    }
+    let step = sequence.answered(200, &acknowledged(Version::V11, rm, 5));
+    assert!(matches!(step, Step::Done(_)));
+    // One that it has acknowledged is not sent again.
+    let slow = Invocation {
+        action: "urn:slow".to_owned(),
+        ..call(Version::V11, 6)
+    };
+    sent(sequence.call(&slow));
+    sequence.failed(true);
+    sent(sequence.again());
+    sequence.answered(200, &acknowledged(Version::V11, rm, 6));
+    sequence.give_up("too slow");
+    let next = sent(sequence.call(&call(Version::V11, 7)));
+    assert_eq!(message_id(&next), sequence.name("call", 7));
+}
+
+#[test]
+fn section_34_a_declined_offer_is_made_otherwise_and_then_not_at_all() {
+    let rm = &V200702;
+    let made = answer(
+        Version::V12,
+        "",
+        &format!(
+            "<w:CreateSequenceResponse xmlns:w='{}'><w:Identifier>urn:s</w:Identifier>\
+             </w:CreateSequenceResponse>",
+            rm.ns.uri
+        ),
+    );
+    let mut sequence = sequence(rm, None);
+    let mut letters = vec![sent(sequence.call(&call(Version::V12, 1)))];
+    loop {
+        match sequence.answered(200, &made) {
+            Step::Repeat(_) => letters.push(sent(sequence.again())),
+            Step::Keep(kept) => {
+                assert_eq!((kept.identifier.as_str(), &kept.offered), ("urn:s", &None));
+                assert!(!sent(sequence.kept(kept)).patient);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let offers = |letter: &&Letter| letter.envelope.windows(5).any(|w| w == b"Offer");
+    assert_eq!(letters.len() as u64, OFFERS + 1);
+    assert_eq!(letters.iter().filter(offers).count() as u64, OFFERS);
+    assert_ne!(letters[0], letters[1]);
+}
+
+#[test]
+fn an_idle_sequence_is_kept_alive_by_a_copy_of_message_1() {
+    let mut service = Service::new(&V200502);
+    let mut sequence = sequence(&V200502, None);
+    assert_eq!(sequence.keep_alive(), None);
+    let create = sent(sequence.call(&call(Version::V11, 1)));
+    let made = service.takes(&create);
+    let Step::Keep(kept) = sequence.answered(200, &made) else {
+        panic!("no sequence");
+    };
+    let first = sent(sequence.kept(kept.clone()));
+    assert_eq!(kept.first, first);
+    assert_eq!(sequence.keep_alive(), None, "a call is open");
+    let reply = service.takes(&first);
+    assert!(matches!(sequence.answered(200, &reply), Step::Done(_)));
+    assert_eq!(sequence.keep_alive(), Some(first.clone()));
+    service.takes(&first);
+    assert_eq!(service.executed.len(), 1);
+    // Also after a restart.
+    let restarted = super::tests::sequence(&V200502, Some(&kept));
+    assert_eq!(restarted.keep_alive(), Some(first));
+}
+
+#[test]
+fn a_call_that_is_no_envelope_uses_its_number_and_harms_nobody() {
+    let mut sequence = sequence(&V200702, Some(&known()));
+    let letter = sent(sequence.call(&Invocation {
+        envelope: b"<a".to_vec(),
+        action: String::new(),
+        ..call(Version::V12, 7)
+    }));
+    assert_eq!(letter.action, NO_ACTION);
+    assert!(Document::parse(&letter.envelope).is_ok());
+}
+
+#[test]
+fn an_action_is_the_users_own_or_made_of_the_body() {
+    let of = |header: &[u8]| {
+        action_of(&Invocation {
+            action: String::new(),
+            ..called(Version::V11, 1, header)
+        })
+    };
+    let block = addressing::block(Property::Action, None, "urn:his");
+    assert_eq!(of(&block), "urn:his");
+    assert_eq!(of(b""), "urn:bft-ws:counter/increment");
+    assert_eq!(action_of(&call(Version::V11, 1)), ACTION);
+}
+
+/// A service that executes each number once, in order, and gives the reply again.
+struct Service {
+    rm: &'static rm::Version,
+    /// MessageIDs, in order.
+    executed: Vec<String>,
+    offers: Vec<String>,
+    identifier: String,
+}
+
+impl Service {
+    fn new(rm: &'static rm::Version) -> Self {
+        Self {
+            rm,
+            executed: Vec::new(),
+            offers: Vec::new(),
+            identifier: String::new(),
+        }
+    }
+
+    fn takes(&mut self, letter: &Letter) -> Bytes {
+        let document = Document::parse(&letter.envelope).unwrap();
+        let envelope = Envelope::read(&document).unwrap();
+        let headers = Headers::read(envelope.blocks.iter().copied()).unwrap();
+        let child = envelope.body.children().next();
+        if let Some(Some(Content::CreateSequence(create, _))) =
+            child.and_then(|child| Content::read(child).ok())
+        {
+            let offer = create
+                .offer
+                .map_or_else(String::new, |offer| offer.identifier);
+            let accept = !offer.is_empty() && !self.offers.contains(&offer);
+            self.offers.push(offer);
+            self.identifier = format!("urn:made:{}", self.offers.len());
+            let made = CreateSequenceResponse {
+                identifier: self.identifier.clone(),
+                expires: None,
+                incomplete: IncompleteSequence::NoDiscard,
+                accept: accept.then(|| URL.to_owned()),
+            };
+            let body = made.write(self.rm, &addressing::V200508);
+            return answer(letter.version, "", std::str::from_utf8(&body).unwrap());
+        }
+        let sequence = headers.sequence.unwrap();
+        assert_eq!(sequence.identifier, self.identifier, "an unknown sequence");
+        let number = usize::try_from(sequence.number.get()).unwrap();
+        let name = message_id(letter);
+        if number == self.executed.len() + 1 {
+            self.executed.push(name.clone());
+        }
+        assert_eq!(self.executed.get(number - 1), Some(&name), "out of order");
+        let body = format!("<r xmlns=''>{number}</r>");
+        reply(letter.version, self.rm, &name, number as u64, &body)
+    }
+}
+
+/// What becomes of one POST.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Passes,
+    RequestLost,
+    ResponseLost,
+    /// And the replica crashes, which then goes on from its disk.
+    Crash,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        3 => Just(Fate::Passes),
+        1 => Just(Fate::RequestLost),
+        1 => Just(Fate::ResponseLost),
+        1 => Just(Fate::Crash),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn r21_each_call_is_executed_once_and_in_order_whatever_is_lost(
+        fates in prop::collection::vec(fate(), 0..60),
+        new in any::<bool>(),
+    ) {
+        let rm = if new { &V200702 } else { &V200502 };
+        let mut service = Service::new(rm);
+        let mut fates = fates.into_iter();
+        let (mut sequence, mut disk) = (sequence(rm, None), None);
+        for place in 1..=6 {
+            // Both versions of SOAP, as users have them.
+            let version = if place % 3 == 0 { Version::V11 } else { Version::V12 };
+            let mut step = sequence.call(&call(version, place));
+            loop {
+                step = match step {
+                    Step::Send(letter) => match fates.next().unwrap_or(Fate::Passes) {
+                        Fate::Passes => {
+                            let octets = service.takes(&letter);
+                            sequence.answered(200, &octets)
+                        }
+                        Fate::RequestLost => {
+                            sequence.failed(false);
+                            sequence.again()
+                        }
+                        Fate::ResponseLost => {
+                            service.takes(&letter);
+                            sequence.failed(true);
+                            sequence.again()
+                        }
+                        Fate::Crash => {
+                            service.takes(&letter);
+                            let settings = Settings {
+                                group: sequence.settings.group,
+                                rm,
+                                url: URL.to_owned(),
+                            };
+                            sequence = ServiceSequence::new(settings, disk.clone());
+                            sequence.call(&Invocation { again: true, ..call(version, place) })
+                        }
+                    },
+                    Step::Keep(kept) => {
+                        disk = Some(kept.clone());
+                        sequence.kept(kept)
+                    }
+                    Step::Repeat(_) => sequence.again(),
+                    Step::Done(Completion::Reply { octets, .. }) => {
+                        let expected = format!(">{place}</r>");
+                        let text = String::from_utf8(octets.to_vec()).unwrap();
+                        prop_assert!(text.contains(&expected), "{}", text);
+                        break;
+                    }
+                    Step::Done(Completion::Lost(why)) => panic!("{why}"),
+                };
+            }
+        }
+        let names: Vec<_> = (1..=6).map(|place| sequence.name("call", place)).collect();
+        prop_assert_eq!(&service.executed, &names);
+    }
+}

@@ -16,11 +16,13 @@ use super::config::Service;
 use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11};
 use super::report::Report;
 use super::service::Kind;
+use super::soap_http::message;
 use super::wsdl::marked;
 use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
 use crate::soap::envelope::Version;
+use crate::soap::mime;
 use crate::types::Micros;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -116,8 +118,8 @@ impl ServiceClient {
                 octets: answer.envelope.into(),
             };
         }
-        let envelope = Bytes::copy_from_slice(&call.envelope);
-        let content_type = content_type(call.version, &call.action);
+        let message = Bytes::copy_from_slice(&call.envelope);
+        let (content_type, envelope) = over_http(call.version, &call.action, message);
         let mut headers = vec![
             ("bftws-time", call.env.time.0.to_string()),
             ("bftws-seed", call.env.seed.hex()),
@@ -214,7 +216,10 @@ impl ServiceClient {
             match self.pool.send(outgoing.clone()).await {
                 Ok(response) => {
                     self.here();
-                    return Ok((response.status, response.body));
+                    return Ok((
+                        response.status,
+                        message(&response.content_type, &response.body),
+                    ));
                 }
                 Err(PostError::Connect(_, why)) => {
                     self.away(&why, report);
@@ -250,8 +255,16 @@ impl ServiceClient {
     }
 }
 
+/// The Content-Type and the body of a message that asks.
+pub(super) fn over_http(version: Version, action: &str, message: Bytes) -> (String, Bytes) {
+    match mime::apart(&message) {
+        Some((content_type, body)) => (content_type.to_owned(), message.slice_ref(body)),
+        None => (content_type(version, action), message),
+    }
+}
+
 /// What SOAP over HTTP calls an envelope that asks.
-pub(super) fn content_type(version: Version, action: &str) -> String {
+fn content_type(version: Version, action: &str) -> String {
     match version {
         Version::V11 => SOAP11.to_owned(),
         Version::V12 if action.is_empty() => super::http::SOAP12.to_owned(),

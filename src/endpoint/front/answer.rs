@@ -12,6 +12,7 @@ use crate::soap::addressing::{self, Addressing, Property, block_in};
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::Fault;
 use crate::soap::xml::Document;
+use crate::wire::parts::join;
 
 use super::allowed::Allowed;
 use super::message::{Message, consumed, is_back};
@@ -49,6 +50,8 @@ pub struct Said<'a> {
     pub blocks: Vec<Vec<u8>>,
     /// Canonical header blocks of the service, one after the other.
     pub header: &'a [u8],
+    /// What the service's reply has beside its envelope.
+    pub parts: &'a [u8],
     /// It answers no request.
     pub unasked: bool,
 }
@@ -142,7 +145,8 @@ impl Back {
             .map(Vec::as_slice)
             .chain([passed.as_slice()].into_iter().filter(|b| !b.is_empty()))
             .collect();
-        envelope::write(self.soap, &all, body)
+        let envelope = envelope::write(self.soap, &all, body);
+        join(self.soap, said.action, envelope, said.parts)
     }
 
     /// An operation of WS-RM.

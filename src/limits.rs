@@ -12,6 +12,14 @@ pub const ENVELOPE_BYTES: usize = 16 << 20;
 pub const CALL_BYTES: usize = 4 << 20;
 /// Octets that the envelope for the service adds around a user's content, at most.
 pub const ENVELOPE_AROUND: usize = 1 << 10;
+/// Attachments of one message.
+pub const MIME_PARTS: usize = 256;
+/// Octets of the head of one of its parts.
+pub const MIME_HEAD_BYTES: usize = 4 << 10;
+/// Characters of the boundary between them (RFC 2046 §5.1.1).
+pub const MIME_BOUNDARY_BYTES: usize = 70;
+/// Octets that MIME may need more than our own elements, for each node of them.
+pub const MIME_AROUND: usize = 64;
 /// Octets of the HTTP head of a request or response.
 pub const HTTP_HEAD_BYTES: usize = 64 << 10;
 

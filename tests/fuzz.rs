@@ -11,7 +11,7 @@ use source::root;
 /// A target and what it does with octets.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 15] = [
     ("agreement", targets::agreement),
     ("bundle", targets::bundle),
     ("envelope", targets::envelope),
@@ -19,6 +19,7 @@ const TARGETS: [Target; 14] = [
     ("headers", targets::headers),
     ("log", targets::log),
     ("messages", targets::messages),
+    ("mime", targets::mime),
     ("replica", targets::replica),
     ("reply", targets::reply),
     ("service", targets::service),

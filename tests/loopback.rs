@@ -1,6 +1,9 @@
 //! A whole group as processes on this machine, driven by the program's own commands: what a user
 //! does, and what a user sees. The interoperability tests do the same with foreign peers.
 
+#[path = "loopback/packages.rs"]
+mod packages;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

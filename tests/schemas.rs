@@ -55,6 +55,22 @@ fn r1_to_r4_bundles() {
     accepts(&bundle(
         "<b:Call sequence='$U' number='1' soap='1.2' action='urn:a'><b:Payload/></b:Call>",
     ));
+    let parts = "<b:Payload/><b:Parts root='text/xml' start='a' startInfo='b'>\
+        <b:Part description='a' disposition='b' encoding='c' id='d' location='e' type='f'>AA==\
+        </b:Part><b:Part/></b:Parts>";
+    let packed = |parts: &str| {
+        let attributes = "sequence='$U' number='1' soap='1.2' action=''";
+        bundle(&format!("<b:Call {attributes}>{parts}</b:Call>"))
+    };
+    accepts(&packed(parts));
+    accepts(&packed("<b:Payload/><b:Parts root='text/xml'/>"));
+    refuses(&packed("<b:Parts root='text/xml'/><b:Payload/>"));
+    refuses(&packed("<b:Payload/><b:Parts/>"));
+    refuses(&packed(&parts.replace("id='d'", "id=''")));
+    refuses(&packed(&parts.replace("AA==", "A*==")));
+    refuses(&packed(
+        &parts.replace("<b:Part/>", &"<b:Part/>".repeat(256)),
+    ));
     refuses(&bundle(""));
     refuses(&bundle(released));
     refuses(&bundle(&format!("{begin}{released}")));

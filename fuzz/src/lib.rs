@@ -12,4 +12,4 @@ pub mod text;
 
 pub use disk::{log, snapshot};
 pub use machines::{envelope, front, messages, replica, service};
-pub use text::{agreement, bundle, headers, reply, signed, transfer, xml};
+pub use text::{agreement, bundle, headers, mime, reply, signed, transfer, xml};

@@ -305,7 +305,8 @@ fn done(order: Order) -> Done {
         }
         Order::End(uuid) => Done::Ended(uuid),
         Order::Call(call) => {
-            let stored = Stored::new(false, Default::default(), call.content.payload);
+            let (payload, parts) = (call.content.payload, call.content.parts);
+            let stored = Stored::with_parts(false, Default::default(), payload, parts);
             Done::Call(
                 call.sequence,
                 call.number,

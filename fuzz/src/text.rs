@@ -8,13 +8,16 @@ use bft_ws::soap::addressing::Addressing;
 use bft_ws::soap::c14n::{PrefixList, exclusive};
 use bft_ws::soap::envelope::{Envelope, Version};
 use bft_ws::soap::fault::ReadFault;
+use bft_ws::soap::mime as package;
 use bft_ws::soap::namespaces::{BFT, SOAP12, WSU};
+use bft_ws::soap::references::References;
 use bft_ws::soap::xml::{Document, Element};
 use bft_ws::soap::{normal, payload};
 use bft_ws::types::{ReplicaId, View};
 use bft_ws::wire::agreement::{self, Item};
 use bft_ws::wire::bundle::Bundle;
 use bft_ws::wire::leg::Leg;
+use bft_ws::wire::parts;
 use bft_ws::wire::reply::{BundleReply, Replies, Waiting};
 use bft_ws::wire::signed;
 
@@ -41,6 +44,40 @@ pub fn xml(octets: &[u8]) {
         // Not the same again: content may mention the prefixes that the first time gave.
         let document = Document::parse(&one.octets).expect("what was normalized is read");
         normal::normalize(document.root()).expect("and normalized");
+    }
+}
+
+/// A package that is taken goes on as it is, inside the group and to its service, and its reply has
+/// a form of its own (R3, R13).
+pub fn mime(octets: &[u8]) {
+    let Ok((envelope, Some(taken))) = package::open(octets) else {
+        return;
+    };
+    let packed = parts::pack(&taken);
+    assert_eq!(
+        parts::unpack(&packed.octets).as_ref(),
+        Some(&taken),
+        "what was packed"
+    );
+    let message = taken.write(Version::V12, "urn:a", envelope);
+    let (same, read) = package::open(&message).expect("what was written is read");
+    let read = read.expect("and is a package still");
+    assert_eq!(
+        (same, &read.root, &read.start),
+        (envelope, &taken.root, &taken.start)
+    );
+    assert_eq!(read.parts.len(), taken.parts.len());
+    for (new, old) in read.parts.iter().zip(&taken.parts) {
+        assert_eq!((new.id(), &new.octets), (old.id(), &old.octets));
+    }
+    if let Ok(document) = Document::parse(envelope) {
+        let mut references = References::to(&taken);
+        references.visit(document.root());
+        let _ = normal::normalize_within(document.root(), &references);
+        references
+            .normal(taken, Version::V12)
+            .check()
+            .expect("a reply that is carried");
     }
 }
 

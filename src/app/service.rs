@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::{Answer, Application, Invocation, Unfit};
 use crate::soap::envelope::{self, Envelope};
 use crate::soap::fault::{Code, Fault};
+use crate::soap::mime;
 use crate::soap::namespaces::Ns;
 use crate::soap::writer::Writer;
 use crate::soap::xml::{Bounds, Document, Element};
@@ -150,7 +151,9 @@ impl<O: Operations> SoapService<O> {
     }
 
     fn answer(&mut self, call: &Invocation<'_>, env: &Env) -> Result<Vec<u8>, Fault> {
-        let document = Document::parse_within(call.envelope, &Bounds::CALL)
+        // Attachments say nothing here.
+        let (envelope, _) = mime::open(call.envelope).map_err(mime::Unfit::fault)?;
+        let document = Document::parse_within(envelope, &Bounds::CALL)
             .map_err(|error| sender(error.to_string()))?;
         let envelope = Envelope::read(&document)?;
         if envelope.version != call.version {

@@ -34,7 +34,7 @@ use crate::rm::version::Operation;
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
-use crate::soap::xml::{Bounds, Document};
+use crate::soap::xml::{Bounds, Document, Element};
 use crate::types::{Instant, Micros, Now};
 
 use super::ids::Ids;
@@ -281,7 +281,11 @@ impl Front {
             rm: None,
             reason: unfit.reason.into(),
         };
-        let document = Document::parse_within(&octets, &Bounds::CALL).map_err(Unfit::from);
+        let (octets, parts) = match out_handler::open(&octets) {
+            Ok(opened) => opened,
+            Err(unfit) => return self.unread(request, version, &read(unfit)),
+        };
+        let document = Document::parse_within(octets, &Bounds::CALL).map_err(Unfit::from);
         let document = match document {
             Ok(document) => document,
             Err(unfit) => return self.unread(request, version, &read(unfit)),
@@ -301,10 +305,10 @@ impl Front {
             return self.respond(request, nothing());
         }
         if message::version_of(&envelope).is_none() {
-            let plain = Plain::read(&envelope, &raw.action);
+            let plain = Plain::read(&envelope, parts, &raw.action);
             return self.plain(now, request, Some(plain));
         }
-        match Message::read(envelope) {
+        match Message::read(envelope, parts) {
             Ok(None) => self.plain(now, request, None),
             Err(unread) => self.unread(request, version, &unread),
             Ok(Some(message)) => self.message(now, raw, &message),
@@ -560,7 +564,8 @@ impl Front {
     fn call(&mut self, action: &str, message: &Message<'_, '_>, asker: &Asker) -> Call {
         let action = message.addressing.action.as_deref().unwrap_or(action);
         let reply_to = message.reply_to.address.as_str();
-        let content = out_handler::content(&message.envelope, |block| !message::consumed(block));
+        let goes_on = |block: &Element<'_, '_>| !message::consumed(block);
+        let content = out_handler::content(&message.envelope, message.parts.clone(), goes_on);
         let (content, mut fault) = match content {
             Ok(content) => (content, None),
             Err(unfit) => (Content::default(), Some(unfit.fault)),

@@ -19,6 +19,7 @@ use crate::soap::addressing::{self, Property};
 use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::{Envelope, NotAnEnvelope, Version};
 use crate::soap::fault::{Code, Fault};
+use crate::soap::mime;
 use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::payload::{self, Packed};
 use crate::soap::security::{self, DetachedSignature, Part, ids};
@@ -38,19 +39,21 @@ pub struct Content {
     pub header: Packed,
     /// The child of the Body, packed; empty for an empty Body.
     pub payload: Packed,
+    /// What the message has beside its envelope; empty for nothing.
+    pub parts: Packed,
 }
 
 impl Content {
     /// Octets.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.header.octets.len() + self.payload.octets.len()
+        self.header.octets.len() + self.payload.octets.len() + self.parts.octets.len()
     }
 
     /// XML nodes.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        self.header.nodes + self.payload.nodes
+        self.header.nodes + self.payload.nodes + self.parts.nodes
     }
 
     /// Adds the prefixes that the signature must list for it.
@@ -110,6 +113,13 @@ impl From<XmlError> for Unfit {
     }
 }
 
+impl From<mime::Unfit> for Unfit {
+    fn from(error: mime::Unfit) -> Self {
+        let (fault, reason) = (error.fault(), error.reason());
+        Self { fault, reason }
+    }
+}
+
 impl From<NotAnEnvelope> for Unfit {
     fn from(error: NotAnEnvelope) -> Self {
         let (fault, reason) = (error.into(), Rejected::Schema);
@@ -117,13 +127,24 @@ impl From<NotAnEnvelope> for Unfit {
     }
 }
 
-/// Takes a user's envelope apart; every header block goes on to the service.
+/// A user's message, taken apart into its envelope and what it has beside it, packed.
+///
+/// # Errors
+/// It is a package that cannot be carried.
+pub fn open(octets: &[u8]) -> Result<(&[u8], Packed), Unfit> {
+    let (envelope, package) = mime::open(octets)?;
+    let parts = package.as_ref().map(wire::parts::pack);
+    Ok((envelope, parts.unwrap_or_default()))
+}
+
+/// Takes a user's message apart; every header block goes on to the service.
 ///
 /// # Errors
 /// Why not, and the fault to answer with: not an envelope, another version than its HTTP head
 /// says, over a bound, or a WS-RM header that must be understood: what is on a sequence does not
 /// come here.
 pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
+    let (octets, parts) = open(octets)?;
     let document = Document::parse_within(octets, &Bounds::CALL)?;
     let envelope = Envelope::read(&document)?;
     if envelope.version != version {
@@ -136,18 +157,23 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
         let reason = Rejected::NotUnderstood;
         return Err(Unfit::new(reason, Code::MustUnderstand, why));
     }
-    content(&envelope, |_| true)
+    content(&envelope, parts, |_| true)
 }
 
-/// The content of an envelope; header blocks that the caller consumes stay behind.
+/// The content of a message, whose parts are packed already; header blocks that the caller
+/// consumes stay behind.
 ///
 /// # Errors
 /// It cannot be carried, or is over a bound.
 pub fn content(
     envelope: &Envelope<'_, '_>,
+    parts: Packed,
     goes_on: impl Fn(&Element<'_, '_>) -> bool,
 ) -> Result<Content, Unfit> {
-    let mut content = Content::default();
+    let mut content = Content {
+        parts,
+        ..Content::default()
+    };
     for block in envelope.blocks.iter().filter(|block| goes_on(block)) {
         content.header.join(payload::pack(*block));
     }
@@ -167,9 +193,10 @@ pub fn content(
     }
     // Declarations that were copied down count too, and escapes, and the envelope that the service
     // will get around it all: a service that refuses it half-way would stop its replica (R21).
-    if content.bytes() + limits::ENVELOPE_AROUND > limits::CALL_BYTES {
+    let around = limits::ENVELOPE_AROUND + content.parts.nodes * limits::MIME_AROUND;
+    if content.bytes() + around > limits::CALL_BYTES {
         let why = format!(
-            "the content is over the bound of {} octets",
+            "the content, attachments in base64, is over the bound of {} octets",
             limits::CALL_BYTES
         );
         return Err(Unfit::new(Rejected::TooLarge, Code::Sender, why));

@@ -35,6 +35,7 @@ use crate::rm::version::{self as rm, Operation};
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::addressing::{self, ANONYMOUS, Addressing, Property};
 use crate::soap::envelope::{self, Envelope, Version};
+use crate::soap::mime::{self, Package};
 use crate::soap::xml::{Bounds, Document, Element};
 use crate::types::Digest;
 use crate::wire;
@@ -369,7 +370,8 @@ impl ServiceSequence {
         );
         // A client that wrote something else gets what the service answers to nothing: the number
         // must be used.
-        let document = Document::parse_within(&current.letter.envelope, &Bounds::PEER);
+        let (octets, package) = opened(&current.letter.envelope);
+        let document = Document::parse_within(octets, &Bounds::PEER);
         let envelope = document.as_ref().ok().and_then(|d| Envelope::read(d).ok());
         let mut blocks = self.blocks(action, &current.message_id);
         let sequence = Sequence {
@@ -388,10 +390,12 @@ impl ServiceSequence {
             .iter()
             .flat_map(|envelope| envelope.body.children());
         let body: String = body.map(Element::source).collect();
-        Letter {
-            patient: false,
-            ..letter(version, action, &blocks, body.as_bytes())
+        let mut letter = letter(version, action, &blocks, body.as_bytes());
+        letter.patient = false;
+        if let Some(package) = package {
+            letter.envelope = package.write(version, action, &letter.envelope).into();
         }
+        letter
     }
 
     fn created(&mut self, current: &mut Current, heard: Heard) -> Step {
@@ -504,12 +508,18 @@ fn block(version: Version) -> Block<'static> {
     }
 }
 
+/// The envelope of a call, and what it has beside it.
+fn opened(message: &[u8]) -> (&[u8], Option<Package<'_>>) {
+    // It was opened before it was ordered, or is an envelope alone.
+    mime::open(message).unwrap_or((message, None))
+}
+
 /// The wsa:Action of a call: its user's own, else what HTTP says, else one that its Body gives.
 fn action_of(call: &Invocation) -> String {
     if !call.action.is_empty() {
         return call.action.clone();
     }
-    let document = Document::parse_within(&call.envelope, &Bounds::PEER);
+    let document = Document::parse_within(opened(&call.envelope).0, &Bounds::PEER);
     let Some(envelope) = document.as_ref().ok().and_then(|d| Envelope::read(d).ok()) else {
         return NO_ACTION.to_owned();
     };

@@ -16,8 +16,10 @@ use crate::pbft::Delivery;
 use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code, Fault};
+use crate::soap::mime;
 use crate::soap::normal;
 use crate::soap::payload::{self, Packed};
+use crate::soap::references::References;
 use crate::soap::xml::{Bounds, Document};
 use crate::state::calls::{Calls, Done, Step, Stored, Verdict, Wanted};
 use crate::types::{Digest, Env, Seqno, Time};
@@ -403,10 +405,11 @@ fn refused(wanted: &Wanted, verdict: Verdict) -> Done {
 
 /// The envelope that the service gets: the same octets at every correct replica (R3).
 fn invocation(call: &Call, env: Env, place: u64) -> Invocation {
+    let envelope = envelope::of(call.version, &call.header, &call.payload);
     Invocation {
         version: call.version,
         action: call.action.clone(),
-        envelope: envelope::of(call.version, &call.header, &call.payload),
+        envelope: wire::parts::join(call.version, &call.action, envelope, &call.parts),
         env,
         place,
         again: false,
@@ -438,14 +441,24 @@ fn nothing() -> Stored {
 }
 
 fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
+    let (octets, package) = mime::open(octets).ok()?;
     let document = Document::parse_within(octets, &Bounds::CALL).ok()?;
     let envelope = Envelope::read(&document).ok()?;
     if envelope.version != version {
         return None;
     }
+    let mut references = package.as_ref().map(References::to).unwrap_or_default();
+    for element in envelope
+        .blocks
+        .iter()
+        .copied()
+        .chain(envelope.body.children())
+    {
+        references.visit(element);
+    }
     let mut header = Packed::default();
     for block in &envelope.blocks {
-        header.join(normal::normalize(*block).ok()?);
+        header.join(normal::normalize_within(*block, &references).ok()?);
     }
     let mut children = envelope.body.children();
     let child = children.next();
@@ -454,7 +467,7 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
     }
     let fault = child.is_some_and(|p| p.is(version.ns(), "Fault"));
     let payload = child
-        .map(normal::normalize)
+        .map(|child| normal::normalize_within(child, &references))
         .transpose()
         .ok()?
         .unwrap_or_default();
@@ -463,7 +476,9 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
     if prefixes.len() > PREFIXES {
         return None;
     }
-    let reply = Stored::new(fault, header, payload);
+    let package = package.map(|package| references.normal(package, version));
+    let parts = package.as_ref().map(wire::parts::pack).unwrap_or_default();
+    let reply = Stored::with_parts(fault, header, payload, parts);
     (reply.len() <= limits::CALL_BYTES).then_some(reply)
 }
 
@@ -495,6 +510,7 @@ mod tests {
                 action: String::new(),
                 header: content.header.octets,
                 payload: content.payload.octets,
+                parts: content.parts.octets,
             };
             let env = Env {
                 time: Time(0),

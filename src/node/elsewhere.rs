@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::http::{Outgoing, Pool, PoolLimits};
-use super::service_client::{content_type, quoted};
+use super::service_client::{over_http, quoted};
 use crate::endpoint::front::{Allowed, Place, Post};
 use crate::limits;
 use crate::soap::envelope::Version;
@@ -111,11 +111,11 @@ async fn exchange(pool: &Pool, path: &str, post: Post) -> Result<(), String> {
         Version::V11 => vec![("soapaction", quoted(&post.action))],
         Version::V12 => Vec::new(),
     };
-    let content_type = content_type(post.version, &post.action);
+    let (content_type, octets) = over_http(post.version, &post.action, post.octets.into());
     let outgoing = Outgoing {
         target: path,
         headers: &action,
-        ..Outgoing::post(&content_type, post.octets.into(), TIMEOUT)
+        ..Outgoing::post(&content_type, octets, TIMEOUT)
     };
     let response = pool.send(outgoing).await.map_err(|why| why.to_string())?;
     match response.status {

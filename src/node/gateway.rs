@@ -24,7 +24,7 @@ use super::front::{FrontNode, Said};
 use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Undecoded, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
-use super::soap_http::{asks_for_wsdl, url_of, version_and_action};
+use super::soap_http::{self, asks_for_wsdl, url_of, version_and_action};
 use super::wsdl::policy::{Assurance, asserting};
 use super::wsdl::{addressed, escaped};
 use super::{front_timing, keys, status};
@@ -34,6 +34,7 @@ use crate::error::{Ignored, Rejected};
 use crate::limits;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
+use crate::soap::mime;
 use crate::types::{Quorums, ReplicaId};
 use crate::wire::reply::Reason;
 
@@ -85,7 +86,7 @@ impl<M: ClientMachine> Gateway<M> {
     }
 
     async fn call(self: Rc<Self>, mut request: Request) -> Reply {
-        let (version, action) = match version_and_action(&request) {
+        let (version, mut action) = match version_and_action(&request) {
             Ok(spoken) => spoken,
             Err(reply) => {
                 let reason = Rejected::Schema.into();
@@ -100,13 +101,18 @@ impl<M: ClientMachine> Gateway<M> {
             Ok(body) => request.body = body,
             Err(why) => return self.undecoded(version, why),
         }
+        let content_type = request.header("content-type").unwrap_or_default();
+        request.body = soap_http::message(content_type, &request.body);
+        if version == Version::V12 && action.is_empty() {
+            action = mime::action(&request.body);
+        }
         self.node.note(Body::ReceivedRequest, "user", &request.body);
         if self.require_rm || mentions(&request.body) {
             let (action, octets) = (action.clone(), request.body.clone());
             return match self.front.answer(version, action.clone(), octets).await {
                 Said::Answer(status, envelope) => {
                     self.node.note(Body::SentResponse, "user", &envelope);
-                    Reply::new(status, version.content_type(), envelope)
+                    soap_http::reply(status, version, envelope)
                 }
                 Said::Plain(id, message_id) => {
                     let call = Plain {
@@ -179,7 +185,8 @@ impl<M: ClientMachine> Gateway<M> {
     async fn plain_once(self: Rc<Self>, id: RequestId, call: Plain) -> Reply {
         let serving = async move {
             let (reply, executed) = self.plain(call).await;
-            let answer = (reply.status, reply.body.to_vec());
+            let message = soap_http::message(&reply.content_type, &reply.body);
+            let answer = (reply.status, message.to_vec());
             self.front.served(id, executed, answer);
             reply
         };
@@ -235,7 +242,7 @@ impl<M: ClientMachine> Gateway<M> {
             }
         };
         self.node.note(Body::SentResponse, "user", &envelope);
-        let mut reply = Reply::new(status, version.content_type(), envelope);
+        let mut reply = soap_http::reply(status, version, envelope);
         if let Some(rows) = timing {
             reply.headers = front_timing::headers(&rows, received, clock::stopwatch());
         }

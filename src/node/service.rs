@@ -197,7 +197,11 @@ impl Service {
             return Reply::words(405, "POST an envelope, or GET ?wsdl\n");
         }
         match call_of(request) {
-            Ok((version, action, env)) => self.call(version, &action, &env, &request.body).await,
+            Ok((version, action, env)) => {
+                let content_type = request.header("content-type").unwrap_or_default();
+                let message = soap_http::message(content_type, &request.body);
+                self.call(version, &action, &env, &message).await
+            }
             Err(refused) => refused,
         }
     }

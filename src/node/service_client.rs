@@ -20,11 +20,13 @@ use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11};
 use super::report::Report;
 use super::rm_service::{Answered, RmService};
 use super::service::Kind;
+use super::soap_http::message;
 use super::wsdl::marked;
 use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
 use crate::soap::envelope::Version;
+use crate::soap::mime;
 use crate::types::{Digest, Env, Micros};
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -153,9 +155,9 @@ impl ServiceClient {
             }
             return completion;
         }
-        let content_type = content_type(call.version, &call.action);
+        let message = Bytes::copy_from_slice(&call.envelope);
+        let (content_type, envelope) = over_http(call.version, &call.action, message);
         let headers = headers(call.version, &call.action, Some(&call.env));
-        let envelope = Bytes::copy_from_slice(&call.envelope);
         let timeout = clock::duration(self.timeout);
         let outgoing = Outgoing {
             headers: &headers,
@@ -241,21 +243,22 @@ impl ServiceClient {
         self.timeout
     }
 
-    /// POSTs an envelope, once.
+    /// POSTs a message, once.
     pub(super) async fn once(
         &self,
         (version, action): (Version, &str),
-        envelope: Bytes,
+        sent: Bytes,
         env: Option<&Env>,
         timeout: Duration,
     ) -> Answered {
-        let content_type = content_type(version, action);
+        let (content_type, envelope) = over_http(version, action, sent);
         let outgoing = Outgoing {
             headers: &headers(version, action, env),
             ..Outgoing::post(&content_type, envelope, timeout)
         };
         let response = self.pool.send(outgoing).await?;
-        Ok((response.status, response.body))
+        let answer = message(&response.content_type, &response.body);
+        Ok((response.status, answer))
     }
 
     /// A call did not get its answer and is sent again; `sent`: a copy of it may have come there.
@@ -286,7 +289,10 @@ impl ServiceClient {
             match self.pool.send(outgoing.clone()).await {
                 Ok(response) => {
                     self.here();
-                    return Ok((response.status, response.body));
+                    return Ok((
+                        response.status,
+                        message(&response.content_type, &response.body),
+                    ));
                 }
                 Err(PostError::Connect(_, why)) => {
                     self.away(&why, report);
@@ -337,8 +343,16 @@ fn headers(version: Version, action: &str, env: Option<&Env>) -> Vec<(&'static s
     headers
 }
 
+/// The Content-Type and the body of a message that asks.
+pub(super) fn over_http(version: Version, action: &str, message: Bytes) -> (String, Bytes) {
+    match mime::apart(&message) {
+        Some((content_type, body)) => (content_type.to_owned(), message.slice_ref(body)),
+        None => (content_type(version, action), message),
+    }
+}
+
 /// What SOAP over HTTP calls an envelope that asks.
-pub(super) fn content_type(version: Version, action: &str) -> String {
+fn content_type(version: Version, action: &str) -> String {
     match version {
         Version::V11 => SOAP11.to_owned(),
         Version::V12 if action.is_empty() => super::http::SOAP12.to_owned(),

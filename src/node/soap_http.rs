@@ -1,8 +1,11 @@
 //! What HTTP says of a SOAP request besides its body: version and action (SOAP 1.1 §6, SOAP 1.2
 //! part 2 §7), and where a WSDL has it that requests go. What the envelope says is not looked at.
 
+use bytes::Bytes;
+
 use super::http::{Reply, Request};
 use crate::soap::envelope::Version;
+use crate::soap::mime::{self, parameter, unquoted};
 
 /// SOAP version and action of a POST, by its headers; the action may be empty.
 ///
@@ -10,64 +13,62 @@ use crate::soap::envelope::Version;
 /// The reply to a content type that is not SOAP's, or that is in another encoding than UTF-8.
 pub fn version_and_action(request: &Request) -> Result<(Version, String), Reply> {
     let content = request.header("content-type").unwrap_or_default();
-    let (kind, parameters) = content.split_once(';').unwrap_or((content, ""));
-    let version = match kind.trim().to_ascii_lowercase().as_str() {
-        "text/xml" => Version::V11,
-        "application/soap+xml" => Version::V12,
-        _ => {
-            return Err(unsupported(
-                "text/xml (SOAP 1.1) or application/soap+xml (SOAP 1.2)",
-            ));
-        }
+    let info = parameter(content, "start-info").unwrap_or_default();
+    let Some(version) = version_of(content, &info) else {
+        return Err(unsupported(
+            "text/xml (SOAP 1.1) or application/soap+xml (SOAP 1.2), or multipart/related whose \
+             type is one of them, or application/xop+xml with start-info",
+        ));
     };
-    if parameter(parameters, "charset").is_some_and(|set| !set.eq_ignore_ascii_case("utf-8")) {
+    if parameter(content, "charset").is_some_and(|set| !set.eq_ignore_ascii_case("utf-8")) {
         return Err(unsupported("charset utf-8"));
     }
     let action = match version {
         Version::V11 => unquoted(request.header("soapaction").unwrap_or_default()),
-        Version::V12 => parameter(parameters, "action").unwrap_or_default(),
+        Version::V12 => parameter(content, "action")
+            .or_else(|| parameter(&info, "action"))
+            .unwrap_or_default(),
     };
     Ok((version, action))
+}
+
+/// Of an envelope, or of the envelope in a package: its root's type (RFC 2387 §3.1), and with MTOM
+/// what its root was made of (MTOM §3.2).
+fn version_of(content: &str, info: &str) -> Option<Version> {
+    let media = |text: &str| mime::media_type(text).to_ascii_lowercase();
+    let mut kind = media(content);
+    if mime::is_package(content) {
+        kind = media(&parameter(content, "type")?);
+        if kind == "application/xop+xml" {
+            kind = media(info);
+        }
+    }
+    Version::ALL
+        .into_iter()
+        .find(|version| version.media_type() == kind)
 }
 
 fn unsupported(wanted: &str) -> Reply {
     Reply::words(415, format!("the content type must be {wanted}\n"))
 }
 
-/// The value of a parameter (RFC 9110 §5.6.6); a quoted one may hold semicolons.
-fn parameter(mut rest: &str, wanted: &str) -> Option<String> {
-    loop {
-        let (name, value) = rest.split_once('=')?;
-        let name = name.rsplit(';').next().unwrap_or_default().trim();
-        let value = value.trim_start();
-        let end = match value.strip_prefix('"') {
-            // Its end is a quotation mark that no backslash precedes.
-            Some(inner) => inner
-                .char_indices()
-                .scan(false, |escaped, (at, c)| {
-                    let end = c == '"' && !*escaped;
-                    *escaped = c == '\\' && !*escaped;
-                    Some((at, end))
-                })
-                .find_map(|(at, end)| end.then_some(at + 2))?,
-            None => value.find(';').unwrap_or(value.len()),
-        };
-        let (value, after) = value.split_at_checked(end)?;
-        if name.eq_ignore_ascii_case(wanted) {
-            return Some(unquoted(value.trim_end()));
-        }
-        rest = after;
+/// A message that came over HTTP: its body, or the body and what HTTP says of it where it has
+/// attachments.
+#[must_use]
+pub fn message(content_type: &str, body: &Bytes) -> Bytes {
+    match mime::is_package(content_type) {
+        true => mime::whole(content_type, body).into(),
+        false => body.clone(),
     }
 }
 
-fn unquoted(text: &str) -> String {
-    let text = text.trim();
-    match text
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-    {
-        Some(inner) => inner.replace("\\\"", "\"").replace("\\\\", "\\"),
-        None => text.to_owned(),
+/// A message as an answer.
+#[must_use]
+pub fn reply(status: u16, version: Version, message: impl Into<Bytes>) -> Reply {
+    let message = message.into();
+    match mime::apart(&message) {
+        Some((content, body)) => Reply::new(status, content, message.slice_ref(body)),
+        None => Reply::new(status, version.content_type(), message),
     }
 }
 
@@ -166,6 +167,66 @@ mod tests {
             let expected = Ok((Version::V12, action.to_owned()));
             assert_eq!(read(&[("content-type", content)]), expected, "{content}");
         }
+    }
+
+    #[test]
+    fn rfc_2387_section_3_1_and_mtom_section_3_2_name_the_version_of_a_package() {
+        let of = |parameters: &str| {
+            let content = format!("Multipart/Related; boundary=b; {parameters}");
+            read(&[("content-type", &content), ("soapaction", "urn:s")])
+        };
+        let (v11, v12) = (Version::V11, Version::V12);
+        for (parameters, expected) in [
+            ("type=\"text/xml\"", Ok((v11, "urn:s"))),
+            ("type=text/xml; action=urn:a", Ok((v11, "urn:s"))),
+            (
+                "type=\"application/soap+xml\"; action=\"urn:a\"",
+                Ok((v12, "urn:a")),
+            ),
+            ("type=\"application/soap+xml\"", Ok((v12, ""))),
+            (
+                "type=\"application/xop+xml\"; start-info=text/xml",
+                Ok((v11, "urn:s")),
+            ),
+            (
+                "type=\"application/xop+xml\"; start-info=\"application/soap+xml; \
+                 action=\\\"urn:a\\\"\"",
+                Ok((v12, "urn:a")),
+            ),
+            (
+                "type=application/xop+xml; start-info=\"application/soap+xml; charset=utf-8\"; \
+                 action=\"urn:a\"",
+                Ok((v12, "urn:a")),
+            ),
+            ("type=\"application/xop+xml\"", Err(415)),
+            ("type=\"text/plain\"", Err(415)),
+            ("type=text/xml; charset=utf-16", Err(415)),
+        ] {
+            let expected = expected.map(|(version, action)| (version, action.to_owned()));
+            assert_eq!(of(parameters), expected, "{parameters}");
+        }
+    }
+
+    #[test]
+    fn a_message_goes_over_http_as_it_came() {
+        let content = "multipart/related; boundary=b";
+        let message = message(content, &Bytes::from_static(b"--b--"));
+        assert_eq!(
+            message,
+            "Content-Type: multipart/related; boundary=b\r\n\r\n--b--"
+        );
+        let reply = super::reply(200, Version::V11, message);
+        assert_eq!(
+            (reply.content_type.as_str(), &reply.body[..]),
+            (content, &b"--b--"[..])
+        );
+        let envelope = super::message("text/xml", &Bytes::from_static(b"<e/>"));
+        let reply = super::reply(200, Version::V12, envelope);
+        let content = Version::V12.content_type();
+        assert_eq!(
+            (reply.content_type.as_str(), &reply.body[..]),
+            (content, &b"<e/>"[..])
+        );
     }
 
     #[test]

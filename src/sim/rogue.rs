@@ -222,8 +222,11 @@ impl Rogue {
 
     fn call(&mut self, id: CallId, op: &Op, number: u32, begins: bool) -> Option<Frozen> {
         let envelope = op.envelope(self.app, Self::VERSION, id, true);
-        let Content { header, payload } =
-            out_handler::freeze(envelope.as_bytes(), Self::VERSION).ok()?;
+        let Content {
+            header,
+            payload,
+            parts,
+        } = out_handler::freeze(envelope.as_bytes(), Self::VERSION).ok()?;
         let action = format!("urn:{}", op.name);
         let mut items = Vec::new();
         if begins {
@@ -236,6 +239,7 @@ impl Rogue {
             action: &action,
             header: &header,
             payload: &payload,
+            parts: &parts,
         });
         self.sign(&items)
     }

@@ -5,7 +5,8 @@
 //! order, also where QNames stand in known places of content: `xsi:type`, `arrayType`,
 //! `itemType`, `faultcode`, and the Values of a SOAP 1.2 fault's codes. Any other content may use
 //! any declared prefix: a declaration that is not renamed away, or that text elsewhere mentions,
-//! keeps its name and place. Order of attributes, quotes, empty tags and CDATA are settled by
+//! keeps its name and place. References to parts of the reply's package get the parts' new names
+//! (`references`). Order of attributes, quotes, empty tags and CDATA are settled by
 //! Canonical XML; white space and the text itself stay as they are.
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::c14n::{escape_attribute, escape_text};
 use super::namespaces::{ENC11, ENC12, SOAP11, SOAP12, XML, XSI};
 use super::payload::{AMBIENT, Packed, envelope_binding, mentions, mentions_of_value};
+use super::references::References;
 use super::xml::{Attribute, Element, Node};
 use crate::error::Rejected;
 use crate::limits::{XML_ATTRIBUTES, XML_NAMESPACES};
@@ -24,9 +26,21 @@ use crate::limits::{XML_ATTRIBUTES, XML_NAMESPACES};
 /// # Errors
 /// [`Rejected::TooLarge`] if the result would be over the bounds of our own reader.
 pub fn normalize(element: Element<'_, '_>) -> Result<Packed, Rejected> {
+    normalize_within(element, &References::default())
+}
+
+/// The same of a reply that is a package.
+///
+/// # Errors
+/// As [`normalize`].
+pub fn normalize_within(
+    element: Element<'_, '_>,
+    references: &References,
+) -> Result<Packed, Rejected> {
     let survey = Survey::of(element);
     let mut normalizer = Normalizer {
         bindings: &survey.bindings,
+        references,
         kept_names: survey
             .bindings
             .iter()
@@ -218,6 +232,7 @@ impl Prefix<'_> {
 struct Normalizer<'s, 'd> {
     /// Those of the elements still to come, in document order.
     bindings: &'s [Binding<'d>],
+    references: &'s References,
     kept_names: BTreeSet<&'d str>,
     numbers: BTreeMap<&'d str, u32>,
     next_number: u32,
@@ -235,7 +250,10 @@ impl<'d> Normalizer<'_, 'd> {
         };
         self.use_visibly(element.ns());
         let attributes = self.attributes(element);
-        let text = qname_text(element).map(|qname| self.use_in_content(qname));
+        let text = match qname_text(element) {
+            Some(qname) => Some(self.use_in_content(qname)),
+            None => self.reference(element),
+        };
         self.keep(declared);
         let fresh = self.rendered.len() - outside;
         if attributes.len() + fresh > XML_ATTRIBUTES || self.rendered.len() > XML_NAMESPACES - 8 {
@@ -260,6 +278,14 @@ impl<'d> Normalizer<'_, 'd> {
         self.push(">");
         self.rendered.truncate(outside);
         Ok(())
+    }
+
+    /// The new text of an element whose text refers to a part.
+    fn reference(&self, element: Element<'d, '_>) -> Option<String> {
+        let alone = element.children().next().is_none();
+        alone
+            .then(|| self.references.renamed(&element.text()))
+            .flatten()
     }
 
     fn content(&mut self, element: Element<'d, '_>, text: Option<String>) -> Result<(), Rejected> {
@@ -295,7 +321,11 @@ impl<'d> Normalizer<'_, 'd> {
                     format!("{}:{}", prefix.name(), attribute.local)
                 }
             };
-            written.push((name, Cow::Borrowed(attribute.value)));
+            let renamed = self.references.renamed(attribute.value);
+            written.push((
+                name,
+                renamed.map_or(Cow::Borrowed(attribute.value), Cow::Owned),
+            ));
         }
         // Second, so that a prefix used by a name here counts as visibly used.
         for ((_, value), attribute) in written.iter_mut().zip(&attributes) {

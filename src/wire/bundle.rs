@@ -18,7 +18,8 @@ use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::Element;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber};
 
-use super::{attribute, empty, expect, holder, is, number, positive, schema, urn, uuid_of};
+use super::{attribute, empty, expect, holder, is, number, parts, positive, schema};
+use super::{urn, uuid_of};
 
 /// What a bundle says beside its items.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub struct Call {
     pub header: Vec<u8>,
     /// The child of the user's Body, canonical and self-contained; empty for an empty Body.
     pub payload: Vec<u8>,
+    /// What else the user's message had, as `parts` writes it; empty for nothing.
+    pub parts: Vec<u8>,
 }
 
 impl Call {
@@ -78,7 +81,12 @@ impl Call {
     pub fn digest(&self) -> Digest {
         let mut hash = Sha256::new();
         hash.update(self.version.name().as_bytes());
-        for part in [self.action.as_bytes(), &self.header, &self.payload] {
+        for part in [
+            self.action.as_bytes(),
+            &self.header,
+            &self.payload,
+            &self.parts,
+        ] {
             hash.update(&(part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -140,6 +148,8 @@ pub enum Draft<'a> {
         header: &'a Packed,
         /// The child of the user's Body, packed.
         payload: &'a Packed,
+        /// What else the user's message had.
+        parts: &'a Packed,
     },
 }
 
@@ -232,12 +242,14 @@ fn inner(element: Option<Element<'_, '_>>) -> Vec<u8> {
         .collect()
 }
 
-/// Writes b:Header, if there is one, and b:Payload; their prefixes go into the list.
+/// Writes b:Header, if there is one, b:Payload, and b:Parts, if there are any; their prefixes go
+/// into the list.
 pub(super) fn write_content(
     out: &mut Writer<'_>,
     prefixes: &mut PrefixList,
     header: &Packed,
     payload: &Packed,
+    parts: &Packed,
 ) {
     if !header.octets.is_empty() {
         out.open(BFT, "Header", &[]);
@@ -247,25 +259,39 @@ pub(super) fn write_content(
     out.open(BFT, "Payload", &[]);
     out.raw(&payload.octets);
     out.close();
+    out.raw(&parts.octets);
     prefixes.extend(&header.prefixes);
     prefixes.extend(&payload.prefixes);
 }
 
-/// Reads b:Header, if there is one, and b:Payload, which has at most one child.
-pub(super) fn read_content(element: Element<'_, '_>) -> Result<(Vec<u8>, Vec<u8>), Refused> {
+/// A message without its envelope: what is in b:Header, in b:Payload, and b:Parts.
+pub(super) struct Content {
+    pub(super) header: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+    pub(super) parts: Packed,
+}
+
+/// Reads b:Header, if there is one, b:Payload, which has at most one child, and b:Parts, if there
+/// are any.
+pub(super) fn read_content(element: Element<'_, '_>) -> Result<Content, Refused> {
     let mut children = element.children().peekable();
     let header = children.next_if(|child| is(*child, "Header"));
     let payload = schema(children.next().filter(|child| is(*child, "Payload")))?;
     for holder_of_users in header.iter().chain([&payload]) {
         holder(*holder_of_users, &[])?;
     }
+    let parts = children.next().map(parts::read).transpose()?;
     schema((children.next().is_none() && payload.children().count() <= 1).then_some(()))?;
     let blocks = header.map(|header| header.children().count());
     if blocks.is_some_and(|blocks| blocks > limits::HEADER_BLOCKS) {
         return Err(Rejected::TooLarge.into());
     }
     schema((blocks != Some(0)).then_some(()))?;
-    Ok((inner(header), inner(Some(payload))))
+    Ok(Content {
+        header: inner(header),
+        payload: inner(Some(payload)),
+        parts: parts.as_ref().map(parts::pack).unwrap_or_default(),
+    })
 }
 
 impl Draft<'_> {
@@ -289,6 +315,7 @@ impl Draft<'_> {
                 action,
                 header,
                 payload,
+                parts,
             } => {
                 let (sequence, number) = (urn(sequence), number.to_string());
                 let attributes = [
@@ -298,7 +325,7 @@ impl Draft<'_> {
                     plain("soap", version.name()),
                 ];
                 out.open(BFT, "Call", &attributes);
-                write_content(out, prefixes, header, payload);
+                write_content(out, prefixes, header, payload, parts);
                 out.close();
             }
         }
@@ -321,7 +348,7 @@ impl Item {
             }
             "Call" => {
                 holder(element, &["action", "number", "sequence", "soap"])?;
-                let (header, payload) = read_content(element)?;
+                let content = read_content(element)?;
                 let action = attribute(element, "action")?;
                 if action.len() > limits::URI_BYTES {
                     return Err(Rejected::TooLarge.into());
@@ -331,8 +358,9 @@ impl Item {
                     number: CallNumber(positive(element, "number")?),
                     version: schema(Version::from_name(attribute(element, "soap")?))?,
                     action: action.to_owned(),
-                    header,
-                    payload,
+                    header: content.header,
+                    payload: content.payload,
+                    parts: content.parts.octets,
                 }))
             }
             _ => Err(Rejected::Schema.into()),

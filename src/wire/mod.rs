@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod description;
 pub mod ended;
 pub mod leg;
+pub mod parts;
 pub mod reply;
 pub mod signed;
 pub mod transfer;

@@ -190,7 +190,8 @@ fn write_item(out: &mut Writer<'_>, prefixes: &mut PrefixList, item: &Done) {
             ];
             out.open(BFT, "Reply", &attributes);
             if let Some(reply) = reply {
-                bundle::write_content(out, prefixes, reply.header(), reply.payload());
+                let (header, payload) = (reply.header(), reply.payload());
+                bundle::write_content(out, prefixes, header, payload, reply.parts());
             }
             out.close();
         }
@@ -228,12 +229,10 @@ fn read_item(element: Element<'_, '_>) -> Result<Done, Refused> {
                     octets,
                     ..Packed::default()
                 };
-                let (header, payload) = read_content(element)?;
-                Some(Rc::new(Stored::new(
-                    fault,
-                    unpacked(header),
-                    unpacked(payload),
-                )))
+                let content = read_content(element)?;
+                let (header, payload) = (unpacked(content.header), unpacked(content.payload));
+                let reply = Stored::with_parts(fault, header, payload, content.parts);
+                Some(Rc::new(reply))
             } else {
                 None
             };

@@ -112,6 +112,11 @@ fn head() -> Head {
 }
 
 fn draft<'a>(header: &'a Packed, payload: &'a Packed) -> Draft<'a> {
+    static NONE: Packed = Packed {
+        octets: Vec::new(),
+        prefixes: crate::soap::c14n::PrefixList::new(),
+        nodes: 0,
+    };
     Draft::Call {
         sequence: SEQUENCE,
         number: CallNumber(6),
@@ -119,6 +124,7 @@ fn draft<'a>(header: &'a Packed, payload: &'a Packed) -> Draft<'a> {
         action: "urn:a\"<&\t\n",
         header,
         payload,
+        parts: &NONE,
     }
 }
 
@@ -624,3 +630,5 @@ fn a_description_comes_back() {
     );
     assert_eq!(read, Err(Rejected::TooLarge.into()));
 }
+
+mod parts;

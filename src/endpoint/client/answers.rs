@@ -341,14 +341,15 @@ fn ends_of_calls(items: &[Done]) -> impl Iterator<Item = End<'_>> {
 /// What a call's user gets.
 fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome {
     match done {
-        Some((Verdict::Executed, Some(reply))) => Outcome::Reply {
-            fault: reply.fault(),
-            envelope: envelope::of(
-                call.version,
-                &reply.header().octets,
-                &reply.payload().octets,
-            ),
-        },
+        Some((Verdict::Executed, Some(reply))) => {
+            let (header, payload) = (&reply.header().octets, &reply.payload().octets);
+            let envelope = envelope::of(call.version, header, payload);
+            let parts = &reply.parts().octets;
+            Outcome::Reply {
+                fault: reply.fault(),
+                envelope: wire::parts::join(call.version, "", envelope, parts),
+            }
+        }
         Some((Verdict::Unknown, _)) => {
             let reason = "outcome unknown: NoAnswer (the service crashed, hung or hung up at 2f + 1 \
                           replicas, or answered otherwise at each, and they have closed the call; \

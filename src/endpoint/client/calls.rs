@@ -459,6 +459,7 @@ impl Waiting {
             action: &self.action,
             header: &self.content.header,
             payload: &self.content.payload,
+            parts: &self.content.parts,
         };
         matches!(self.kind, Kind::Call | Kind::Numbered).then_some(call)
     }

@@ -12,6 +12,7 @@ use crate::soap::addressing::{self, Addressing, Property, block_in};
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::Fault;
 use crate::soap::xml::Document;
+use crate::wire::parts::join;
 
 use super::allowed::Allowed;
 use super::message::{Message, consumed, is_back};
@@ -50,6 +51,8 @@ pub struct Said<'a> {
     pub blocks: Vec<Vec<u8>>,
     /// Canonical header blocks of the service, one after the other.
     pub header: &'a [u8],
+    /// What the service's reply has beside its envelope.
+    pub parts: &'a [u8],
     /// It answers no request.
     pub unasked: bool,
 }
@@ -153,7 +156,8 @@ impl Back {
                     .filter(|b| !b.is_empty()),
             )
             .collect();
-        envelope::write(self.soap, &all, body)
+        let envelope = envelope::write(self.soap, &all, body);
+        join(self.soap, said.action, envelope, said.parts)
     }
 
     /// An operation of WS-RM.

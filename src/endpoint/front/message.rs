@@ -16,6 +16,7 @@ use crate::soap::addressing::{self, Addressing};
 use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::WSMC;
+use crate::soap::payload::Packed;
 use crate::soap::xml::Element;
 use crate::types::Digest;
 
@@ -33,6 +34,8 @@ const POLLED: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=
 pub struct Message<'d, 'a> {
     /// The envelope.
     pub envelope: Envelope<'d, 'a>,
+    /// What the message has beside it, packed.
+    pub parts: Packed,
     /// Addressing properties.
     pub addressing: Addressing<'d>,
     /// Their version; 2005/08 where there are none.
@@ -148,12 +151,12 @@ pub struct Plain {
 impl Plain {
     /// Reads what an envelope says.
     #[must_use]
-    pub fn read(envelope: &Envelope<'_, '_>, action: &str) -> Self {
+    pub fn read(envelope: &Envelope<'_, '_>, parts: Packed, action: &str) -> Self {
         let read = Addressing::read_any(&envelope.blocks).unwrap_or_default();
         let (addressing, wsa) = (read.0, read.1.unwrap_or(&addressing::V200508));
         let action = addressing.action.as_deref().unwrap_or(action);
         let name = addressing.message_id.as_deref().and_then(|message_id| {
-            let content = out_handler::content(envelope, |block| !consumed(block)).ok()?;
+            let content = out_handler::content(envelope, parts, |b| !consumed(b)).ok()?;
             Some(repeats::name(
                 message_id,
                 action,
@@ -216,7 +219,7 @@ impl<'d, 'a> Message<'d, 'a> {
     ///
     /// # Errors
     /// What is of WS-RM cannot be read.
-    pub fn read(envelope: Envelope<'d, 'a>) -> Result<Option<Self>, Box<Unread>> {
+    pub fn read(envelope: Envelope<'d, 'a>, parts: Packed) -> Result<Option<Self>, Box<Unread>> {
         let child = envelope.body.children().next();
         let polls = child.filter(|child| child.ns() == WSMC.uri);
         let Some(version) = version_of(&envelope) else {
@@ -261,6 +264,7 @@ impl<'d, 'a> Message<'d, 'a> {
         let fault_to = reference("FaultTo", addressing.fault_to.as_ref())?;
         let mut message = Self {
             envelope,
+            parts,
             addressing,
             wsa,
             headers,

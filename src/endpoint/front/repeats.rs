@@ -59,9 +59,16 @@ pub struct Repeats {
 #[must_use]
 pub fn name(message_id: &str, action: &str, version: Version, content: &Content) -> Digest {
     let (header, payload) = (&content.header.octets, &content.payload.octets);
-    let room = header.len() + payload.len() + message_id.len() + action.len() + 40;
+    let parts = &content.parts.octets;
+    let room = content.bytes() + message_id.len() + action.len() + 48;
     let mut octets = Vec::with_capacity(room);
-    for part in [message_id.as_bytes(), action.as_bytes(), header, payload] {
+    for part in [
+        message_id.as_bytes(),
+        action.as_bytes(),
+        header,
+        payload,
+        parts,
+    ] {
         octets.extend_from_slice(&(part.len() as u64).to_be_bytes());
         octets.extend_from_slice(part);
     }

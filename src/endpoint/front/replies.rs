@@ -98,6 +98,7 @@ impl FrontSequence {
             sequence,
             acknowledgement,
             header,
+            parts: reply.map_or(&[], |reply| &reply.parts().octets),
             ..Said::default()
         };
         let body = match (&call.fault, reply) {

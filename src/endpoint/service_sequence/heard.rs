@@ -11,6 +11,7 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::addressing::Addressing;
 use crate::soap::envelope::Envelope;
 use crate::soap::fault::ReadFault;
+use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
 
 use super::consumed;
@@ -23,7 +24,7 @@ pub(super) enum Heard {
     Created(CreateSequenceResponse),
     /// No Body, no reply.
     HeadersAlone,
-    /// Whose reply it is, its number, and the envelope without what is consumed on the way.
+    /// Whose reply it is, its number, and the message without what is consumed on the way.
     Reply(Option<String>, Option<Sequence>, Vec<u8>),
     /// No envelope of SOAP.
     Unreadable(String),
@@ -52,8 +53,11 @@ pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>)
         };
         return (heard, Vec::new());
     }
-    let document = Document::parse_within(octets, &Bounds::CALL);
-    let Some(envelope) = document.as_ref().ok().and_then(|d| Envelope::read(d).ok()) else {
+    let opened = mime::open(octets).ok();
+    let document = opened
+        .as_ref()
+        .and_then(|(envelope, _)| Document::parse_within(envelope, &Bounds::CALL).ok());
+    let Some(envelope) = document.as_ref().and_then(|d| Envelope::read(d).ok()) else {
         let why = format!("HTTP status {status}, and no envelope that can be read");
         return (Heard::Unreadable(why), Vec::new());
     };
@@ -63,7 +67,12 @@ pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>)
         let why = "header blocks of WS-RM or WS-Addressing that cannot be read";
         return (Heard::Other(why.to_owned()), Vec::new());
     };
-    let heard = heard(&envelope, &headers, &addressing);
+    let heard = match (heard(&envelope, &headers, &addressing), opened) {
+        (Heard::Reply(to, sequence, octets), Some((_, Some(package)))) => {
+            Heard::Reply(to, sequence, package.write(envelope.version, "", &octets))
+        }
+        (heard, _) => heard,
+    };
     (heard, headers.acknowledgements)
 }
 

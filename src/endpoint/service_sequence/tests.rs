@@ -222,6 +222,40 @@ fn r13_what_concerns_the_hop_does_not_get_into_the_reply() {
 }
 
 #[test]
+fn r3_and_r13_attachments_go_with_the_message_and_come_with_the_reply() {
+    let package = |message: &[u8]| {
+        let (envelope, package) = mime::open(message).unwrap();
+        (envelope.to_vec(), package.unwrap().parts.len())
+    };
+    let attached = Package {
+        root: "text/xml; charset=UTF-8".to_owned(),
+        start: "<root@x>".to_owned(),
+        parts: vec![mime::Part::default()],
+        ..Package::default()
+    };
+    let mut sequence = sequence(&V200702, Some(&known()));
+    let mut call = call(Version::V11, 2);
+    call.envelope = attached.write(Version::V11, "", &call.envelope);
+    let letter = sent(sequence.call(&call));
+    let (envelope, parts) = package(&letter.envelope);
+    let message = Letter {
+        envelope: envelope.into(),
+        ..letter
+    };
+    let text = String::from_utf8_lossy(&message.envelope);
+    assert!(parts == 1 && text.contains("MessageNumber") && text.contains(PAYLOAD));
+    let said = reply(Version::V11, &V200702, &message_id(&message), 1, "<n>2</n>");
+    let said = attached.write(Version::V11, "", &said);
+    let Step::Done(Completion::Reply { octets, .. }) = sequence.answered(200, &said.into()) else {
+        panic!("no reply")
+    };
+    let (envelope, parts) = package(&octets);
+    let text = String::from_utf8_lossy(&envelope);
+    assert!(parts == 1 && text.contains("<n>2</n>") && text.contains("urn:k"));
+    assert!(!text.contains("MessageNumber") && !text.contains("RelatesTo"));
+}
+
+#[test]
 fn r21_a_sequence_is_created_for_message_1_alone() {
     let mut late = sequence(&V200702, None);
     assert!(told_lost(late.call(&call(Version::V12, 2))).contains("not kept"));

@@ -189,6 +189,7 @@ pub fn call(number: u64, payload: &Packed) -> Draft<'_> {
         action: "",
         header: &NONE,
         payload,
+        parts: &NONE,
     }
 }
 

@@ -176,7 +176,7 @@ impl Writer {
             return self.digest(&reply.digest);
         }
         self.octet(u8::from(reply.fault));
-        for packed in [&reply.header, &reply.payload] {
+        for packed in [&reply.header, &reply.payload, &reply.parts] {
             self.octets(&packed.octets);
             self.octets(packed.prefixes.to_string().as_bytes());
             self.count(packed.nodes);
@@ -374,8 +374,8 @@ impl<'a> Reader<'a> {
 
     fn reply(&mut self) -> Option<Stored> {
         let fault = self.truth()?;
-        let (header, payload) = (self.packed()?, self.packed()?);
-        Some(Stored::new(fault, header, payload))
+        let (header, payload, parts) = (self.packed()?, self.packed()?, self.packed()?);
+        Some(Stored::with_parts(fault, header, payload, parts))
     }
 
     fn packed(&mut self) -> Option<Packed> {

@@ -14,6 +14,7 @@ pub struct Stored {
     pub(super) fault: bool,
     pub(super) header: Packed,
     pub(super) payload: Packed,
+    pub(super) parts: Packed,
     pub(super) digest: Digest,
 }
 
@@ -23,9 +24,15 @@ impl Stored {
     /// packed in normal form (R13), ready to be carried; at a client they are unpacked.
     #[must_use]
     pub fn new(fault: bool, header: Packed, payload: Packed) -> Self {
+        Self::with_parts(fault, header, payload, Packed::default())
+    }
+
+    /// A reply that is more than an envelope, if `parts` are not empty: see `wire::parts`.
+    #[must_use]
+    pub fn with_parts(fault: bool, header: Packed, payload: Packed, parts: Packed) -> Self {
         let mut hash = Sha256::new();
         hash.update(&[u8::from(fault)]);
-        for packed in [&header, &payload] {
+        for packed in [&header, &payload, &parts] {
             let prefixes = packed.prefixes.to_string();
             for length in [packed.octets.len(), prefixes.len(), packed.nodes] {
                 hash.update(&(length as u64).to_be_bytes());
@@ -38,6 +45,7 @@ impl Stored {
             fault,
             header,
             payload,
+            parts,
             digest,
         }
     }
@@ -60,10 +68,16 @@ impl Stored {
         &self.payload
     }
 
+    /// What it has beside its envelope; empty for nothing.
+    #[must_use]
+    pub fn parts(&self) -> &Packed {
+        &self.parts
+    }
+
     /// Octets of its content.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.header.octets.len() + self.payload.octets.len()
+        self.header.octets.len() + self.payload.octets.len() + self.parts.octets.len()
     }
 
     /// Whether it has no content.
@@ -75,7 +89,7 @@ impl Stored {
     /// XML nodes of its content.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        self.header.nodes + self.payload.nodes
+        self.header.nodes + self.payload.nodes + self.parts.nodes
     }
 }
 

@@ -1,0 +1,5 @@
+//! See `targets::mime`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| targets::mime(octets));

@@ -6,6 +6,7 @@ mod keeping;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -482,7 +483,7 @@ async fn somebody_serves(world: &ReplicaWorld, url: &str, wanted: bool) -> Resul
 async fn service(
     world: &ReplicaWorld,
     service: &Service,
-    lived: bool,
+    (data, lived): (Option<&Path>, bool),
 ) -> Result<(Option<Child>, Application), RunError> {
     if let Some(kind) = built_in(&service.url) {
         return Ok((
@@ -501,14 +502,23 @@ async fn service(
     let Some(command) = service.command.as_deref() else {
         return Ok((None, outside));
     };
-    if somebody_serves(world, &service.url, lived).await? {
-        return Ok((None, outside));
+    let left = data.and_then(Child::left);
+    if somebody_serves(world, &service.url, lived || left.is_some()).await? {
+        // It ends with this replica all the same.
+        return Ok((left, outside));
+    }
+    if let Some(left) = left {
+        left.end().await;
     }
     let application = match service.keeps_state || !lived {
         true => outside,
         false => Application::Lost,
     };
-    Ok((Some(Child::start(command)?), application))
+    let child = Child::start(command)?;
+    if let Some(data) = data {
+        child.note(data);
+    }
+    Ok((Some(child), application))
 }
 
 /// Reads the data directory, if there is one. With `learn` one that cannot be gone on from is begun
@@ -596,7 +606,8 @@ pub async fn run<M: ReplicaMachine>(
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let opened = recover(&config, learn)?;
     let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
-    let (child, application) = service(&world, &config.service, lived).await?;
+    let (child, application) =
+        service(&world, &config.service, (config.data.as_deref(), lived)).await?;
     // It may hold more than this replica remembers, unless it began with it.
     let inside = built_in(&config.service.url).is_some();
     let begun = config.service.command.is_some() && !config.service.keeps_state;

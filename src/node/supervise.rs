@@ -1,9 +1,11 @@
 //! A wrapped service that its replica starts and ends (R21).
 //!
-//! It is not started again when it ends: its state is gone with it, and a service with another
-//! state than the others' would only lie.
+//! One that outlived a replica that was killed is taken over by the next life, which finds out from
+//! a note in its data folder who that is. A service is not started again when it ends: its state is
+//! gone with it, and a service with another state than the others' would only lie.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,7 +22,36 @@ pub struct Child {
     group: Option<Pid>,
 }
 
+/// Name of the note: the first process and when it began, as the system counts.
+const NOTE: &str = "service.pid";
+
 impl Child {
+    /// The processes of a service that a former life has started and noted in this folder, if its
+    /// first process still runs.
+    #[must_use]
+    pub fn left(data: &Path) -> Option<Self> {
+        let note = std::fs::read_to_string(data.join(NOTE)).ok()?;
+        let (pid, begun) = note.trim().split_once(' ')?;
+        let number = pid.parse::<u32>().ok()?;
+        // Somebody else may have its number by now.
+        if beginning(pid).as_deref() != Some(begun) {
+            return None;
+        }
+        let group = Pid::from_raw(i32::try_from(number).ok()?)?;
+        Some(Self { group: Some(group) })
+    }
+
+    /// Notes whose processes these are, for a life that comes after.
+    pub fn note(&self, data: &Path) {
+        let Some(pid) = self.group.map(|group| group.as_raw_pid().to_string()) else {
+            return;
+        };
+        let Some(begun) = beginning(&pid) else { return };
+        if let Err(error) = std::fs::write(data.join(NOTE), format!("{pid} {begun}\n")) {
+            tracing::warn!(%error, "a service that outlives this replica will have to be ended by hand");
+        }
+    }
+
     /// Starts a command through `sh -c`, in a process group of its own, its output on our stderr.
     ///
     /// # Errors
@@ -72,11 +103,36 @@ async fn ended(group: Pid, signal: Signal) -> bool {
     !left
 }
 
+/// When a process began that leads a group of its own, in the words of the system.
+fn beginning(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name may hold anything, and ends with the last parenthesis (proc(5)).
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let (group, begun) = (fields.get(2)?, fields.get(19)?);
+    (*group == pid).then(|| (*begun).to_owned())
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
         if let Some(group) = self.group {
             // It may have ended by itself.
             let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_about_somebody_else_ends_nobody() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(Child::left(data.path()).is_none());
+        let me = std::process::id();
+        for note in ["", "1", "1 1", "-1 1", "0 0", "x y", &format!("{me} 1")] {
+            std::fs::write(data.path().join(NOTE), note).unwrap();
+            assert!(Child::left(data.path()).is_none(), "{note}");
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Kind {
     pub number: Option<u64>,
     /// The ranges that it acknowledges.
     pub acked: Vec<(u64, u64)>,
+    /// And that no more will be acknowledged.
+    pub last: bool,
 }
 
 /// What it says.
@@ -85,6 +87,7 @@ pub fn read(text: &str) -> (Kind, Versions) {
     let ranges = headers.acknowledgements.iter();
     let ranges = ranges.flat_map(|said| said.ranges.iter());
     let kind = Kind {
+        last: headers.acknowledgements.iter().any(|said| said.last),
         what,
         number: headers.sequence.map(|sequence| sequence.number.get()),
         acked: ranges.map(|(l, u)| (l.get(), u.get())).collect(),
@@ -114,6 +117,7 @@ pub fn nothing() -> Kind {
         what: What::Nothing,
         number: None,
         acked: Vec::new(),
+        last: false,
     }
 }
 

@@ -94,7 +94,7 @@ impl Back {
     /// Octets that it holds beyond a few addresses.
     #[must_use]
     pub fn octets(&self) -> usize {
-        self.to.blocks().len() + self.fault_to.blocks().len()
+        self.to.blocks().0.len() + self.fault_to.blocks().0.len()
     }
 
     /// An envelope on its way.
@@ -151,7 +151,7 @@ impl Back {
             .iter()
             .map(Vec::as_slice)
             .chain(
-                [&to.blocks()[..], &passed]
+                [to.blocks_in(self.wsa), &passed]
                     .into_iter()
                     .filter(|b| !b.is_empty()),
             )

@@ -17,9 +17,11 @@ use super::reference::Reference;
 
 /// What stands before the octets.
 const PREFIX: &str = "urn:bft-ws:1:sequence:";
-/// First octet; a later form gets another. The second one holds reference parameters too.
+/// First octet; a later form gets another. These hold reference parameters too, with the mark of
+/// 2005/08 or without.
 const FORM: u8 = 1;
-const WITH_PARAMETERS: u8 = 2;
+const WITH_MARKED: u8 = 2;
+const WITH_UNMARKED: u8 = 3;
 /// Octets before the texts: form, version, call sequence, generation.
 const HEAD: usize = 1 + 1 + 16 + 8;
 /// Octets of the MAC that are written: a guess hits with a chance of 2^-128.
@@ -46,7 +48,7 @@ impl Named {
     #[must_use]
     pub fn write(&self, key: &PairKey) -> String {
         let offered = self.offered.as_deref().unwrap_or_default();
-        let (address, blocks) = (&self.acks_to.address, &self.acks_to.blocks()[..]);
+        let (address, (blocks, marked)) = (&self.acks_to.address, self.acks_to.blocks());
         let mut texts = vec![offered.as_bytes(), address.as_bytes(), blocks];
         let sum: usize = texts.iter().map(|text| text.len() + 2).sum();
         // Three octets are four characters.
@@ -56,7 +58,8 @@ impl Named {
                 texts.truncate(2);
                 FORM
             }
-            false => WITH_PARAMETERS,
+            false if marked => WITH_MARKED,
+            false => WITH_UNMARKED,
         };
         let mut octets = vec![form];
         let row = version::TABLE.iter().position(|row| *row == self.rm);
@@ -93,11 +96,14 @@ impl Named {
         let offered = text_of(&mut rest)?;
         let address = text_of(&mut rest)?;
         let acks_to = match form {
-            WITH_PARAMETERS => Reference::with(address, text_of(&mut rest)?.into_bytes().into()),
+            WITH_MARKED | WITH_UNMARKED => {
+                let blocks = text_of(&mut rest)?.into_bytes();
+                Reference::with(address, blocks.into(), form == WITH_MARKED)
+            }
             _ => Reference::bare(address),
         };
         let rm = version::TABLE.get(usize::from(row)).copied();
-        let known = form == FORM || form == WITH_PARAMETERS;
+        let known = [FORM, WITH_MARKED, WITH_UNMARKED].contains(&form);
         (known && rest.is_empty()).then_some(Self {
             sequence,
             generation,
@@ -178,9 +184,12 @@ mod tests {
 
     #[test]
     fn r20_reference_parameters_are_held_where_there_is_room() {
-        let with = |octets: usize| Named {
-            acks_to: Reference::with("http://a.example/", "x".repeat(octets).into_bytes().into()),
-            ..named()
+        let with = |octets: usize| {
+            let blocks = "x".repeat(octets).into_bytes().into();
+            Named {
+                acks_to: Reference::with("http://a.example/", blocks, octets.is_multiple_of(2)),
+                ..named()
+            }
         };
         let (mut held, mut not) = (0, 0);
         for octets in 1..=limits::FRONT_REFERENCE.1 {
@@ -191,7 +200,7 @@ mod tests {
             if read == named {
                 held = octets;
             } else {
-                assert!(read.acks_to.blocks().is_empty());
+                assert!(read.acks_to.blocks().0.is_empty());
                 not = not.max(octets);
             }
         }

@@ -256,7 +256,7 @@ impl<'d, 'a> Message<'d, 'a> {
             let Some((address, block)) = address.zip(envelope.block(wsa.ns, local)) else {
                 return Ok(None);
             };
-            let read = Reference::read(block, address);
+            let read = Reference::read(block, address, wsa);
             read.map(Some).map_err(|reason| ill_referred(reason, wsa))
         };
         let reply_to = reference("ReplyTo", addressing.reply_to.as_ref())?;
@@ -300,7 +300,8 @@ impl<'d, 'a> Message<'d, 'a> {
         let (owned, operation) = match content {
             Some(Content::CreateSequence(create, _)) => {
                 let acks_to = child.child(self.rm.ns, "AcksTo");
-                let read = acks_to.map(|acks_to| Reference::read(acks_to, &create.acks_to));
+                let read =
+                    acks_to.map(|acks_to| Reference::read(acks_to, &create.acks_to, self.wsa));
                 let acks_to = read.unwrap_or(Err(Rejected::Schema));
                 let acks_to = acks_to.map_err(|reason| ill_referred(reason, self.wsa))?;
                 (Owned::Create(create, acks_to), Operation::CreateSequence)

@@ -18,8 +18,9 @@ use crate::soap::xml::Element;
 
 use super::message::consumed;
 
-/// What holds the parameters; properties are of 2004/08.
-const HOLDERS: [&str; 2] = ["ReferenceProperties", "ReferenceParameters"];
+/// What holds the parameters, and what in 2004/08 holds properties.
+const PARAMETERS: &str = "ReferenceParameters";
+const PROPERTIES: &str = "ReferenceProperties";
 
 /// An endpoint reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,37 +30,45 @@ pub struct Reference {
     /// Its header blocks as they are sent, each with all declarations that it needs; at most
     /// [`limits::FRONT_REFERENCE`].
     blocks: Rc<[u8]>,
+    /// Whether they bear the mark of 2005/08.
+    marked: bool,
 }
 
 impl Reference {
     /// An address and nothing else.
     #[must_use]
     pub fn bare(address: impl Into<String>) -> Self {
-        Self::with(address, Rc::default())
+        Self::with(address, Rc::default(), false)
     }
 
-    /// An address, and blocks that were read before.
+    /// An address, and blocks that were read before, with their marks or without.
     #[must_use]
-    pub fn with(address: impl Into<String>, blocks: Rc<[u8]>) -> Self {
-        let address = address.into();
-        Self { address, blocks }
+    pub fn with(address: impl Into<String>, blocks: Rc<[u8]>, marked: bool) -> Self {
+        Self {
+            address: address.into(),
+            blocks,
+            marked,
+        }
     }
 
-    /// Reads the parameters of an endpoint reference with that address.
+    /// Reads the parameters of an endpoint reference with that address, in the version of
+    /// WS-Addressing that its message speaks.
     ///
     /// # Errors
     /// [`Rejected::TooLarge`] over the bound, [`Rejected::Schema`] for a block that is no user's
     /// to name.
-    pub fn read(reference: Element<'_, '_>, address: &str) -> Result<Self, Rejected> {
+    pub fn read(
+        reference: Element<'_, '_>,
+        address: &str,
+        wsa: &addressing::Version,
+    ) -> Result<Self, Rejected> {
         let (most, octets) = limits::FRONT_REFERENCE;
         let (mut number, mut blocks) = (0, Vec::new());
-        for holder in reference.children() {
-            let Some(version) = addressing::by_namespace(holder.ns()) else {
-                continue;
-            };
-            if !HOLDERS.contains(&holder.local()) {
-                continue;
-            }
+        let holds = |holder: &Element<'_, '_>| {
+            let properties = !wsa.marks_parameters && holder.is(wsa.ns, PROPERTIES);
+            properties || holder.is(wsa.ns, PARAMETERS)
+        };
+        for holder in reference.children().filter(holds) {
             for block in holder.children() {
                 number += 1;
                 if number > most || block.source().len() > octets {
@@ -69,7 +78,7 @@ impl Reference {
                     return Err(Rejected::Schema);
                 }
                 let alone = payload::alone(block);
-                match version.marks_parameters {
+                match wsa.marks_parameters {
                     true => mark(block, &alone, &mut blocks),
                     false => blocks.extend_from_slice(&alone),
                 }
@@ -78,19 +87,28 @@ impl Reference {
                 }
             }
         }
-        Ok(Self::with(address, blocks.into()))
+        Ok(Self::with(address, blocks.into(), wsa.marks_parameters))
     }
 
-    /// Its header blocks, one after the other.
+    /// Its header blocks, one after the other, and whether they bear the mark.
     #[must_use]
-    pub fn blocks(&self) -> &Rc<[u8]> {
-        &self.blocks
+    pub fn blocks(&self) -> (&[u8], bool) {
+        (&self.blocks, self.marked)
+    }
+
+    /// Those that may stand in a message of a version: none without the mark where that is wanted.
+    #[must_use]
+    pub fn blocks_in(&self, wsa: &addressing::Version) -> &[u8] {
+        match self.marked == wsa.marks_parameters {
+            true => &self.blocks,
+            false => &[],
+        }
     }
 
     /// The same parameters at another address.
     #[must_use]
     pub fn at(&self, address: &str) -> Self {
-        Self::with(address, self.blocks.clone())
+        Self::with(address, self.blocks.clone(), self.marked)
     }
 }
 

@@ -187,6 +187,56 @@ fn wsa_soap_3_what_would_pass_for_the_gateways_word_is_refused() {
 }
 
 #[test]
+fn wsa_soap_3_parameters_of_the_other_version_are_not_echoed_without_the_mark() {
+    let named = |uri: &str| {
+        let block = "<k:other xmlns:k='urn:users'/>";
+        format!("<o:ReferenceParameters xmlns:o='{uri}'>{block}</o:ReferenceParameters>")
+    };
+    for versions in VERSIONS {
+        let (mut world, user) = (World::new(), User::new(versions));
+        let others = VERSIONS.iter().filter(|(_, wsa, _)| *wsa != user.wsa);
+        let other = others.map(|(_, wsa, _)| named(wsa.ns.uri)).next().unwrap();
+        let here = user.wsa.anonymous;
+        let reply_to = format!("<a:ReplyTo><a:Address>{here}</a:Address>{other}</a:ReplyTo>");
+        let acks_to = format!("{other}</r:AcksTo>");
+        let create = user.create().replace("</r:AcksTo>", &acks_to);
+        let create = create.replace("<a:MessageID>", &format!("{reply_to}<a:MessageID>"));
+        let (status, created) = world.ask(user.soap, &create);
+        assert!(status == 200 && !created.contains("urn:users"), "{created}");
+    }
+}
+
+#[test]
+fn wsa_soap_3_parameters_given_in_one_version_are_not_sent_in_the_other() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        let here = user.wsa.anonymous;
+        let create = referring(&user, &user.create(), "AcksTo", here, &key("acks"));
+        let (_, created) = world.ask(user.soap, &around(&create));
+        user.identifier = inside(&created, "Identifier").unwrap();
+        let silent = |user: &User, number| {
+            let text = format!("<x>{number}</x>");
+            user.message(number, 0).replace(&text, "<x>silent</x>")
+        };
+        let (rm, soap) = (user.rm, user.soap);
+        let mut others = VERSIONS.iter().filter(|(_, wsa, _)| *wsa != user.wsa);
+        let other = User {
+            identifier: user.identifier.clone(),
+            ..User::new((rm, others.next().unwrap().1, soap))
+        };
+        // In this life of the gateway and in the next.
+        for number in [1, 3] {
+            let (_, acked) = world.ask(soap, &silent(&user, number));
+            has(&user, &acked, "acks");
+            let (_, acked) = world.ask(soap, &silent(&other, number + 1));
+            assert!(acked.contains("AcknowledgementRange"), "{acked}");
+            assert!(!acked.contains("urn:users"), "{acked}");
+            world.restart();
+        }
+    }
+}
+
+#[test]
 fn reference_parameters_are_bounded() {
     let (most, octets) = limits::FRONT_REFERENCE;
     for versions in VERSIONS {

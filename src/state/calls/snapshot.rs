@@ -23,7 +23,7 @@ use crate::soap::payload::Packed;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
 
 /// The first octets: what this is, and in which version.
-const HEAD: &[u8; 8] = b"bftcall2";
+const HEAD: &[u8; 8] = b"bftcall3";
 
 /// Octets that are no snapshot of a table of calls, and where they stop to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,6 +36,7 @@ pub const FIELDS: [(&str, &str); 6] = [
 ];
 const ENCODING: usize = 2;
 const ID: usize = 3;
+const TYPE: usize = 5;
 
 /// What a message has beside its envelope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +65,12 @@ impl Part<'_> {
     #[must_use]
     pub fn id(&self) -> &str {
         bare(self.field(ID))
+    }
+
+    /// Its Content-Type; empty for none.
+    #[must_use]
+    pub fn content_type(&self) -> &str {
+        self.field(TYPE)
     }
 
     fn field(&self, which: usize) -> &str {

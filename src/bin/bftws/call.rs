@@ -4,6 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bft_ws::endpoint::io::{Answer, Outcome, UserCall};
 use bft_ws::limits;
 use bft_ws::node::client::{ClientNode, ClientWorld};
@@ -11,6 +13,7 @@ use bft_ws::node::config;
 use bft_ws::node::process::{self, RunError};
 use bft_ws::node::{clock, machines};
 use bft_ws::soap::envelope::{Envelope, Version, write};
+use bft_ws::soap::mime::{self, Part};
 use bft_ws::soap::xml::Document;
 use bft_ws::types::CallNumber;
 use clap::Args;
@@ -172,7 +175,9 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
             (exit, "unknown", envelope, Some(reason))
         }
     };
+    let (envelope, package) = mime::open(envelope).unwrap_or((envelope, None));
     let reply = String::from_utf8_lossy(envelope);
+    let parts = package.map_or_else(Vec::new, |package| package.parts);
     if as_json {
         output::json(&json!({
             "schema": 1,
@@ -181,11 +186,16 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
             "view": answer.view.map(|view| view.0),
             "votes": votes(answer),
             "reply": reply,
+            "attachments": parts.iter().map(attachment).collect::<Vec<_>>(),
             "reason": reason,
             "ms": thousandths(micros),
         }));
     } else {
         output::line(format_args!("{reply}"));
+        for part in &parts {
+            let (id, kind) = (part.id(), part.content_type());
+            eprintln!("with {id}, {kind}, {} octets", part.octets.len());
+        }
         eprintln!("{outcome} in {} ms", thousandths(micros));
         if let Some(reason) = reason {
             eprintln!("{reason}");
@@ -202,6 +212,14 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
         }
     }
     exit
+}
+
+fn attachment(part: &Part<'_>) -> Value {
+    json!({
+        "id": part.id(),
+        "type": part.content_type(),
+        "octets": STANDARD.encode(&part.octets),
+    })
 }
 
 fn votes(answer: &Answer) -> Vec<Value> {

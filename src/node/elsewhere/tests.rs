@@ -64,6 +64,26 @@ fn r20_a_name_that_led_to_one_address_is_not_asked_for_again() {
 }
 
 #[test]
+fn r20_a_reply_with_attachments_goes_as_what_it_is() {
+    run(async || {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let elsewhere = Elsewhere::find(&[place(&url)], lookup).await.unwrap();
+        let package = "multipart/related; boundary=b; type=\"text/xml\"";
+        let mut post = post(url);
+        // Its end is the one that is waited for.
+        post.octets = crate::soap::mime::whole(package, b"--b\r\n<e/>");
+        let (came, sent) = tokio::join!(served(listener, "202 x"), elsewhere.post(post));
+        sent.unwrap();
+        assert!(
+            came.contains(&format!("content-type: {package}\r\n")),
+            "{came}"
+        );
+        assert!(came.ends_with("\r\n\r\n--b\r\n<e/>"), "{came}");
+    });
+}
+
+#[test]
 fn r20_a_redirect_is_not_followed() {
     run(async || {
         let (first, second) = tokio::join!(

@@ -18,14 +18,12 @@ fn call(number: u64) -> Wanted {
 
 fn reply(text: &str) -> Stored {
     let octets = text.as_bytes().to_vec();
-    Stored::new(
-        false,
-        Packed::default(),
-        Packed {
-            octets,
-            ..Packed::default()
-        },
-    )
+    let of = |octets| Packed {
+        octets,
+        ..Packed::default()
+    };
+    let parts = of(octets.repeat(2));
+    Stored::with_parts(false, Packed::default(), of(octets), parts)
 }
 
 /// Runs bundles as a replica does and counts what the application was asked.

@@ -26,8 +26,8 @@ public final class Peer {
             Job job = Job.read(arguments[i]);
             Map<String, Object> report = new LinkedHashMap<>();
             report.put("job", job.text());
-            try (Talk talk = new Talk(context, arguments[1], job)) {
-                talk.run(report);
+            try {
+                run(context, arguments[1], job, report);
             } catch (Exception error) {
                 report.put("error", error.toString());
             }
@@ -36,5 +36,19 @@ public final class Peer {
         }
         // Sandesha2 leaves threads behind that end by themselves after minutes.
         System.exit(0);
+    }
+
+    private static void run(
+        ConfigurationContext context, String url, Job job, Map<String, Object> report)
+        throws Exception {
+        if (job.is("call", "keep")) {
+            try (Parcel parcel = new Parcel(context, url, job)) {
+                parcel.run(report);
+            }
+            return;
+        }
+        try (Talk talk = new Talk(context, url, job)) {
+            talk.run(report);
+        }
     }
 }

@@ -36,7 +36,7 @@ pub fn call(url: &str, soap: &str, operation: &str, content: &str) -> Result<(u1
 /// The value that an answer of a counter holds.
 #[must_use]
 pub fn number(answer: &str) -> Option<u64> {
-    let (_, value) = answer.split_once(":value")?;
+    let (_, value) = answer.split_once("value")?;
     let (_, value) = value.split_once('>')?;
     let digits: String = value.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()

@@ -75,6 +75,17 @@ pub struct Kept {
     pub expires: Option<String>,
     /// Message 1: a copy of it keeps the sequence alive.
     pub first: Letter,
+    /// Replies up to this one were acknowledged, or more.
+    pub acknowledged: Option<MessageNumber>,
+}
+
+/// What to do while no call uses the sequence.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Put it on the disk first.
+    pub keep: Option<Kept>,
+    /// POST these; what comes only tells whether the sequence has ended.
+    pub letters: Vec<Letter>,
 }
 
 /// One POST to the service.
@@ -136,6 +147,8 @@ pub struct ServiceSequence {
     before: VecDeque<(MessageNumber, Letter)>,
     /// The highest number on the offered sequence.
     received: Option<MessageNumber>,
+    /// The same at the last tick, and whether there was a call since then.
+    ticked: (Option<MessageNumber>, bool),
     /// Whether messages of an action are replied to, as far as was seen; bounded.
     two_way: BTreeMap<String, bool>,
 }
@@ -144,6 +157,7 @@ impl ServiceSequence {
     /// Goes on with what the disk holds; begins if it holds nothing.
     #[must_use]
     pub fn new(settings: Settings, kept: Option<Kept>) -> Self {
+        let received = kept.as_ref().and_then(|kept| kept.acknowledged);
         Self {
             settings,
             kept,
@@ -151,7 +165,8 @@ impl ServiceSequence {
             declined: 0,
             current: None,
             before: VecDeque::new(),
-            received: None,
+            received,
+            ticked: (received, false),
             two_way: BTreeMap::new(),
         }
     }
@@ -193,6 +208,7 @@ impl ServiceSequence {
         if let Some(kept) = &self.kept {
             current.letter = self.message(kept, &current);
         }
+        self.ticked.1 = true;
         self.current = Some(current);
         self.again()
     }
@@ -294,12 +310,39 @@ impl ServiceSequence {
         ))
     }
 
-    /// What keeps the sequence from ending for want of use: a copy of message 1, which the service
-    /// has executed, or it has none. `None` before the first message, and during one.
-    #[must_use]
-    pub fn keep_alive(&self) -> Option<Letter> {
-        let kept = self.kept.as_ref().filter(|_| self.current.is_none())?;
-        Some(kept.first.clone())
+    /// Some seconds have passed: what keeps the sequences from ending for want of use. For ours a
+    /// copy of message 1, which the service has executed, or it has none; for the offered one an
+    /// acknowledgement of what had come at the tick before, which by now is in the log (R17).
+    pub fn tick(&mut self) -> Option<Tick> {
+        let received = self.received;
+        let kept = self.kept.as_mut().filter(|_| self.current.is_none())?;
+        let (settled, used) = std::mem::replace(&mut self.ticked, (received, false));
+        let news = settled.is_some() && kept.acknowledged.is_none();
+        if news {
+            kept.acknowledged = settled;
+        }
+        let kept = kept.clone();
+        let mut letters = Vec::new();
+        if !used {
+            letters.push(kept.first.clone());
+            letters.extend(self.acknowledge(&kept, settled));
+        }
+        let keep = news.then_some(kept);
+        Some(Tick { keep, letters })
+    }
+
+    fn acknowledge(&self, kept: &Kept, up_to: Option<MessageNumber>) -> Option<Letter> {
+        let version = kept.first.version;
+        let action = self
+            .settings
+            .rm
+            .action(Operation::SequenceAcknowledgement)?;
+        let blocks = [
+            addressing::block(Property::To, None, &self.settings.url),
+            addressing::block(Property::Action, None, action),
+            self.acknowledgement(kept, up_to, version)?,
+        ];
+        Some(letter(version, action, &blocks, b""))
     }
 
     /// What came in answer to that: the fault that says that the sequence is no more.
@@ -348,10 +391,15 @@ impl ServiceSequence {
         ]
     }
 
-    fn acknowledgement(&self, kept: &Kept, version: Version) -> Option<Vec<u8>> {
+    fn acknowledgement(
+        &self,
+        kept: &Kept,
+        up_to: Option<MessageNumber>,
+        version: Version,
+    ) -> Option<Vec<u8>> {
         let mut ranges = Ranges::new();
         // All replies before were to calls that have ended.
-        let _ = ranges.insert_range(MessageNumber::FIRST, self.received?);
+        let _ = ranges.insert_range(MessageNumber::FIRST, up_to?);
         let said = Acknowledgement {
             identifier: kept.offered.clone()?,
             ranges,
@@ -382,7 +430,7 @@ impl ServiceSequence {
         let block = block(version);
         blocks.push(sequence.write(rm, block));
         blocks.push(write_ack_requested(&kept.identifier, rm, block));
-        blocks.extend(self.acknowledgement(kept, version));
+        blocks.extend(self.acknowledgement(kept, self.received, version));
         let users = envelope.iter().flat_map(|envelope| &envelope.blocks);
         let users = users.filter(|block| !consumed(block));
         blocks.extend(users.map(|block| block.source().as_bytes().to_vec()));
@@ -411,6 +459,7 @@ impl ServiceSequence {
                     offered,
                     expires: made.expires.filter(|e| e != "PT0S"),
                     first: current.letter.clone(),
+                    acknowledged: None,
                 };
                 current.letter = self.message(&kept, current);
                 kept.first = current.letter.clone();

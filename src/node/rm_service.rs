@@ -78,6 +78,13 @@ impl RmService {
             let why = match step {
                 Step::Done(completion) => return completion,
                 Step::Keep(kept) => {
+                    if let Some(expires) = &kept.expires {
+                        tracing::warn!(
+                            expires,
+                            "the service lets its sequence end after that time, and the group's \
+                             calls with it: let it grant one without end"
+                        );
+                    }
                     self.keep(&kept).await;
                     step = sequence.kept(kept);
                     continue;
@@ -114,7 +121,8 @@ impl RmService {
                     }
                 }
             };
-            if until.is_some_and(|until| until <= clock::instant()) {
+            let left = |until: Instant| clock::duration(until - clock::instant());
+            if until.is_some_and(|until| left(until) <= pause) {
                 return sequence.give_up(&why);
             }
             client.again(&why, until.is_some(), report);
@@ -124,15 +132,8 @@ impl RmService {
         }
     }
 
-    /// The first message does not leave before this is on the disk, however long that takes.
+    /// Returns when this is on the disk, however long that takes.
     async fn keep(&self, kept: &Kept) {
-        if let Some(expires) = &kept.expires {
-            tracing::warn!(
-                expires,
-                "the service lets its sequence end after that time, and the group's calls with it: \
-                 let it grant one without end"
-            );
-        }
         let Some(folder) = self.folder.clone() else {
             return;
         };
@@ -155,22 +156,26 @@ impl RmService {
     pub(super) async fn keep_alive(&self, client: &ServiceClient, report: &Report) {
         loop {
             tokio::time::sleep(IDLE).await;
-            let letter = match self.sequence.try_lock() {
-                Ok(sequence) => sequence.keep_alive(),
+            let tick = match self.sequence.try_lock() {
+                Ok(mut sequence) => sequence.tick(),
                 Err(_) => None,
             };
-            let Some(letter) = letter else { continue };
-            let Ok((status, octets)) = client.post(&letter, None, KEEP_ALIVE_TIMEOUT).await else {
-                continue;
-            };
-            if let Some(code) = ServiceSequence::ended(status, &octets)
-                && report.due("service", "ended").is_some()
-            {
-                tracing::error!(
-                    %code,
-                    "the service no longer knows the sequence of its replica: the next call will \
-                     be lost; was it restarted?"
-                );
+            let Some(tick) = tick else { continue };
+            if let Some(kept) = &tick.keep {
+                self.keep(kept).await;
+            }
+            for letter in &tick.letters {
+                let answer = client.post(letter, None, KEEP_ALIVE_TIMEOUT).await;
+                let ended = answer.map(|(status, octets)| ServiceSequence::ended(status, &octets));
+                if let Ok(Some(code)) = ended
+                    && report.due("service", "ended").is_some()
+                {
+                    tracing::error!(
+                        %code,
+                        "the service no longer knows the sequence of its replica: the next call \
+                         will be lost; was it restarted?"
+                    );
+                }
             }
         }
     }
@@ -184,5 +189,162 @@ impl ServiceClient {
     async fn post(&self, letter: &Letter, env: Option<&Env>, timeout: Duration) -> Answered {
         let what = (letter.version, letter.action.as_str());
         self.once(what, letter.envelope.clone(), env, timeout).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::node::config::Service;
+    use crate::node::http::{Reply, Request, ServeLimits, serve};
+    use crate::rm::version::by_name;
+    use crate::soap::envelope::{self, Version as Soap};
+    use crate::types::{Micros, Time};
+
+    const GROUP: Digest = Digest([5; 32]);
+
+    fn call(place: u64) -> Invocation {
+        Invocation {
+            version: Soap::V12,
+            action: "urn:a".to_owned(),
+            envelope: envelope::of(Soap::V12, b"", b"<a></a>"),
+            env: Env {
+                time: Time(7),
+                seed: GROUP,
+            },
+            place,
+            again: false,
+        }
+    }
+
+    fn envelope_of(body: &str) -> Reply {
+        let text = format!(
+            "<e:Envelope xmlns:e='http://www.w3.org/2003/05/soap-envelope'><e:Body>{body}</e:Body>\
+             </e:Envelope>"
+        );
+        Reply::new(200, Soap::V12.content_type(), text.into_bytes())
+    }
+
+    /// A service that gives a sequence, is away for the first copy of each message, and answers the
+    /// second.
+    fn serves(request: &Request, came: &RefCell<Vec<String>>, folder: &Path) -> Reply {
+        let body = String::from_utf8(request.body.to_vec()).unwrap();
+        if body.contains(":CreateSequence ") {
+            return envelope_of(
+                "<r:CreateSequenceResponse xmlns:r='http://docs.oasis-open.org/ws-rx/wsrm/200702'>\
+                 <r:Identifier>urn:made</r:Identifier><r:Accept><r:AcksTo><a:Address \
+                 xmlns:a='http://www.w3.org/2005/08/addressing'>http://s/</a:Address></r:AcksTo>\
+                 </r:Accept></r:CreateSequenceResponse>",
+            );
+        }
+        assert!(body.contains(">urn:made<") && request.header("bftws-time") == Some("7"));
+        assert!(folder.join("service.toml").exists(), "not kept before");
+        let mut came = came.borrow_mut();
+        let again = came.last() == Some(&body);
+        came.push(body);
+        match again {
+            true => envelope_of("<b/>"),
+            false => Reply::words(503, "away"),
+        }
+    }
+
+    #[test]
+    fn r21_a_call_is_sent_until_its_reply_comes_also_after_a_restart() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let service = Service {
+                url: format!("http://{}/", listener.local_addr().unwrap()),
+                command: None,
+                timeout: Micros::seconds(20),
+                keeps_state: false,
+                rm: by_name("1.1"),
+            };
+            let folder = tempfile::tempdir().unwrap();
+            let (came, path) = (Rc::<RefCell<Vec<_>>>::default(), folder.path().to_owned());
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let all = came.clone();
+            let handler = move |request: Request| {
+                let reply = serves(&request, &all, &path);
+                async { reply }
+            };
+            let limits = ServeLimits::default();
+            tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, handler));
+            let begin = || {
+                let client = ServiceClient::new(&service).unwrap();
+                client
+                    .reliable(&service, GROUP, Some(folder.path()))
+                    .unwrap()
+            };
+            for place in 1..=2 {
+                // A life for each.
+                let done = begin().execute(&call(place), &Report::default()).await;
+                let Completion::Reply { status, octets } = done else {
+                    panic!("{done:?}")
+                };
+                assert!(status == 200 && octets.ends_with(b"<b/></e:Body></e:Envelope>"));
+            }
+            let came = came.borrow();
+            assert_eq!(came.len(), 4);
+            assert!(came[0] == came[1] && came[2] == came[3] && came[1] != came[2]);
+            // Of another group's sequence nothing may be used.
+            let client = ServiceClient::new(&service).unwrap();
+            assert!(
+                client
+                    .reliable(&service, Digest([6; 32]), Some(folder.path()))
+                    .is_err()
+            );
+        });
+    }
+
+    #[test]
+    fn r21_a_call_ends_with_its_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let service = Service {
+                url: format!("http://{}/", listener.local_addr().unwrap()),
+                command: None,
+                timeout: Micros::millis(300),
+                keeps_state: false,
+                rm: by_name("1.0"),
+            };
+            let (_stop, stopped) = tokio::sync::watch::channel(false);
+            let handler = |_: Request| async { Reply::words(503, "away") };
+            let limits = ServeLimits::default();
+            tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, handler));
+            let folder = tempfile::tempdir().unwrap();
+            let kept = Kept {
+                identifier: "urn:made".to_owned(),
+                offered: None,
+                expires: None,
+                acknowledged: None,
+                first: Letter {
+                    version: Soap::V12,
+                    action: String::new(),
+                    envelope: Bytes::new(),
+                    patient: false,
+                },
+            };
+            let rm = service.rm.unwrap().ns.uri;
+            disk::keep_sequence(folder.path(), GROUP, rm, &kept).unwrap();
+            let client = ServiceClient::new(&service).unwrap();
+            let client = client
+                .reliable(&service, GROUP, Some(folder.path()))
+                .unwrap();
+            let done = client.execute(&call(3), &Report::default()).await;
+            assert!(matches!(done, Completion::Lost(why) if why.contains("503")));
+        });
     }
 }

@@ -52,6 +52,7 @@ fn known() -> Kept {
             envelope: Bytes::from_static(b"the first"),
             patient: false,
         },
+        acknowledged: None,
     }
 }
 
@@ -474,26 +475,43 @@ fn section_34_a_declined_offer_is_made_otherwise_and_then_not_at_all() {
 }
 
 #[test]
-fn an_idle_sequence_is_kept_alive_by_a_copy_of_message_1() {
+fn an_idle_sequence_is_kept_alive_by_message_1_and_an_acknowledgement_of_what_is_in_the_log() {
     let mut service = Service::new(&V200502);
     let mut sequence = sequence(&V200502, None);
-    assert_eq!(sequence.keep_alive(), None);
+    assert_eq!(sequence.tick(), None);
     let create = sent(sequence.call(&call(Version::V11, 1)));
     let made = service.takes(&create);
-    let Step::Keep(kept) = sequence.answered(200, &made) else {
+    let Step::Keep(mut kept) = sequence.answered(200, &made) else {
         panic!("no sequence");
     };
+    // So that its replies are known.
+    kept.offered = Some("urn:offer:1".to_owned());
     let first = sent(sequence.kept(kept.clone()));
     assert_eq!(kept.first, first);
-    assert_eq!(sequence.keep_alive(), None, "a call is open");
+    assert_eq!(sequence.tick(), None, "a call is open");
     let reply = service.takes(&first);
     assert!(matches!(sequence.answered(200, &reply), Step::Done(_)));
-    assert_eq!(sequence.keep_alive(), Some(first.clone()));
+    // It was used; and the reply may not be in the log yet.
+    let (keep, letters) = (None, Vec::new());
+    assert_eq!(sequence.tick(), Some(Tick { keep, letters }));
+    let tick = sequence.tick().unwrap();
+    assert_eq!(tick.letters[0], first);
+    let acknowledgement = &tick.letters[1];
+    assert!(
+        acknowledgement
+            .envelope
+            .windows(9)
+            .any(|w| w == b"Upper=\"1\"")
+    );
+    assert!(acknowledgement.action.ends_with("/SequenceAcknowledgement"));
+    kept.acknowledged = Some(MessageNumber::FIRST);
+    assert_eq!(tick.keep, Some(kept.clone()));
+    assert_eq!(sequence.tick().unwrap().keep, None, "once is enough");
     service.takes(&first);
     assert_eq!(service.executed.len(), 1);
     // Also after a restart.
-    let restarted = super::tests::sequence(&V200502, Some(&kept));
-    assert_eq!(restarted.keep_alive(), Some(first));
+    let mut restarted = super::tests::sequence(&V200502, Some(&kept));
+    assert_eq!(restarted.tick().unwrap().letters, tick.letters);
 }
 
 #[test]

@@ -258,19 +258,19 @@ fn r21_a_call_that_was_open_is_given_again_to_a_service_that_does_it_once() {
 
 #[test]
 fn r21_with_such_a_service_no_crash_at_any_input_makes_a_replica_diverge() {
-    let whole = run_in(once(), None, 5);
+    let whole = run_in(once(), None, 3);
     let reached = whole.replicas[0].last_executed();
     let who = ReplicaId(2);
     let inputs = whole.inputs[who.index()];
     for synced in [false, true] {
         for input in (5 + u64::from(synced)..=inputs).step_by(STEP) {
-            let mut group = run_in(once(), Some((who, input, synced)), 5);
+            let mut group = run_in(once(), Some((who, input, synced)), 3);
             group.pass(Micros::seconds(20));
             said(&group, who);
             assert_eq!(diverged(&group, who), None, "at {input} {synced}");
             let executed = group.replicas[who.index()].last_executed();
             assert!(executed >= reached, "at {input} {synced}: {executed}");
-            assert_eq!(group.counters[who.index()], 5, "at {input} {synced}");
+            assert_eq!(group.counters[who.index()], 3, "at {input} {synced}");
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{DiskError, Plain, at, whole};
 use crate::endpoint::service_sequence::{Kept, Letter};
 use crate::limits;
+use crate::rm::MessageNumber;
 use crate::soap::envelope::Version;
 use crate::types::Digest;
 
@@ -27,6 +28,7 @@ struct Text {
     identifier: String,
     offered: Option<String>,
     expires: Option<String>,
+    acknowledged: Option<u64>,
     first: Message,
 }
 
@@ -50,6 +52,7 @@ pub fn keep_sequence(folder: &Path, group: Digest, rm: &str, kept: &Kept) -> io:
         identifier: kept.identifier.clone(),
         offered: kept.offered.clone(),
         expires: kept.expires.clone(),
+        acknowledged: kept.acknowledged.map(MessageNumber::get),
         first: Message {
             soap: kept.first.version.name().to_owned(),
             action: kept.first.action.clone(),
@@ -86,6 +89,7 @@ pub fn kept_sequence(folder: &Path, group: Digest, rm: &str) -> Result<Option<Ke
         identifier: text.identifier,
         offered: text.offered,
         expires: text.expires,
+        acknowledged: text.acknowledged.and_then(MessageNumber::new),
         first: Letter {
             version,
             action: text.first.action,
@@ -110,6 +114,7 @@ mod tests {
                 identifier: identifier.to_owned(),
                 offered: offered.map(str::to_owned),
                 expires: None,
+                acknowledged: offered.and_then(|_| MessageNumber::new(7)),
                 first: Letter {
                     version: Version::V12,
                     action: "urn:a".to_owned(),

@@ -486,6 +486,7 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
 mod tests {
     use super::*;
     use crate::endpoint::out_handler::freeze;
+    use crate::soap::mime::{Package, Part};
     use crate::soap::namespaces::SOAP11;
     use crate::types::{CallNumber, Time};
 
@@ -512,13 +513,59 @@ mod tests {
                 payload: content.payload.octets,
                 parts: content.parts.octets,
             };
-            let env = Env {
-                time: Time(0),
-                seed: Digest::default(),
-            };
-            assert!(invocation(&call, env, 1).envelope.len() <= limits::CALL_BYTES);
+            assert!(invocation(&call, ENV, 1).envelope.len() <= limits::CALL_BYTES);
             taken += 1;
         }
         assert!(taken > 0, "some of them must be taken");
+    }
+
+    const ENV: Env = Env {
+        time: Time(0),
+        seed: Digest([0; 32]),
+    };
+
+    /// The same of a package: what MIME needs around small parts is counted.
+    #[test]
+    fn r21_nor_is_a_package() {
+        for (count, length, fields) in [(0, 0, 0), (256, 0, 0), (256, 1, 6), (3, 700, 3), (1, 9, 1)]
+        {
+            let part = |number: usize| {
+                let mut part = Part::default();
+                for (at, field) in part.fields.iter_mut().enumerate().take(fields) {
+                    *field = format!("{at}.{number}");
+                }
+                part.octets = vec![7; length].into();
+                part
+            };
+            let package = Package {
+                root: "text/xml".to_owned(),
+                parts: (0..count).map(part).collect(),
+                ..Package::default()
+            };
+            let user = format!(
+                "<e:Envelope xmlns:e='{}'><e:Body/></e:Envelope>",
+                SOAP11.uri
+            );
+            let user = package.write(Version::V11, "", user.as_bytes());
+            let content = freeze(&user, Version::V11).unwrap();
+            let (bytes, nodes) = (content.bytes(), content.parts.nodes);
+            let call = Call {
+                sequence: uuid::Uuid::nil(),
+                number: CallNumber(1),
+                version: Version::V11,
+                action: String::new(),
+                header: content.header.octets,
+                payload: content.payload.octets,
+                parts: content.parts.octets,
+            };
+            let message = invocation(&call, ENV, 1).envelope;
+            let (_, body) = mime::apart(&message).unwrap();
+            let counted = bytes + nodes * limits::MIME_AROUND + limits::ENVELOPE_AROUND;
+            assert!(
+                body.len() <= counted,
+                "{count} parts: {} of {counted}",
+                body.len()
+            );
+        }
     }
 }

@@ -22,6 +22,9 @@ pub const MIME_BOUNDARY_BYTES: usize = 70;
 pub const MIME_AROUND: usize = 64;
 /// Octets of the HTTP head of a request or response.
 pub const HTTP_HEAD_BYTES: usize = 64 << 10;
+/// Octets that may come before the head of a response is there: answers of the kind of
+/// `100 Continue`, that head, and the part of the body that came with it.
+pub const HTTP_BEFORE_RESPONSE: usize = 4 * HTTP_HEAD_BYTES;
 
 /// Elements open at once in a document.
 pub const XML_DEPTH: usize = 128;
@@ -41,6 +44,19 @@ pub const HEADER_BLOCKS: usize = 64;
 pub const REFERENCES: usize = 30;
 /// Signatures of one envelope beside its MAC; the rest of `REFERENCES` is for headers and Body.
 pub const DETACHED_SIGNATURES: usize = 16;
+
+/// Octets of an envelope above which its MAC is verified before its Body is parsed, and its Body
+/// before a tree is made of it.
+pub const STRANGER_BYTES: usize = 16 << 10;
+/// Elements, text nodes, attributes and declarations that are kept for a peer whose key is not
+/// known yet. Our own headers have 2,500 at most: seventeen signatures, thirty References, 256
+/// ranges.
+pub const STRANGER_NODES: usize = 4 << 10;
+/// Octets before the Body of an envelope over `STRANGER_BYTES`. Two References to a Body list all
+/// its prefixes, whose names users choose.
+pub const STRANGER_HEADER_BYTES: usize = 512 << 10;
+/// Elements open, attributes of one, and namespaces in scope before that Body.
+pub const STRANGER_DEPTH: usize = 32;
 
 /// Acknowledgement ranges in one SequenceAcknowledgement.
 pub const ACK_RANGES: usize = 256;
@@ -186,6 +202,12 @@ pub const PEER_CONNECTIONS: usize = 4;
 pub const CONNECTIONS: usize = 4_096;
 /// Octets of requests that are coming in, all connections of one listener together.
 pub const BODIES_BYTES: usize = 256 << 20;
+/// Of these, octets at a replica for connections on which a member of the group was answered.
+pub const BODIES_KEPT: usize = BODIES_BYTES / 4;
+/// Octets of each of them that always have room.
+pub const BODY_FREE: usize = 16 << 10;
+/// Octets of a body that must come in each such time, the first one included.
+pub const BODY_PACE: (usize, Micros) = (40 << 10, Micros::seconds(5));
 /// Octets of users' requests that came compressed, inflated and in use, all connections together.
 pub const INFLATED_BYTES: usize = 64 << 20;
 /// What a compressed request may become, for each octet that came.
@@ -210,10 +232,17 @@ const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
 const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_WINDOW / 2);
 const _: () = assert!(FRONT_GIVES_WAY.0 < FRONT_IDLE.0 && FRONT_IDLE.0 < FRONT_LIFE.0);
+// The smallest element has four octets.
+const _: () = assert!(STRANGER_BYTES / 4 <= STRANGER_NODES);
+// Two lists of half the prefixes each, and all else in 128 KiB.
+const _: () = assert!(XML_NAMESPACES * (XML_NAME_BYTES + 1) + (128 << 10) < STRANGER_HEADER_BYTES);
 // A forwarded body is base64: four octets for three.
 const _: () = assert!(ENVELOPE_BYTES / 4 * 3 > BUNDLE_BYTES);
 // A buffer that grows may have twice the room that it needs.
 const _: () = assert!(BODIES_BYTES >= 4 * ENVELOPE_BYTES);
+const _: () = assert!(BODIES_KEPT >= 2 * ENVELOPE_BYTES);
+// What always has room is less than what has not.
+const _: () = assert!(CONNECTIONS * BODY_FREE < BODIES_BYTES);
 const _: () = assert!(INFLATED_BYTES >= 4 * CALL_BYTES);
 const _: () = assert!(POOL_BYTES >= BATCH_BYTES);
 const _: () = assert!(PEER_BYTES >= 4 * ENVELOPE_BYTES);

@@ -18,7 +18,6 @@ use crate::plant::Plant;
 use crate::rm::content::Content;
 use crate::rm::source::Ending;
 use crate::rm::version::Operation;
-use crate::soap::xml::Document;
 use crate::types::{ClientId, Digest, GroupNumber, Instant, Micros, Now, ReplicaId};
 use crate::wire;
 use crate::wire::leg::Leg;
@@ -396,7 +395,7 @@ impl Client {
         octets: &[u8],
         answered: u64,
     ) -> Result<(), Refused> {
-        let document = Document::parse(octets)?;
+        let document = in_handler::parse(octets, &self.keys).map_err(|(reason, _)| reason)?;
         let incoming = in_handler::open(&document, &self.keys, self.config.stopwatch)?;
         if incoming.from != Principal::Replica(from) {
             return Err(Rejected::Misdirected.into());

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use crate::crypto::Principal;
 use crate::error::{Refused, Rejected};
+use crate::limits;
 use crate::rm::content::Content;
 use crate::rm::fault::{Code, Refusal, RmFault};
 use crate::rm::header::{Headers, Sequence};
@@ -39,6 +40,19 @@ pub struct Incoming<'d, 'a> {
     pub body: Element<'d, 'a>,
     /// How long verifying took, on the stopwatch.
     pub verifying: u64,
+}
+
+/// Parses an envelope; a large one only if a peer of ours vouches for all of it: a stranger gets no
+/// more parsed than `STRANGER_NODES`, whatever he sends. Verified it is not yet.
+///
+/// # Errors
+/// Why it is refused, and where, for who sent it.
+pub fn parse<'a>(octets: &'a [u8], keys: &dyn Keys) -> Result<Document<'a>, (Refused, String)> {
+    // What is over all bounds is told so.
+    if (limits::STRANGER_BYTES + 1..=limits::ENVELOPE_BYTES).contains(&octets.len()) {
+        security::vouched(octets, keys).map_err(|reason| (reason, String::new()))?;
+    }
+    Document::parse(octets).map_err(|error| (error.into(), error.to_string()))
 }
 
 /// Takes an envelope apart and verifies it.

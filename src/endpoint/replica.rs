@@ -23,7 +23,6 @@ use crate::limits;
 use crate::pbft::{Mode, Role};
 use crate::rm::MessageNumber;
 use crate::rm::source::Ending;
-use crate::soap::xml::Document;
 use crate::state::calls::Calls;
 use crate::types::{ClientId, Digest, GroupNumber, Instant, Now, ReplicaId, Seqno, View};
 use crate::wire::leg::Leg;
@@ -470,7 +469,7 @@ impl Replica {
     }
 
     fn read_response(&mut self, now: Now, to: ReplicaId, octets: &[u8]) -> Result<(), Refused> {
-        let document = Document::parse(octets)?;
+        let document = in_handler::parse(octets, &self.keys).map_err(|(reason, _)| reason)?;
         let incoming = in_handler::open(&document, &self.keys, None)?;
         if incoming.from != Principal::Replica(to) || incoming.is_reflected(self.url(to)) {
             return Err(crate::error::Rejected::Misdirected.into());

@@ -243,6 +243,14 @@ pub fn refusals(report: &Report, front: &Counters) -> (Map<String, Value>, Map<S
     (rejected, ignored)
 }
 
+/// From where most was refused in the last minute or two, for `bftws status`.
+#[must_use]
+pub fn refused_most(front: &Counters) -> Value {
+    let most = front.refused_most().into_iter();
+    let shown = most.map(|(address, count)| json!({"address": address, "count": count}));
+    shown.collect()
+}
+
 fn tallied(report: &Report) -> (Map<String, Value>, Map<String, Value>) {
     let (mut rejected, mut ignored) = (Map::new(), Map::new());
     for (reason, count) in report.tally().iter() {

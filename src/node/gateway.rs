@@ -314,6 +314,7 @@ impl<M: ClientMachine> Shown for Gateway<M> {
             "user_sequences": self.front.sequences(),
             "rejected": rejected,
             "ignored": ignored,
+            "refused_most": admin::refused_most(&self.counters),
             "rss_bytes": admin::resident_bytes(),
             "cpu_us": admin::cpu_micros(),
             "calls": report.calls.get(),

@@ -8,6 +8,8 @@
 mod bodies;
 mod client;
 mod coding;
+mod crowd;
+mod metered;
 mod server;
 
 pub use client::{Outgoing, Pool, PoolLimits, PostError, Response};

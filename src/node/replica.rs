@@ -370,6 +370,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             "state_digest": status.state_digest.hex(),
             "rejected": rejected,
             "ignored": ignored,
+            "refused_most": admin::refused_most(&self.front),
             "rss_bytes": admin::resident_bytes(),
             "cpu_us": admin::cpu_micros(),
             "calls": status.calls,
@@ -647,6 +648,7 @@ pub async fn run<M: ReplicaMachine>(
     watch_service(&driver);
     // A bundle's POST may be open for long: a replica that ends does not wait for it (R8).
     let limits = ServeLimits {
+        kept: limits::BODIES_KEPT,
         grace: Duration::from_millis(200),
         ..ServeLimits::default()
     };

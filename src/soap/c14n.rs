@@ -24,19 +24,16 @@ impl PrefixList {
     }
 
     /// Reads the attribute `PrefixList`: names parted by white space. `None` if there are more
-    /// than `XML_NAMESPACES` or one is longer than `XML_NAME_BYTES`.
+    /// than `XML_NAMESPACES`, repeated or not, or one is longer than `XML_NAME_BYTES`.
     #[must_use]
     pub fn parse(list: &str) -> Option<Self> {
         let mut prefixes = Self::default();
-        for token in list.split_ascii_whitespace() {
+        for (n, token) in list.split_ascii_whitespace().enumerate() {
             let prefix = if token == "#default" { "" } else { token };
-            if token.len() > XML_NAME_BYTES {
+            if token.len() > XML_NAME_BYTES || n >= XML_NAMESPACES {
                 return None;
             }
             prefixes.insert(prefix);
-            if prefixes.0.len() > XML_NAMESPACES {
-                return None;
-            }
         }
         Some(prefixes)
     }

@@ -89,6 +89,15 @@ impl Bounds {
         nodes: limits::XML_NODES,
     };
 
+    /// For what stands before the Body of a large envelope whose sender is not known yet.
+    pub const STRANGER: Self = Self {
+        octets: limits::STRANGER_HEADER_BYTES,
+        depth: limits::STRANGER_DEPTH,
+        attributes: limits::STRANGER_DEPTH,
+        namespaces: limits::STRANGER_DEPTH,
+        nodes: limits::STRANGER_NODES,
+    };
+
     /// For what a user or a wrapped service wrote. Half of [`Bounds::PEER`] or less each, so
     /// that what is taken here still fits after its namespace declarations are copied down (R3)
     /// and it is carried inside a bundle.
@@ -190,6 +199,23 @@ impl<'a> Document<'a> {
     /// [`XmlError`] with the place and kind of the first thing wrong.
     pub fn parse_within(octets: &'a [u8], bounds: &Bounds) -> Result<Self, XmlError> {
         parse::parse(octets, bounds)
+    }
+
+    /// Reads a document as far as the start tag of the first child of its root that bears such a
+    /// local name, and that tag with it; where the tag begins. Of what follows nothing is looked
+    /// at: the child is shown empty, and neither it nor the root as closed. What is shown is what
+    /// [`Document::parse`] shows of the same octets, if it takes them.
+    ///
+    /// Of the bounds `octets` is how far that tag may be; comments and references count too.
+    ///
+    /// # Errors
+    /// [`XmlError`] with the place and kind of the first thing wrong.
+    pub fn parse_until(
+        octets: &'a [u8],
+        bounds: &Bounds,
+        last: &str,
+    ) -> Result<(Self, usize), XmlError> {
+        parse::parse_until(octets, bounds, last)
     }
 
     /// The document element.

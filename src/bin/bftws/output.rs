@@ -84,6 +84,9 @@ pub fn status(status: &Value) {
     }
 }
 
+/// So many refusals in a minute or two are told of: one each second, nearly.
+const FLOOD: u64 = 60;
+
 fn remarks(member: &Value) -> String {
     let mut remarks = Vec::new();
     if let Some(why) = member["diverged"].as_str() {
@@ -99,6 +102,11 @@ fn remarks(member: &Value) -> String {
     }
     if member["in_view"] == false {
         remarks.push(format!("between views: wants view {}", member["view"]));
+    }
+    let most = &member["refused_most"][0];
+    if let Some(count) = most["count"].as_u64().filter(|count| *count >= FLOOD) {
+        let from = most["address"].as_str().unwrap_or_default();
+        remarks.push(format!("refused {from} {count} times lately"));
     }
     if member["stalled"] == true {
         remarks.push("STALLED".to_owned());

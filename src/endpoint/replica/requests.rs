@@ -9,7 +9,7 @@ use crate::rm::version::Operation;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{self, Fault};
 use crate::soap::security::SignedPart;
-use crate::soap::xml::{Document, Element};
+use crate::soap::xml::Element;
 use crate::types::{Now, ReplicaId};
 use crate::wire;
 use crate::wire::agreement::{self, Item};
@@ -70,11 +70,11 @@ impl From<Refusal> for Trouble {
 impl Replica {
     pub(super) fn request(&mut self, now: Now, request: RequestId, octets: &[u8]) {
         let received = self.stopwatch();
-        let document = match Document::parse(octets) {
+        let document = match in_handler::parse(octets, &self.keys) {
             Ok(document) => document,
-            Err(error) => {
-                self.refuse(None, error.into(), "envelope");
-                return self.plain_fault(request, error.into(), &error.to_string());
+            Err((reason, more)) => {
+                self.refuse(None, reason, "envelope");
+                return self.plain_fault(request, reason, &more);
             }
         };
         let incoming = match in_handler::open(&document, &self.keys, self.config.stopwatch) {

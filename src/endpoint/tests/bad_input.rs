@@ -416,3 +416,36 @@ fn a_bundle_for_a_rebuilt_group() {
     assert_eq!(rogue.send(octets).0, 400);
     noticed(&mut group, 1, "misdirected");
 }
+
+/// A stranger's large envelope is not parsed further than its Header, whatever its Body is.
+#[test]
+fn r9_a_large_envelope_of_a_stranger_is_not_parsed() {
+    let junk = "<a/>".repeat(limits::STRANGER_BYTES / 4);
+    let open = format!("{junk}<<");
+    refused(envelope(soap12(), "", &open), "unsigned");
+    refused(envelope(soap12(), &junk, ""), "too_large");
+    refused(envelope(soap12(), "<?x?>", &open), "malformed");
+}
+
+/// The header of an honest envelope, captured on the wire, gets nothing parsed behind it but what
+/// belongs there.
+#[test]
+fn r9_a_captured_header_before_junk_is_refused_before_it_is_parsed() {
+    let mut group = Group::new();
+    let mut rogue = Rogue::client(&mut group, 1);
+    let content = packed(&format!(
+        "<p>{}</p>",
+        "x".repeat(2 * limits::STRANGER_BYTES)
+    ));
+    let items = [begin(rogue.group), call(1, &content)];
+    let signed = rogue.signed("other", 1, &items);
+    let octets = rogue.sealed(BUNDLE, Some((LEG, 1)), &signed, &rogue.pair());
+    let text = String::from_utf8(octets.clone()).unwrap();
+    let (before, _) = text.split_once("<soap:Body").unwrap();
+    let junk = "<<".repeat(limits::STRANGER_BYTES);
+    let forged = format!("{before}<soap:Body>{junk}</soap:Body></soap:Envelope>");
+    assert_eq!(rogue.send(forged.into_bytes()).0, 400);
+    // It took no number from whom it was captured of.
+    assert_eq!(rogue.send(octets).0, 200);
+    noticed(&mut group, 1, "bad_signature");
+}

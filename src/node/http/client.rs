@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::metered::Metered;
 use crate::limits;
 use crate::node::clock;
 use crate::types::{Instant, Micros};
@@ -156,7 +158,15 @@ pub struct Pool {
     /// Whether it ever had a connection.
     connected: Cell<bool>,
     /// Last used is last: the connection that is warm is used, the others may age.
-    idle: RefCell<Vec<(SendRequest<Full<Bytes>>, Instant)>>,
+    idle: RefCell<Vec<(Connection, Instant)>>,
+}
+
+/// A connection that is open.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Octets that may still be read of it.
+    allowed: Rc<Cell<usize>>,
 }
 
 impl Pool {
@@ -237,9 +247,9 @@ impl Pool {
         let _turn = self.turns.acquire().await;
         let (limits, timeout) = (self.limits, outgoing.timeout);
         let mut request = Some(request);
-        while let Some((sender, _)) = self.warm() {
+        while let Some(connection) = self.warm() {
             let Some(next) = request.take() else { break };
-            let exchange = self.exchange(sender, next, limits.body);
+            let exchange = self.exchange(connection, next, limits.body);
             match self.within(timeout, exchange).await? {
                 Exchanged::Whole(response) => return Ok(response),
                 Exchanged::NotTaken(back) => request = Some(*back),
@@ -248,8 +258,8 @@ impl Pool {
         let Some(request) = request else {
             return Err(self.lost("the request is gone"));
         };
-        let sender = self.connect().await?;
-        let exchange = self.exchange(sender, request, limits.body);
+        let connection = self.connect().await?;
+        let exchange = self.exchange(connection, request, limits.body);
         match self.within(timeout, exchange).await? {
             Exchanged::Whole(response) => Ok(response),
             Exchanged::NotTaken(_) => Err(self.unreachable("closed before it took the request")),
@@ -257,14 +267,14 @@ impl Pool {
     }
 
     /// An idle connection that is still open and fresh.
-    fn warm(&self) -> Option<(SendRequest<Full<Bytes>>, Instant)> {
+    fn warm(&self) -> Option<Connection> {
         let now = clock::instant();
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|(sender, since)| !sender.is_closed() && now - *since < self.limits.idle);
-        idle.pop()
+        idle.retain(|(kept, since)| !kept.sender.is_closed() && now - *since < self.limits.idle);
+        idle.pop().map(|(kept, _)| kept)
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, PostError> {
+    async fn connect(&self) -> Result<Connection, PostError> {
         let connecting = async {
             match &self.at {
                 Some(addresses) => TcpStream::connect(addresses.as_slice()).await,
@@ -278,27 +288,30 @@ impl Pool {
         };
         self.connected.set(true);
         let _ = stream.set_nodelay(true);
+        let allowed = Rc::new(Cell::new(usize::MAX));
         let (sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(limits::HTTP_HEAD_BYTES)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Metered::new(stream, allowed.clone())))
             .await
             .map_err(|error| self.unreachable(&error.to_string()))?;
         tokio::task::spawn_local(async move {
             // Its end is seen by whoever holds the sender.
             let _ = connection.await;
         });
-        Ok(sender)
+        Ok(Connection { sender, allowed })
     }
 
     async fn exchange(
         &self,
-        mut sender: SendRequest<Full<Bytes>>,
+        mut connection: Connection,
         request: hyper::Request<Full<Bytes>>,
         limit: usize,
     ) -> Result<Exchanged, PostError> {
+        let Connection { sender, allowed } = &mut connection;
         if sender.ready().await.is_err() {
             return Ok(Exchanged::NotTaken(Box::new(request)));
         }
+        allowed.set(limits::HTTP_BEFORE_RESPONSE);
         let response = match sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut failed) => {
@@ -308,6 +321,7 @@ impl Pool {
                 };
             }
         };
+        allowed.set(usize::MAX);
         let (head, body) = response.into_parts();
         let kind = head.headers.get(CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok());
@@ -315,7 +329,7 @@ impl Pool {
         let body = self.body(body, limit).await?;
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.limits.connections {
-            idle.push((sender, clock::instant()));
+            idle.push((connection, clock::instant()));
         }
         Ok(Exchanged::Whole(Response {
             status: head.status.as_u16(),

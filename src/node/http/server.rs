@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::TEXT;
-use super::bodies::{Crowded, Place, Room};
+use super::bodies::{Crowded, Place, Room, Whose};
+use super::crowd::{Crowd, Floods, Network, Seat, Taken, network};
 use crate::limits;
 use crate::node::clock;
 use crate::types::{Instant, Micros};
@@ -97,6 +98,13 @@ pub struct ServeLimits {
     pub body: usize,
     /// Octets of all bodies that are coming in at once.
     pub bodies: usize,
+    /// Of these, octets for connections on which a request was answered with success before; with
+    /// none every user of this listener is a stranger.
+    pub kept: usize,
+    /// The first octets of a body, which always have room.
+    pub free: usize,
+    /// Octets that must come of a body in each such time.
+    pub pace: (usize, Duration),
     /// Octets of a request's head; at least 8 KiB.
     pub head: usize,
     /// Connections served at once; more are closed at once.
@@ -112,6 +120,9 @@ impl Default for ServeLimits {
         Self {
             body: limits::ENVELOPE_BYTES,
             bodies: limits::BODIES_BYTES,
+            kept: 0,
+            free: limits::BODY_FREE,
+            pace: (limits::BODY_PACE.0, clock::duration(limits::BODY_PACE.1)),
             head: limits::HTTP_HEAD_BYTES,
             connections: limits::CONNECTIONS,
             read: clock::duration(limits::REQUEST_READ),
@@ -137,6 +148,10 @@ pub struct Counters {
     pub crowded: Cell<u64>,
     /// Requests that did not come in whole in time.
     pub timed_out: Cell<u64>,
+    /// Requests whose body came too slowly.
+    pub slow: Cell<u64>,
+    /// Connections that gave way to another when too many were open.
+    pub displaced: Cell<u64>,
     /// Requests that ended early.
     pub truncated: Cell<u64>,
     /// Connections on which came what is no HTTP, or a head over the bound.
@@ -145,6 +160,7 @@ pub struct Counters {
     pub cut: Cell<u64>,
     /// When a log line was written about each.
     said: RefCell<BTreeMap<&'static str, Instant>>,
+    floods: RefCell<Floods>,
 }
 
 /// Of connections that ended without a fault.
@@ -156,26 +172,41 @@ const QUIET: Micros = Micros::seconds(5);
 impl Counters {
     /// What did not come in whole, by reason.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 7] {
+    pub fn named(&self) -> [(&'static str, u64); 9] {
         [
             ("too_many_connections", self.refused.get()),
+            ("displaced", self.displaced.get()),
             ("too_large", self.too_large.get()),
             ("crowded", self.crowded.get()),
             ("timed_out", self.timed_out.get()),
+            ("slow", self.slow.get()),
             ("truncated", self.truncated.get()),
             ("broken", self.broken.get()),
             (CUT, self.cut.get()),
         ]
     }
 
-    fn refuse(&self, cell: &Cell<u64>, why: &'static str) {
+    fn refuse(&self, cell: &Cell<u64>, network: Network, why: &'static str) {
         count(cell);
         let now = clock::instant();
+        self.floods.borrow_mut().add(network, now);
         let mut said = self.said.borrow_mut();
         if said.get(why).is_none_or(|at| now - *at >= QUIET) {
             said.insert(why, now);
-            tracing::warn!(so_far = cell.get(), "request not taken: {why}");
+            let most = self.floods.borrow_mut().most(now);
+            let (from, refused) = most.first().copied().unzip();
+            let from = from.map(|from| from.to_string()).unwrap_or_default();
+            let (so_far, lately) = (cell.get(), refused.unwrap_or(0));
+            tracing::warn!(so_far, most_from = from, lately, "request not taken: {why}");
         }
+    }
+
+    /// The addresses of which most was refused in the last minute or two, and how much: what did
+    /// not come in whole, and what was answered as a fault of its sender. Of IPv6 it is the first
+    /// 64 bits.
+    #[must_use]
+    pub fn refused_most(&self) -> Vec<(IpAddr, u64)> {
+        self.floods.borrow_mut().most(clock::instant())
     }
 }
 
@@ -200,17 +231,25 @@ pub async fn serve<H, F>(
 {
     let (handler, switch) = (Rc::new(handler), stop.clone());
     let mut connections = JoinSet::new();
-    let room = Room::new(limits.bodies);
+    let (room, crowd) = (
+        Room::new(limits.bodies, limits.kept),
+        Crowd::new(limits.connections),
+    );
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if counters.open.get() < limits.connections => {
+                Ok((stream, peer)) => {
+                    let network = network(Some(peer.ip()));
+                    let Some(taken) = crowd.enter(network, clock::instant()) else {
+                        counters.refuse(&counters.refused, network, "too many connections");
+                        continue;
+                    };
                     count(&counters.connections);
                     let (counters, stop) = (counters.clone(), switch.clone());
                     let kept = (limits, room.clone(), counters);
-                    connections.spawn_local(connection(stream, kept, stop, handler.clone()));
+                    let from = (peer, taken);
+                    connections.spawn_local(connection(stream, from, kept, stop, handler.clone()));
                 }
-                Ok(_) => counters.refuse(&counters.refused, "too many connections"),
                 // Out of descriptors, or the peer is gone already: the listener itself is sound.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -241,6 +280,7 @@ impl Drop for Open {
 
 async fn connection<H, F>(
     stream: TcpStream,
+    (peer, taken): (SocketAddr, Taken),
     (limits, room, counters): (ServeLimits, Rc<Room>, Rc<Counters>),
     mut stop: watch::Receiver<bool>,
     handler: Rc<H>,
@@ -250,14 +290,35 @@ async fn connection<H, F>(
 {
     let _open = Open::count(counters.clone());
     let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().ok();
-    let counted = counters.clone();
+    let (counted, seat) = (counters.clone(), taken.seat().clone());
+    let network = seat.network;
     let service = hyper::service::service_fn(move |request| {
         let (counters, handler) = (counted.clone(), handler.clone());
-        let room = room.clone();
+        let (room, seat) = (room.clone(), seat.clone());
         async move {
-            let reply = match receive(request, limits, &room, &counters).await {
-                Ok(request) => response(handler(Request { peer, ..request }).await),
+            let whose = Whose {
+                network,
+                is_known: seat.is_known.get(),
+            };
+            let place = room.enter(whose, clock::instant());
+            let reply = match receive(request, limits, (place, &seat), &counters).await {
+                Ok(request) => {
+                    seat.waits.set(true);
+                    let reply = handler(Request {
+                        peer: Some(peer),
+                        ..request
+                    })
+                    .await;
+                    seat.waits.set(false);
+                    let now = clock::instant();
+                    seat.hears(now);
+                    seat.is_known
+                        .set(seat.is_known.get() || (limits.kept > 0 && is_well(&reply)));
+                    if (400..500).contains(&reply.status) {
+                        counters.floods.borrow_mut().add(network, now);
+                    }
+                    response(reply)
+                }
                 Err(refused) => closing(refused),
             };
             Ok::<_, Infallible>(reply)
@@ -272,6 +333,9 @@ async fn connection<H, F>(
     );
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
+        () = taken.given_up() => {
+            return counters.refuse(&counters.displaced, network, "another connection has its place");
+        }
         _ = stop.wait_for(|stop| *stop) => {
             http.as_mut().graceful_shutdown();
             http.await
@@ -279,9 +343,16 @@ async fn connection<H, F>(
     };
     match ended {
         Ok(()) => {}
-        Err(error) if error.is_parse() => counters.refuse(&counters.broken, "it is not HTTP"),
+        Err(error) if error.is_parse() => {
+            counters.refuse(&counters.broken, network, "it is not HTTP");
+        }
         Err(_) => count(&counters.cut),
     }
+}
+
+/// Whether whoever sent the request is one whom the handler serves.
+fn is_well(reply: &Reply) -> bool {
+    (200..300).contains(&reply.status)
 }
 
 /// Seconds after which one for whose body there was no room may come again.
@@ -291,32 +362,56 @@ const RETRY: u64 = 1;
 enum Cut {
     TooLarge,
     Crowded,
+    Slow,
     Ended,
 }
 
 /// Reads a body into one buffer, whose room is counted as it grows: what is received in many small
 /// parts takes no more than it is.
-async fn collect(mut body: Incoming, at_most: usize, place: &Place) -> Result<Bytes, Cut> {
+async fn collect(
+    mut body: Incoming,
+    limits: &ServeLimits,
+    (place, seat): (&Place, &Seat),
+) -> Result<Bytes, Cut> {
     let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let (pace, time) = limits.pace;
+    let (mut due, mut least) = (tokio::time::Instant::now() + time, pace);
+    let mut is_late = false;
+    loop {
+        let Ok(frame) = tokio::time::timeout_at(due, body.frame()).await else {
+            let now = tokio::time::Instant::now();
+            // Not what came at first counts, but what came lately; and what came while this thread
+            // was busy is still to be read.
+            (due, least, is_late) = match whole.len() < least {
+                true if is_late => return Err(Cut::Slow),
+                true => (now + time / 4, least, true),
+                false => (now + time, whole.len() + pace, false),
+            };
+            continue;
+        };
+        let Some(frame) = frame else {
+            return Ok(whole.freeze());
+        };
         let Ok(part) = frame.map_err(|_| Cut::Ended)?.into_data() else {
             continue;
         };
-        if part.len() > at_most.saturating_sub(whole.len()) {
+        if part.len() > limits.body.saturating_sub(whole.len()) {
             return Err(Cut::TooLarge);
         }
         whole.extend_from_slice(&part);
-        let held = place.holds(whole.capacity(), clock::instant());
+        let held = whole.capacity().saturating_sub(limits.free);
+        let now = clock::instant();
+        seat.hears(now);
+        let held = place.holds(held, now);
         held.map_err(|Crowded| Cut::Crowded)?;
     }
-    Ok(whole.freeze())
 }
 
 /// Reads the body within its bounds, or says what to answer before the connection closes.
 async fn receive(
     request: hyper::Request<Incoming>,
     limits: ServeLimits,
-    room: &Rc<Room>,
+    (place, seat): (Place, &Seat),
     counters: &Counters,
 ) -> Result<Request, Reply> {
     let (
@@ -328,8 +423,9 @@ async fn receive(
         },
         body,
     ) = request.into_parts();
+    let network = seat.network;
     let too_large = || {
-        counters.refuse(&counters.too_large, "its body is too large");
+        counters.refuse(&counters.too_large, network, "its body is too large");
         Reply::words(413, format!("a body may have {} octets\n", limits.body))
     };
     let declared = headers
@@ -338,29 +434,36 @@ async fn receive(
     if declared.is_some_and(|length: u64| length > limits.body as u64) {
         return Err(too_large());
     }
-    let place = room.enter(clock::instant());
     let whole = async {
         tokio::select! {
             biased;
             () = place.given_up() => Err(Cut::Crowded),
-            whole = collect(body, limits.body, &place) => whole,
+            whole = collect(body, &limits, (&place, seat)) => whole,
         }
     };
     let body = match tokio::time::timeout(limits.read, whole).await {
         Ok(Ok(body)) => body,
         Ok(Err(Cut::TooLarge)) => return Err(too_large()),
         Ok(Err(Cut::Crowded)) => {
-            counters.refuse(&counters.crowded, "too many bodies are coming in");
+            counters.refuse(&counters.crowded, network, "too many bodies are coming in");
             let mut reply = Reply::words(503, "too much is coming in\n");
             reply.headers.push(("retry-after", RETRY.to_string()));
             return Err(reply);
         }
         Ok(Err(Cut::Ended)) => {
-            counters.refuse(&counters.truncated, "its body ended early");
+            counters.refuse(&counters.truncated, network, "its body ended early");
             return Err(Reply::words(400, "the body ended early\n"));
         }
+        Ok(Err(Cut::Slow)) => {
+            counters.refuse(&counters.slow, network, "its body comes too slowly");
+            return Err(Reply::words(408, "the body comes too slowly\n"));
+        }
         Err(_) => {
-            counters.refuse(&counters.timed_out, "its body did not arrive in time");
+            counters.refuse(
+                &counters.timed_out,
+                network,
+                "its body did not arrive in time",
+            );
             return Err(Reply::words(408, "the body did not arrive in time\n"));
         }
     };

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::limits;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -26,6 +27,7 @@ fn tight() -> ServeLimits {
     ServeLimits {
         body: 1_000,
         connections: 4,
+        free: 0,
         read: Duration::from_millis(100),
         ..ServeLimits::default()
     }
@@ -238,6 +240,168 @@ fn bodies_that_are_not_finished_take_no_more_room_than_there_is() {
         };
         tokio::time::timeout(LONG / 4, answered).await.unwrap();
         assert!(answer(held.remove(0)).await.starts_with("HTTP/1.1 503"));
+    });
+}
+
+/// What came at first does not count for long: a body that stalls is cut, one that is only slow is
+/// not.
+#[test]
+fn a_body_that_stalls_is_cut_long_before_its_time_is_over() {
+    run(async {
+        let limits = ServeLimits {
+            pace: (3, Duration::from_millis(300)),
+            read: LONG * 10,
+            ..tight()
+        };
+        let (address, counters, _stop) = echo(limits).await;
+        let stalled = begun(&address, 900, &counters).await;
+        let mut slow = begun(&address, 900, &counters).await;
+        let rest = async {
+            for _ in 0..100 {
+                slow.write_all(b"y").await.unwrap();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let mut answer = [0; 12];
+            slow.read_exact(&mut answer).await.unwrap();
+            answer
+        };
+        let (cut, whole) = tokio::join!(answer(stalled), rest);
+        assert!(cut.starts_with("HTTP/1.1 408"), "{cut}");
+        assert_eq!(whole, *b"HTTP/1.1 200");
+        assert_eq!((counters.slow.get(), counters.requests.get()), (1, 1));
+        let named = counters.named();
+        assert!(named.contains(&("slow", 1)), "{named:?}");
+        assert_eq!(counters.refused_most(), [("127.0.0.1".parse().unwrap(), 1)]);
+    });
+}
+
+/// Where the pot of bodies is full of strangers', small requests have room, and so has who was
+/// answered before, on one address too.
+#[test]
+fn bodies_of_strangers_leave_room_for_small_ones_and_for_members() {
+    run(async {
+        let limits = ServeLimits {
+            bodies: 4_000,
+            kept: 1_100,
+            free: 64,
+            connections: 100,
+            read: LONG,
+            ..tight()
+        };
+        let (address, counters, _stop) = echo(limits).await;
+        let member = pool(&address, 1);
+        let post = |octets| Outgoing::post(SOAP12, Bytes::from(vec![b'y'; octets]), LONG);
+        assert_eq!(member.send(post(1)).await.unwrap().status, 200);
+        let mut held = Vec::new();
+        while counters.crowded.get() == 0 {
+            held.push(begun(&address, 999, &counters).await);
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let refused = counters.crowded.get();
+        assert_eq!(member.send(post(1_000)).await.unwrap().status, 200);
+        let small = pool(&address, 1).send(post(40)).await.unwrap();
+        assert_eq!(small.status, 200);
+        assert_eq!(counters.crowded.get(), refused);
+    });
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_gives_way_when_all_places_are_taken() {
+    run(async {
+        let limits = ServeLimits {
+            connections: 2,
+            kept: 1,
+            read: LONG,
+            ..tight()
+        };
+        let (address, counters, _stop) = echo(limits).await;
+        let member = pool(&address, 1);
+        let post = || Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG);
+        assert_eq!(member.send(post()).await.unwrap().status, 200);
+        let idle = TcpStream::connect(&address).await.unwrap();
+        let gone = answer(idle);
+        let comes = async {
+            while !matches!(pool(&address, 1).send(post()).await, Ok(reply) if reply.status == 200)
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (gone, ()) = tokio::join!(gone, comes);
+        assert_eq!((gone.as_str(), counters.displaced.get()), ("", 1));
+        assert_eq!(member.send(post()).await.unwrap().status, 200);
+        assert!(counters.connections.get() >= 3);
+    });
+}
+
+/// A server that says such octets again and again, once it was asked something; how it ends.
+async fn babbler(
+    says: &'static [u8],
+    begins: &'static [u8],
+) -> (Result<Response, PostError>, bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pool = pool(&listener.local_addr().unwrap().to_string(), 1);
+    let babbling = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut some = [0; 16];
+        stream.read_exact(&mut some).await.unwrap();
+        stream.write_all(begins).await.unwrap();
+        let all = says.repeat(1_000);
+        let on = async { while stream.write_all(&all).await.is_ok() {} };
+        tokio::time::timeout(LONG / 4, on).await.is_ok()
+    };
+    let post = Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG);
+    tokio::join!(pool.send(post), babbling)
+}
+
+#[test]
+fn a_server_that_never_comes_to_its_response_is_cut() {
+    run(async {
+        for (says, begins) in [
+            ("HTTP/1.1 100 Continue\r\n\r\n", ""),
+            ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n", ""),
+            ("x-x: y\r\n", "HTTP/1.1 200 OK\r\n"),
+            ("x", "HTTP/1.1 200 OK\r\nx: "),
+            ("x", "HTTP/1.1 "),
+        ] {
+            let (answer, closed) = babbler(says.as_bytes(), begins.as_bytes()).await;
+            assert!(
+                matches!(answer, Err(PostError::Lost(..))),
+                "{says}: {answer:?}"
+            );
+            assert!(closed, "{says}");
+        }
+    });
+}
+
+#[test]
+fn a_response_after_100_continue_is_taken_and_a_long_body_after_it() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pool = pool(&listener.local_addr().unwrap().to_string(), 1);
+        let octets = 4 * limits::HTTP_BEFORE_RESPONSE;
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"<m/>") {
+                    asked.push(stream.read_u8().await.unwrap());
+                }
+                let head = format!(
+                    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: {octets}\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(&vec![b'z'; octets]).await.unwrap();
+            }
+        };
+        let asks = async {
+            for _ in 0..2 {
+                let post = Outgoing::post(SOAP12, Bytes::from_static(b"<m/>"), LONG);
+                assert_eq!(pool.send(post).await.unwrap().body.len(), octets);
+            }
+        };
+        tokio::join!(answers, asks);
     });
 }
 

@@ -1,5 +1,7 @@
 //! Every way in which a signed envelope can be bent, and that none of them passes.
 
+mod stranger;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
@@ -572,23 +574,18 @@ fn r5_a_forwarded_part_is_verified_by_its_exact_octets() {
     assert_eq!(said.part(), &part);
     assert_eq!(said.authentic(()).from(), ring.client());
     let text = std::str::from_utf8(part.octets()).unwrap();
-    for (octets, why) in [
-        (text.replace(">7<", ">8<"), Rejected::BadDigest),
-        (
-            text.replace("<b:Payload>", "<b:Payload >"),
-            Rejected::BadDigest,
-        ),
-        (
-            text.replace("wsu:Id=\"bft-ws-body\"", "wsu:Id=\"bft-ws-bodY\""),
-            Rejected::BadDigest,
-        ),
-        (format!("{text}<!-- x -->"), Rejected::BadDigest),
-        (text.replace("t=\"q:y\"", "t='q:y'"), Rejected::BadDigest),
-        (String::new(), Rejected::Malformed),
-        (format!("<!DOCTYPE x>{text}"), Rejected::Dtd),
+    for octets in [
+        text.replace(">7<", ">8<"),
+        text.replace("<b:Payload>", "<b:Payload >"),
+        text.replace("wsu:Id=\"bft-ws-body\"", "wsu:Id=\"bft-ws-bodY\""),
+        format!("{text}<!-- x -->"),
+        text.replace("t=\"q:y\"", "t='q:y'"),
+        // What nobody signed is not even parsed.
+        String::new(),
+        format!("<!DOCTYPE x>{text}"),
     ] {
         let said = verify_detached(octets.as_bytes(), signature.octets(), &ring);
-        assert_eq!(said.unwrap_err(), why.into(), "{octets}");
+        assert_eq!(said.unwrap_err(), Rejected::BadDigest.into(), "{octets}");
     }
     let bent = String::from_utf8(signature.octets().to_vec()).unwrap();
     let value = bent.find("<ds:SignatureValue>").unwrap() + "<ds:SignatureValue>".len();

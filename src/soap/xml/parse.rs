@@ -55,6 +55,66 @@ pub(super) fn parse<'a>(octets: &'a [u8], bounds: &Bounds) -> Result<Document<'a
     }
 }
 
+/// As [`parse`], but no further than the start tag of the root's first child of that local name.
+pub(super) fn parse_until<'a>(
+    octets: &'a [u8],
+    bounds: &Bounds,
+    last: &str,
+) -> Result<(Document<'a>, usize), XmlError> {
+    let refused = |at, (kind, what): Refusal| XmlError { kind, at, what };
+    let near = octets.get(..bounds.octets).unwrap_or(octets);
+    let is_cut = near.len() < octets.len();
+    let text = match std::str::from_utf8(near) {
+        Ok(text) => text,
+        // Only the last character is cut.
+        Err(e) if is_cut && e.error_len().is_none() => near
+            .get(..e.valid_up_to())
+            .and_then(|whole| std::str::from_utf8(whole).ok())
+            .unwrap_or_default(),
+        Err(e) => return Err(refused(e.valid_up_to(), (Malformed, "not UTF-8"))),
+    };
+    let bom = if text.starts_with(BOM) { BOM.len() } else { 0 };
+    let text = text.get(bom..).unwrap_or_default();
+    if let Some(at) = lex::illegal_character(text) {
+        return Err(refused(at, (Malformed, "an illegal character")));
+    }
+    let too_far = (TooLarge, "too much before its last part");
+
+    let mut reader = Reader::from_str(text);
+    reader.config_mut().enable_all_checks(true);
+    let mut parser = Parser::new(text, bounds);
+    let mut from = 0;
+    // Each element has two tags, so that what is within the other bounds is within this one.
+    for _ in 0..2 * bounds.nodes {
+        let event = reader.read_event();
+        let to = usize::try_from(reader.buffer_position()).unwrap_or(text.len());
+        let piece = text.get(from..to).unwrap_or_default();
+        let event = event.map_err(|_| match broken(text, from) {
+            // What begins here does not end before the cut.
+            (Malformed, _) if is_cut && to >= text.len() => refused(from, too_far),
+            why => refused(from, why),
+        })?;
+        if matches!(event, Event::Eof) {
+            let why = if is_cut {
+                too_far
+            } else {
+                (Malformed, "a part is missing")
+            };
+            return Err(refused(from, why));
+        }
+        let in_root = parser.open.len() == 1;
+        parser
+            .event(&event, piece, from)
+            .map_err(|r| refused(from, r))?;
+        if in_root && matches!(event, Event::Start(_) | Event::Empty(_)) && parser.latest() == last
+        {
+            return Ok((parser.break_off(), bom + from));
+        }
+        from = to;
+    }
+    Err(refused(from, too_far))
+}
+
 /// Why quick-xml refused what begins at `from`.
 fn broken(text: &str, from: usize) -> Refusal {
     match text.as_bytes().get(from..from + 3) {
@@ -141,6 +201,29 @@ impl<'a, 'b> Parser<'a, 'b> {
             return Err((Malformed, "an element is not closed"));
         }
         Ok(self.document)
+    }
+
+    /// The local name of the element that began last; empty if something else stands behind it.
+    fn latest(&self) -> &'a str {
+        match self.document.nodes.last() {
+            Some(NodeData::Element(element)) => {
+                let local = element.name.get(element.local_at as usize..);
+                local.unwrap_or_default()
+            }
+            _ => "",
+        }
+    }
+
+    /// What was read so far, as if all open elements ended here.
+    fn break_off(mut self) -> Document<'a> {
+        let end = index(self.document.nodes.len());
+        for open in &self.open {
+            if let Some(NodeData::Element(element)) = self.document.nodes.get_mut(open.at as usize)
+            {
+                element.end = end;
+            }
+        }
+        self.document
     }
 
     fn characters(&mut self, text: &'a str) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
 //! Each way to be ill-formed that quick-xml lets pass, each bound, and the tree that remains.
 
 use super::*;
+use crate::soap::c14n::{PrefixList, exclusive};
 use crate::soap::namespaces::XML;
 
 fn kind(text: &str) -> XmlErrorKind {
@@ -465,5 +466,32 @@ proptest::proptest! {
     #[test]
     fn arbitrary_octets_are_taken_or_refused(octets: Vec<u8>) {
         let _ = Document::parse(&octets);
+        let _ = Document::parse_until(&octets, &Bounds::STRANGER, "a");
+    }
+
+    /// What is read up to a child is what is read there of the whole.
+    #[test]
+    fn the_beginning_is_that_of_the_whole(xml in "[<>/a-c:xmlns='\"&;#1 \\]!\\[-]{0,24}") {
+        let text = format!("\u{feff}<r xmlns:a='u'><h xmlns='v'>{xml}</h><z b='1'>y<h/></z></r>");
+        let whole = Document::parse(text.as_bytes());
+        let near = Document::parse_until(text.as_bytes(), &Bounds::STRANGER, "z");
+        if let Ok(whole) = whole {
+            let (near, at) = near.unwrap();
+            proptest::prop_assert!(text[at..].starts_with("<z b='1'>"));
+            let shown = |of: &Document<'_>| -> Vec<_> {
+                let all = of.root().children().take_while(|child| child.local() != "z");
+                let mut canonical = Vec::new();
+                let all = all.map(|child| {
+                    canonical.clear();
+                    exclusive(child, &PrefixList::new(), &mut canonical);
+                    (child.source().to_owned(), canonical.clone())
+                });
+                all.collect()
+            };
+            proptest::prop_assert_eq!(shown(&near), shown(&whole));
+            let last = near.root().children().last().unwrap();
+            proptest::prop_assert_eq!(last.attribute("", "b"), Some("1"));
+            proptest::prop_assert_eq!(last.nodes().count(), 0);
+        }
     }
 }

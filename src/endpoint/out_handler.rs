@@ -174,8 +174,22 @@ pub fn content(
         parts,
         ..Content::default()
     };
+    // Declarations that are copied down count too, and escapes, and the envelope that the service
+    // will get around it all: a service that refuses it half-way would stop its replica (R21).
+    let around = limits::ENVELOPE_AROUND + content.parts.nodes * limits::MIME_AROUND;
+    let bounded = |content: &Content| match content.bytes() + around > limits::CALL_BYTES {
+        true => {
+            let why = format!(
+                "the content, attachments in base64, is over the bound of {} octets",
+                limits::CALL_BYTES
+            );
+            Err(Unfit::new(Rejected::TooLarge, Code::Sender, why))
+        }
+        false => Ok(()),
+    };
     for block in envelope.blocks.iter().filter(|block| goes_on(block)) {
         content.header.join(payload::pack(*block));
+        bounded(&content)?;
     }
     let mut children = envelope.body.children();
     if let Some(child) = children.next() {
@@ -191,16 +205,7 @@ pub fn content(
         let why = format!("the envelope declares more than {PREFIXES} prefixes");
         return Err(Unfit::new(Rejected::TooLarge, Code::Sender, why));
     }
-    // Declarations that were copied down count too, and escapes, and the envelope that the service
-    // will get around it all: a service that refuses it half-way would stop its replica (R21).
-    let around = limits::ENVELOPE_AROUND + content.parts.nodes * limits::MIME_AROUND;
-    if content.bytes() + around > limits::CALL_BYTES {
-        let why = format!(
-            "the content, attachments in base64, is over the bound of {} octets",
-            limits::CALL_BYTES
-        );
-        return Err(Unfit::new(Rejected::TooLarge, Code::Sender, why));
-    }
+    bounded(&content)?;
     Ok(content)
 }
 

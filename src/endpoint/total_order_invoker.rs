@@ -13,6 +13,7 @@ use std::rc::Rc;
 use crate::crypto;
 use crate::limits;
 use crate::pbft::Delivery;
+use crate::soap::addressing;
 use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code, Fault};
@@ -20,7 +21,7 @@ use crate::soap::mime;
 use crate::soap::normal;
 use crate::soap::payload::{self, Packed};
 use crate::soap::references::References;
-use crate::soap::xml::{Bounds, Document};
+use crate::soap::xml::{Bounds, Document, Element};
 use crate::state::calls::{Calls, Done, Step, Stored, Verdict, Wanted};
 use crate::types::{Digest, Env, Seqno, Time};
 use crate::wire;
@@ -440,6 +441,12 @@ fn nothing() -> Stored {
     Stored::new(false, Packed::default(), Packed::default())
 }
 
+/// The name that each copy's stack draws for its own reply (WS-Addressing §3.1): no two are equal,
+/// and nobody asks for it, so it goes no further (R13).
+fn is_name(block: Element<'_, '_>) -> bool {
+    block.local() == "MessageID" && addressing::by_namespace(block.ns()).is_some()
+}
+
 fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
     let (octets, package) = mime::open(octets).ok()?;
     let document = Document::parse_within(octets, &Bounds::CALL).ok()?;
@@ -448,17 +455,16 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
         return None;
     }
     let mut references = package.as_ref().map(References::to).unwrap_or_default();
-    for element in envelope
-        .blocks
-        .iter()
-        .copied()
-        .chain(envelope.body.children())
-    {
+    let blocks = || envelope.blocks.iter().copied().filter(|b| !is_name(*b));
+    for element in blocks().chain(envelope.body.children()) {
         references.visit(element);
     }
     let mut header = Packed::default();
-    for block in &envelope.blocks {
-        header.join(normal::normalize_within(*block, &references).ok()?);
+    for block in blocks() {
+        header.join(normal::normalize_within(block, &references).ok()?);
+        if header.octets.len() > limits::CALL_BYTES {
+            return None;
+        }
     }
     let mut children = envelope.body.children();
     let child = children.next();
@@ -489,6 +495,54 @@ mod tests {
     use crate::soap::mime::{Package, Part};
     use crate::soap::namespaces::SOAP11;
     use crate::types::{CallNumber, Time};
+
+    fn reply(header: &str, payload: &str) -> Stored {
+        let ns = SOAP11.uri;
+        let envelope = format!(
+            "<e:Envelope xmlns:e='{ns}'><e:Header>{header}</e:Header><e:Body>{payload}</e:Body>\
+             </e:Envelope>"
+        );
+        stored(Version::V11, 200, envelope.as_bytes())
+    }
+
+    #[test]
+    fn r13_the_name_that_a_copy_draws_for_its_reply_is_no_part_of_it() {
+        for wsa in [addressing::V200508.ns.uri, addressing::V200408.ns.uri] {
+            let of = |id: &str| {
+                let header = format!(
+                    "<a:Action xmlns:a='{wsa}'>urn:x</a:Action><a:MessageID xmlns:a='{wsa}'>{id}\
+                     </a:MessageID>"
+                );
+                reply(&header, "<r/>")
+            };
+            let (one, other) = (of("urn:uuid:1"), of("urn:uuid:2"));
+            assert_eq!(one, other);
+            let header = String::from_utf8_lossy(&one.header().octets).into_owned();
+            assert!(
+                header.contains("urn:x") && !header.contains("MessageID"),
+                "{header}"
+            );
+        }
+        assert_ne!(
+            reply("", "<MessageID>1</MessageID>"),
+            reply("", "<MessageID>2</MessageID>")
+        );
+    }
+
+    /// A declaration that stands once in what came is needed at each of many elements.
+    #[test]
+    fn r13_a_reply_whose_normal_form_is_over_a_calls_bound_is_told_so_and_not_written() {
+        let declared = format!("xmlns:a='{}'", "\"".repeat(2_000));
+        let payload = format!("<r {declared}>{}</r>", "<a:x/>".repeat(12_000));
+        let blocks = format!(
+            "<b:h xmlns:b='urn:b' {declared}>{}</b:h>",
+            "<a:x/>".repeat(300)
+        );
+        for told in [reply("", &payload), reply(&blocks.repeat(40), "<r/>")] {
+            assert!(told.fault() && told.len() < 1_000);
+        }
+        assert!(!reply(&blocks, "<r/>").fault());
+    }
 
     /// The largest call that is taken: its text is all escapes, which grow on the way.
     #[test]

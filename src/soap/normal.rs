@@ -18,7 +18,7 @@ use super::payload::{AMBIENT, Packed, envelope_binding, mentions, mentions_of_va
 use super::references::References;
 use super::xml::{Attribute, Element, Node};
 use crate::error::Rejected;
-use crate::limits::{XML_ATTRIBUTES, XML_NAMESPACES};
+use crate::limits::{CALL_BYTES, XML_ATTRIBUTES, XML_NAMESPACES};
 
 /// Puts a child of a reply's Body, or one of its header blocks, into normal form. The result is
 /// packed: to be carried inside one of our elements and taken out by `payload::unpack`.
@@ -272,6 +272,10 @@ impl<'d> Normalizer<'_, 'd> {
             self.push("\"");
         }
         self.push(">");
+        if self.packed.octets.len() > CALL_BYTES {
+            // A declaration that stood once may be needed at each of many elements.
+            return Err(Rejected::TooLarge);
+        }
         self.content(element, text)?;
         self.push("</");
         self.push(&name);

@@ -321,7 +321,7 @@ impl ServiceSequence {
     /// that was sent.
     pub fn too_large(&mut self) -> Step {
         match self.current.as_ref().map(|current| current.phase) {
-            Some(Phase::Create) => Step::Repeat("it gives no sequence: too large".to_owned()),
+            Some(Phase::Create) => no_sequence("a response over the bound"),
             Some(Phase::Before(number)) => {
                 self.before.release(|of| of == number);
                 self.pass(number)
@@ -529,13 +529,9 @@ impl ServiceSequence {
                 kept.first = current.letter.clone();
                 Step::Keep(kept)
             }
-            Heard::Fault(code) => Step::Repeat(format!("it gives no sequence: {code}")),
-            Heard::Unreadable(why) | Heard::Other(why) => {
-                Step::Repeat(format!("it gives no sequence: {why}"))
-            }
-            Heard::HeadersAlone | Heard::Reply(..) => {
-                Step::Repeat("it gives no sequence: it does not speak this WS-RM".to_owned())
-            }
+            Heard::Fault(code) => no_sequence(&code.to_string()),
+            Heard::Unreadable(why) | Heard::Other(why) => no_sequence(&why),
+            Heard::HeadersAlone | Heard::Reply(..) => no_sequence("it does not speak this WS-RM"),
         }
     }
 
@@ -608,6 +604,14 @@ fn letter(version: Version, action: &str, blocks: &[Vec<u8>], body: &[u8]) -> Le
 
 fn lost(why: &str) -> Step {
     Step::Done(Completion::Lost(why.to_owned()))
+}
+
+/// The service is there, and may not be what the replica's file says.
+fn no_sequence(why: &str) -> Step {
+    Step::Repeat(format!(
+        "it gives no sequence: {why}; remedy: let `rm` in the replica's file name the WS-RM that the \
+         service speaks at its `url`; if it speaks none, begin a group without `rm`"
+    ))
 }
 
 fn block(version: Version) -> Block<'static> {

@@ -459,8 +459,8 @@ impl ServiceSequence {
         Some(said.write(self.settings.rm, block(version)))
     }
 
-    /// Makes the message of a call: its user's header blocks but those that concern his own hop, ours
-    /// before them. What is acknowledged was written to the log before (R17).
+    /// Makes the message of a call: its user's header blocks but those that concern his own hop,
+    /// ours before them. What is acknowledged was written to the log before (R17).
     fn prepare(&self, kept: &Kept, current: &mut Current) {
         let (rm, version, action) = (
             self.settings.rm,

@@ -184,12 +184,13 @@ pub const LOG_GROUP_BYTES: usize = 8 << 20;
 /// Records, and their octets, that wait for a disk before a replica takes no more from its peers.
 pub const LOG_UNSYNCED: (usize, usize) = (16 << 10, 256 << 20);
 
-/// Actions of which a replica remembers whether its service, reached by WS-RM, replies to them.
-pub const SERVICE_ACTIONS: usize = 1_024;
+/// Kinds of calls of which a replica remembers whether its service, reached by WS-RM, replies to
+/// them.
+pub const SERVICE_KINDS: usize = 1_024;
 
-/// Messages of its calls that a replica holds because such a service may not have them; it takes
-/// none after them until it does.
-pub const SERVICE_BEFORE: usize = 8;
+/// Messages of its calls, and their octets, that a replica holds and sends again because such a
+/// service may not have them; the oldest go, a single one never.
+pub const SERVICE_BEFORE: (usize, usize) = (256, 4 * CALL_BYTES);
 
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;

@@ -18,9 +18,14 @@
 //! the call is told as lost. The sequence is never terminated: a replica that is started again
 //! goes on with it.
 //!
+//! A call that ended in doubt (R14) leaves a message that the service may not have. Each later call
+//! sends it once more before its own, whatever the service says to it, until it is acknowledged or
+//! replied to. A service that keeps order holds later numbers until it has the earlier one; another
+//! may execute the earlier one after later ones. Neither can be told from here.
+//!
 //! `rm::source` is not used: it begins at number 1 in each life, and paces many messages at once.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use uuid::Builder;
@@ -43,8 +48,10 @@ use crate::wire;
 use super::front::consumed;
 use super::io::{Completion, Invocation};
 use heard::{Heard, covers, is_end, read};
+use waiting::Waiting;
 
 mod heard;
+mod waiting;
 
 /// Offers that a service may decline until the sequence is taken without one: it may know the
 /// first from an attempt whose answer was lost.
@@ -118,8 +125,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Create,
-    /// A message before, which the service may not have: it takes none after it until then.
-    Before,
+    /// The message of that number, of a call before, which the service may not have.
+    Before(MessageNumber),
     Call,
 }
 
@@ -128,6 +135,8 @@ struct Current {
     number: MessageNumber,
     message_id: String,
     letter: Letter,
+    /// Digest of its action and of the name of its Body's child.
+    kind: Digest,
     phase: Phase,
     /// Copies that may have come to the service.
     copies: u32,
@@ -141,16 +150,20 @@ pub struct ServiceSequence {
     kept: Option<Kept>,
     /// Attempts to create it.
     attempts: u64,
+    /// The version of SOAP of the next one, where it is not the call's.
+    speaks: Option<Version>,
     declined: u64,
     current: Option<Current>,
     /// Calls that ended without an answer or an acknowledgement, in order; bounded.
-    before: VecDeque<(MessageNumber, Letter)>,
+    before: Waiting,
+    told_dropped: bool,
     /// The highest number on the offered sequence.
     received: Option<MessageNumber>,
     /// The same at the last tick, and whether there was a call since then.
     ticked: (Option<MessageNumber>, bool),
-    /// Whether messages of an action are replied to, as far as was seen; bounded.
-    two_way: BTreeMap<String, bool>,
+    /// Whether messages of a kind are replied to, as far as was seen; bounded. Replicas may have
+    /// seen different things: no first copy is judged by it.
+    two_way: BTreeMap<Digest, bool>,
 }
 
 impl ServiceSequence {
@@ -162,9 +175,11 @@ impl ServiceSequence {
             settings,
             kept,
             attempts: 0,
+            speaks: None,
             declined: 0,
             current: None,
-            before: VecDeque::new(),
+            before: Waiting::default(),
+            told_dropped: false,
             received,
             ticked: (received, false),
             two_way: BTreeMap::new(),
@@ -176,10 +191,7 @@ impl ServiceSequence {
         let Some(number) = MessageNumber::new(call.place) else {
             return lost("no number is left on the sequence");
         };
-        let message_id = self.name("call", call.place);
-        if self.before.len() >= limits::SERVICE_BEFORE {
-            return lost("too many calls before it have come to no end");
-        }
+        let message_id = self.call_id(number);
         let phase = match &self.kept {
             None if number != MessageNumber::FIRST => {
                 return lost(
@@ -188,8 +200,7 @@ impl ServiceSequence {
                 );
             }
             None => Phase::Create,
-            Some(_) if self.before.is_empty() => Phase::Call,
-            Some(_) => Phase::Before,
+            Some(_) => self.after(None),
         };
         let mut current = Current {
             number,
@@ -200,13 +211,14 @@ impl ServiceSequence {
                 envelope: Bytes::copy_from_slice(&call.envelope),
                 patient: false,
             },
+            kind: Digest::default(),
             phase,
             // Without a sequence it never left.
             copies: u32::from(call.again && phase != Phase::Create),
             acknowledged: false,
         };
         if let Some(kept) = &self.kept {
-            current.letter = self.message(kept, &current);
+            self.prepare(kept, &mut current);
         }
         self.ticked.1 = true;
         self.current = Some(current);
@@ -218,15 +230,34 @@ impl ServiceSequence {
         let Some(current) = &self.current else {
             return lost("no call is open");
         };
-        Step::Send(match (current.phase, self.before.front()) {
-            (Phase::Create, _) => {
-                let (version, attempt) = (current.letter.version, self.attempts);
+        Step::Send(match current.phase {
+            Phase::Create => {
+                let version = self.speaks.unwrap_or(current.letter.version);
+                let attempt = self.attempts;
                 self.attempts += 1;
                 self.create(version, attempt)
             }
-            (Phase::Before, Some((_, letter))) => letter.clone(),
-            _ => current.letter.clone(),
+            Phase::Before(number) => self
+                .before
+                .letter(number)
+                .unwrap_or(&current.letter)
+                .clone(),
+            Phase::Call => current.letter.clone(),
         })
+    }
+
+    /// What is to be sent when the message of that number was.
+    fn after(&self, number: Option<MessageNumber>) -> Phase {
+        self.before.next(number).map_or(Phase::Call, Phase::Before)
+    }
+
+    /// The current call goes on with what follows the message of that number.
+    fn pass(&mut self, number: MessageNumber) -> Step {
+        let phase = self.after(Some(number));
+        if let Some(current) = &mut self.current {
+            current.phase = phase;
+        }
+        self.again()
     }
 
     /// The Identifier is on the disk.
@@ -257,25 +288,22 @@ impl ServiceSequence {
         let Some(mut current) = self.current.take() else {
             return lost("no call is open");
         };
+        self.before.release(|number| covers(&said, number));
         let step = match current.phase {
             Phase::Create => self.created(&mut current, heard),
-            Phase::Before => {
-                let acknowledged = |(number, _): &(_, _)| covers(&said, *number);
-                let has_it = self.before.front().is_none_or(acknowledged);
-                match heard {
-                    Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
-                    Heard::Fault(_) | Heard::Unreadable(_) | Heard::Other(_) if !has_it => {
-                        Step::Repeat("it does not take the message before".to_owned())
+            Phase::Before(number) => {
+                let has_it = match heard {
+                    Heard::Fault(code) if is_end(code) => {
+                        return Step::Done(self.forgotten(code));
                     }
-                    _ => {
-                        self.before.pop_front();
-                        let next = self.before.front().map(|(_, letter)| letter.clone());
-                        if next.is_none() {
-                            current.phase = Phase::Call;
-                        }
-                        Step::Send(next.unwrap_or_else(|| current.letter.clone()))
-                    }
-                }
+                    Heard::Reply(to, ..) => to.is_none_or(|to| to == self.call_id(number)),
+                    // It was taken, as far as HTTP goes.
+                    Heard::HeadersAlone => octets.is_empty(),
+                    _ => false,
+                };
+                self.before.release(|of| has_it && of == number);
+                self.current = Some(current);
+                return self.pass(number);
             }
             Phase::Call => {
                 current.copies += 1;
@@ -289,13 +317,23 @@ impl ServiceSequence {
         step
     }
 
-    /// It answered with more octets than an answer may have.
+    /// It answered with more octets than an answer may have: the answer of the call only where
+    /// that was sent.
     pub fn too_large(&mut self) -> Step {
-        self.current = None;
-        Step::Done(Completion::Reply {
-            status: 502,
-            octets: Bytes::new(),
-        })
+        match self.current.as_ref().map(|current| current.phase) {
+            Some(Phase::Create) => no_sequence("a response over the bound"),
+            Some(Phase::Before(number)) => {
+                self.before.release(|of| of == number);
+                self.pass(number)
+            }
+            Some(Phase::Call) | None => {
+                self.current = None;
+                Step::Done(Completion::Reply {
+                    status: 502,
+                    octets: Bytes::new(),
+                })
+            }
+        }
     }
 
     /// The call's time is over: what is told of it.
@@ -303,11 +341,19 @@ impl ServiceSequence {
         if let Some(current) = self.current.take()
             && !current.acknowledged
         {
-            self.before.push_back((current.number, current.letter));
+            self.before.hold(current.number, current.letter);
         }
         Completion::Lost(format!(
             "sent again until its time was over; the last: {why}"
         ))
+    }
+
+    /// Whether a message that the service may not have is no longer held, for there were too many;
+    /// told once.
+    pub fn dropped(&mut self) -> bool {
+        let told = self.told_dropped;
+        self.told_dropped |= self.before.dropped;
+        self.told_dropped && !told
     }
 
     /// Some seconds have passed: what keeps the sequences from ending for want of use. For ours a
@@ -352,6 +398,11 @@ impl ServiceSequence {
             Heard::Fault(code) if is_end(code) => Some(code),
             _ => None,
         }
+    }
+
+    /// The MessageID of a call.
+    fn call_id(&self, number: MessageNumber) -> String {
+        self.name("call", number.get())
     }
 
     fn name(&self, what: &str, number: u64) -> String {
@@ -408,9 +459,9 @@ impl ServiceSequence {
         Some(said.write(self.settings.rm, block(version)))
     }
 
-    /// The message of a call: its user's header blocks but those that concern his own hop, ours
-    /// before them. What is acknowledged was written to the log before (R17).
-    fn message(&self, kept: &Kept, current: &Current) -> Letter {
+    /// Makes the message of a call: its user's header blocks but those that concern his own hop,
+    /// ours before them. What is acknowledged was written to the log before (R17).
+    fn prepare(&self, kept: &Kept, current: &mut Current) {
         let (rm, version, action) = (
             self.settings.rm,
             current.letter.version,
@@ -434,19 +485,32 @@ impl ServiceSequence {
         let users = envelope.iter().flat_map(|envelope| &envelope.blocks);
         let users = users.filter(|block| !consumed(block));
         blocks.extend(users.map(|block| block.source().as_bytes().to_vec()));
-        let body = envelope
+        let body: Vec<_> = envelope
             .iter()
-            .flat_map(|envelope| envelope.body.children());
-        let body: String = body.map(Element::source).collect();
+            .flat_map(|envelope| envelope.body.children())
+            .collect();
+        let child = body.first();
+        let (ns, local) = child.map_or_else(Default::default, |child| (child.ns(), child.local()));
+        // NUL is in none of them.
+        let kind = crypto::sha256(format!("{action}\0{ns}\0{local}").as_bytes());
+        let body: String = body.into_iter().map(Element::source).collect();
         let mut letter = letter(version, action, &blocks, body.as_bytes());
         letter.patient = false;
         if let Some(package) = package {
             letter.envelope = package.write(version, action, &letter.envelope).into();
         }
-        letter
+        current.letter = letter;
+        current.kind = kind;
     }
 
     fn created(&mut self, current: &mut Current, heard: Heard) -> Step {
+        if !matches!(heard, Heard::Created(_)) {
+            // It may speak the other version of SOAP alone.
+            self.speaks = Some(match self.speaks.unwrap_or(current.letter.version) {
+                Version::V11 => Version::V12,
+                Version::V12 => Version::V11,
+            });
+        }
         match heard {
             Heard::Created(made) => {
                 if made.accept.is_none() && self.declined < OFFERS {
@@ -461,22 +525,17 @@ impl ServiceSequence {
                     first: current.letter.clone(),
                     acknowledged: None,
                 };
-                current.letter = self.message(&kept, current);
+                self.prepare(&kept, current);
                 kept.first = current.letter.clone();
                 Step::Keep(kept)
             }
-            Heard::Fault(code) => Step::Repeat(format!("it gives no sequence: {code}")),
-            Heard::Unreadable(why) | Heard::Other(why) => {
-                Step::Repeat(format!("it gives no sequence: {why}"))
-            }
-            Heard::HeadersAlone | Heard::Reply(..) => {
-                Step::Repeat("it gives no sequence: it does not speak this WS-RM".to_owned())
-            }
+            Heard::Fault(code) => no_sequence(&code.to_string()),
+            Heard::Unreadable(why) | Heard::Other(why) => no_sequence(&why),
+            Heard::HeadersAlone | Heard::Reply(..) => no_sequence("it does not speak this WS-RM"),
         }
     }
 
     fn replied(&mut self, current: &Current, heard: Heard, raw: (u16, &Bytes)) -> Step {
-        let action = &current.letter.action;
         match heard {
             Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
             Heard::Fault(code) => Step::Repeat(format!("the fault {code}")),
@@ -487,7 +546,7 @@ impl ServiceSequence {
                 let offered = self.kept.as_ref().and_then(|kept| kept.offered.as_ref());
                 let ours = sequence.filter(|s| Some(&s.identifier) == offered);
                 self.received = self.received.max(ours.map(|s| s.number));
-                self.learn(action, true);
+                self.learn(current.kind, true);
                 Step::Done(Completion::Reply {
                     status: raw.0,
                     octets: octets.into(),
@@ -496,14 +555,11 @@ impl ServiceSequence {
             Heard::HeadersAlone => {
                 // The connection is open until the reply is there: without one there is none, but
                 // for a copy that came while the service works on another one.
-                let one_way = match self.two_way.get(action) {
-                    Some(two_way) => !two_way,
-                    None => current.copies == 1,
-                };
-                if !one_way {
+                let one_way = self.two_way.get(&current.kind) == Some(&false);
+                if current.copies > 1 && !one_way {
                     return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
                 }
-                self.learn(action, false);
+                self.learn(current.kind, false);
                 Step::Done(Completion::Reply {
                     status: 202,
                     octets: Bytes::new(),
@@ -519,9 +575,9 @@ impl ServiceSequence {
         }
     }
 
-    fn learn(&mut self, action: &str, two_way: bool) {
-        if self.two_way.len() < limits::SERVICE_ACTIONS {
-            self.two_way.entry(action.to_owned()).or_insert(two_way);
+    fn learn(&mut self, kind: Digest, two_way: bool) {
+        if self.two_way.len() < limits::SERVICE_KINDS {
+            self.two_way.entry(kind).or_insert(two_way);
         }
     }
 
@@ -548,6 +604,14 @@ fn letter(version: Version, action: &str, blocks: &[Vec<u8>], body: &[u8]) -> Le
 
 fn lost(why: &str) -> Step {
     Step::Done(Completion::Lost(why.to_owned()))
+}
+
+/// The service is there, and may not be what the replica's file says.
+fn no_sequence(why: &str) -> Step {
+    Step::Repeat(format!(
+        "it gives no sequence: {why}; remedy: let `rm` in the replica's file name the WS-RM that the \
+         service speaks at its `url`; if it speaks none, begin a group without `rm`"
+    ))
 }
 
 fn block(version: Version) -> Block<'static> {

@@ -17,7 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 pub use medium::{Medium, Plain};
-pub use sequence::{keep_sequence, kept_sequence};
+pub use sequence::{keep_sequence, kept_sequence, sequence_file};
 pub use snapshot::save;
 pub use writer::{Disk, News};
 

@@ -74,25 +74,25 @@ impl RmService {
         let mut until: Option<Instant> = None;
         let mut pause = FIRST_PAUSE;
         let mut step = sequence.call(call);
+        // Why it was sent again the last time.
+        let mut heard: Option<String> = None;
         loop {
             let why = match step {
                 Step::Done(completion) => return completion,
                 Step::Keep(kept) => {
-                    if let Some(expires) = &kept.expires {
-                        tracing::warn!(
-                            expires,
-                            "the service lets its sequence end after that time, and the group's \
-                             calls with it: let it grant one without end"
-                        );
-                    }
+                    warn_of_end(&kept);
                     self.keep(&kept).await;
                     step = sequence.kept(kept);
                     continue;
                 }
-                Step::Repeat(why) => why,
+                Step::Repeat(why) => heard.insert(why).clone(),
                 Step::Send(letter) => {
                     let begun = clock::instant();
                     let time = match until {
+                        Some(until) if until <= begun => {
+                            let why = heard.as_deref().unwrap_or("no time was left for it");
+                            return give_up(&mut sequence, why);
+                        }
                         Some(until) => clock::duration(until - begun),
                         None => clock::duration(client.call_timeout()),
                     };
@@ -110,20 +110,20 @@ impl RmService {
                             continue;
                         }
                         // So did the services of the others: it is told as for a plain service.
-                        Err(PostError::TooLarge(..)) if !letter.patient => {
+                        Err(PostError::TooLarge(..)) => {
                             step = sequence.too_large();
                             continue;
                         }
                         Err(error) => {
                             sequence.failed(left);
-                            error.to_string()
+                            cause(&error, &mut heard)
                         }
                     }
                 }
             };
             let left = |until: Instant| clock::duration(until - clock::instant());
             if until.is_some_and(|until| left(until) <= pause) {
-                return sequence.give_up(&why);
+                return give_up(&mut sequence, &why);
             }
             client.again(&why, until.is_some(), report);
             tokio::time::sleep(pause).await;
@@ -173,12 +173,45 @@ impl RmService {
                     tracing::error!(
                         %code,
                         "the service no longer knows the sequence of its replica: the next call \
-                         will be lost; was it restarted?"
+                         will be lost; was it restarted?\n  remedy: let it keep its sequences as \
+                         long as the group lives, on disk too, and begin the group anew"
                     );
                 }
             }
         }
     }
+}
+
+fn warn_of_end(kept: &Kept) {
+    if let Some(expires) = &kept.expires {
+        tracing::warn!(
+            expires,
+            "the service lets its sequence end after that time, and the group's calls with it: let \
+             it grant one without end"
+        );
+    }
+}
+
+/// What is told of a POST without a response. That the rest of the call's time passed says less
+/// than what was heard before.
+fn cause(error: &PostError, heard: &mut Option<String>) -> String {
+    match (error, &heard) {
+        (PostError::TimedOut(..), Some(heard)) => heard.clone(),
+        _ => heard.insert(error.to_string()).clone(),
+    }
+}
+
+/// The call's time is over.
+fn give_up(sequence: &mut ServiceSequence, why: &str) -> Completion {
+    let completion = sequence.give_up(why);
+    if sequence.dropped() {
+        tracing::warn!(
+            "the service has neither acknowledged nor answered too many calls; the oldest are not \
+             sent again any more, and if it keeps order it may execute nothing after them\n  \
+             remedy: see in its log what it lacks; if it executes nothing, begin the group anew"
+        );
+    }
+    completion
 }
 
 /// A whole response: status and body.
@@ -303,6 +336,18 @@ mod tests {
                     .is_err()
             );
         });
+    }
+
+    #[test]
+    fn the_time_that_was_left_hides_no_cause() {
+        let timed_out = |ms| PostError::TimedOut("s:1".to_owned(), Duration::from_millis(ms));
+        let mut heard = None;
+        assert!(cause(&timed_out(3_000), &mut heard).contains("in 3s"));
+        heard = Some("HTTP status 500".to_owned());
+        assert_eq!(cause(&timed_out(0), &mut heard), "HTTP status 500");
+        let lost = PostError::Lost("s:1".to_owned(), "reset".to_owned());
+        assert!(cause(&lost, &mut heard).contains("reset"));
+        assert!(cause(&timed_out(0), &mut heard).contains("reset"));
     }
 
     #[test]

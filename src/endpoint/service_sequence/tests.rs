@@ -10,6 +10,8 @@ use crate::rm::version::{V200502, V200702};
 use crate::soap::namespaces::{SOAP11, SOAP12};
 use crate::types::{Env, Time};
 
+mod doubt;
+
 const URL: &str = "http://127.0.0.1:9000/counter";
 const ACTION: &str = "urn:bft-ws:counter/increment";
 const PAYLOAD: &str = "<increment xmlns=\"urn:bft-ws:counter\"></increment>";
@@ -330,44 +332,6 @@ fn a_fault_of_the_services_own_is_its_answer() {
 }
 
 #[test]
-fn an_acknowledgement_alone_is_the_end_of_a_one_way_call_and_no_end_of_another() {
-    let rm = &V200702;
-    let mut sequence = sequence(rm, Some(&known()));
-    let empty = Completion::Reply {
-        status: 202,
-        octets: Bytes::new(),
-    };
-    // The connection is open until a reply is there: this one has none.
-    sent(sequence.call(&call(Version::V12, 1)));
-    let alone = acknowledged(Version::V12, rm, 1);
-    assert_eq!(sequence.answered(200, &alone), Step::Done(empty.clone()));
-    // So a copy of such a one has none either.
-    sent(sequence.call(&call(Version::V12, 2)));
-    sequence.failed(true);
-    sent(sequence.again());
-    assert_eq!(sequence.answered(202, &Bytes::new()), Step::Done(empty));
-    // Of another action nobody knows it yet, once a copy may be at work.
-    let two_way = |place| Invocation {
-        action: "urn:two-way".to_owned(),
-        ..call(Version::V12, place)
-    };
-    let letter = sent(sequence.call(&two_way(3)));
-    sequence.failed(true);
-    assert_eq!(sent(sequence.again()), letter);
-    for _ in 0..3 {
-        let step = sequence.answered(200, &acknowledged(Version::V12, rm, 3));
-        assert!(matches!(step, Step::Repeat(_)));
-        assert_eq!(sent(sequence.again()), letter);
-    }
-    let octets = reply(Version::V12, rm, &message_id(&letter), 1, "<r xmlns=''/>");
-    assert!(matches!(sequence.answered(200, &octets), Step::Done(_)));
-    // And what is known to be replied to is not taken for one-way.
-    sent(sequence.call(&two_way(4)));
-    let step = sequence.answered(200, &acknowledged(Version::V12, rm, 4));
-    assert!(matches!(step, Step::Repeat(_)));
-}
-
-#[test]
 fn what_is_no_answer_is_asked_for_again() {
     let rm = &V200702;
     let mut sequence = sequence(rm, Some(&known()));
@@ -399,48 +363,6 @@ fn what_is_no_answer_is_asked_for_again() {
         octets: page.clone(),
     };
     assert_eq!(sequence.answered(200, &page), Step::Done(told));
-}
-
-#[test]
-fn a_message_that_the_service_may_not_have_goes_before_the_next() {
-    let rm = &V200502;
-    let mut sequence = sequence(rm, Some(&known()));
-    let lost = sent(sequence.call(&call(Version::V11, 1)));
-    sequence.failed(true);
-    let given_up = sequence.give_up("it is mute");
-    assert!(matches!(given_up, Completion::Lost(why) if why.contains("mute")));
-    assert_eq!(sent(sequence.call(&call(Version::V11, 2))), lost);
-    let step = sequence.answered(500, &Bytes::new());
-    assert!(matches!(step, Step::Repeat(_)));
-    assert_eq!(sent(sequence.again()), lost);
-    let next = sent(sequence.answered(200, &acknowledged(Version::V11, rm, 1)));
-    assert_eq!(message_id(&next), sequence.name("call", 2));
-    // Nor does any of several go before one that it lacks.
-    sequence.give_up("it is mute");
-    for place in 3..5 {
-        sent(sequence.call(&call(Version::V11, place)));
-        sequence.give_up("it is mute");
-    }
-    let step = sequence.call(&call(Version::V11, 5));
-    assert_eq!(message_id(&sent(step)), sequence.name("call", 2));
-    for place in 3..6 {
-        let letter = sent(sequence.answered(202, &Bytes::new()));
-        assert_eq!(message_id(&letter), sequence.name("call", place));
-    }
-    let step = sequence.answered(200, &acknowledged(Version::V11, rm, 5));
-    assert!(matches!(step, Step::Done(_)));
-    // One that it has acknowledged is not sent again.
-    let slow = Invocation {
-        action: "urn:slow".to_owned(),
-        ..call(Version::V11, 6)
-    };
-    sent(sequence.call(&slow));
-    sequence.failed(true);
-    sent(sequence.again());
-    sequence.answered(200, &acknowledged(Version::V11, rm, 6));
-    sequence.give_up("too slow");
-    let next = sent(sequence.call(&call(Version::V11, 7)));
-    assert_eq!(message_id(&next), sequence.name("call", 7));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::group::{Group, url};
 use crate::crypto::Identity;
 use crate::endpoint::front::Place;
 use crate::limits;
+use crate::node::disk;
 use crate::node::keys;
 use crate::node::service_client::built_in;
 use crate::node::wsdl::policy::{Assurance, Delivery};
@@ -179,7 +180,18 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
                       is kept";
         return Err(source.at(memory.map_or(0..0, Spanned::span), what, remedy));
     }
+    let data = file.data.map(|data| source.beside(&data));
     let rm = reliable(&source, &file.service)?;
+    let kept = data.as_deref().and_then(disk::sequence_file);
+    if let (None, Some(kept)) = (rm, kept) {
+        let what = format!(
+            "`rm` is missing, and {} tells of a sequence of WS-RM to the service",
+            kept.display()
+        );
+        let remedy = "write under [service] the `rm` that the group began with: \"1.0\" where that \
+                      file has \"http://schemas.xmlsoap.org/ws/2005/02/rm\", else \"1.1\"";
+        return Err(source.at(file.service.url.span(), what, remedy));
+    }
     Ok(ReplicaProcess {
         id,
         identity,
@@ -196,7 +208,7 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
             keeps_state: file.service.keeps_state,
             rm,
         },
-        data: file.data.map(|data| source.beside(&data)),
+        data,
         hold: span(&source, file.hold_ms.as_ref(), HOLD)?,
         timing: file.timing,
         group,

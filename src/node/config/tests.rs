@@ -166,6 +166,30 @@ fn a_service_that_speaks_wsrm_is_told_so() {
 }
 
 #[test]
+fn rm_is_not_taken_out_of_a_group_that_lives() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("replica-0.toml");
+    init(&Plan {
+        service_rm: Some("1.0".to_owned()),
+        durable: true,
+        ..plan(out.path())
+    })
+    .unwrap();
+    let data = load_replica(&file).unwrap().data.unwrap();
+    edit(&file, "rm = \"1.0\"", "");
+    assert_eq!(load_replica(&file).unwrap().service.rm, None);
+    fs::write(data.join("service.toml"), "").unwrap();
+    let why = load_replica(&file).unwrap_err().to_string();
+    let says = |what: &str| why.contains(what);
+    assert!(
+        says("replica-0.toml:") && says("service.toml") && says("remedy: write"),
+        "{why}"
+    );
+    edit(&file, "[service]", "[service]\nrm = \"1.0\"");
+    load_replica(&file).unwrap();
+}
+
+#[test]
 fn complaints_name_file_line_and_remedy() {
     let cases = [
         ("group.toml", "schema = 1", "schema = 2", Some(3)),

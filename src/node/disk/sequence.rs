@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,12 @@ struct Message {
     soap: String,
     action: String,
     envelope: String,
+}
+
+/// Its file, if it was ever written.
+#[must_use]
+pub fn sequence_file(folder: &Path) -> Option<PathBuf> {
+    Some(folder.join(NAME)).filter(|path| path.exists())
 }
 
 /// Writes what must be known of the sequence before its first message leaves (R17).
@@ -109,6 +115,7 @@ mod tests {
         let (group, other) = (Digest([1; 32]), Digest([2; 32]));
         let read = |group| kept_sequence(folder.path(), group, "urn:rm");
         assert_eq!(read(group).unwrap(), None);
+        assert_eq!(sequence_file(folder.path()), None);
         for (identifier, offered) in [("urn:a\n\"=b", Some("urn:o")), ("urn:b", None)] {
             let kept = Kept {
                 identifier: identifier.to_owned(),
@@ -124,6 +131,7 @@ mod tests {
             };
             keep_sequence(folder.path(), group, "urn:rm", &kept).unwrap();
             assert_eq!(read(group).unwrap(), Some(kept));
+            assert!(sequence_file(folder.path()).is_some_and(|file| file.ends_with(NAME)));
         }
         assert!(read(other).is_err());
         assert!(kept_sequence(folder.path(), group, "urn:other").is_err());

@@ -35,7 +35,7 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document, Element};
-use crate::types::{Instant, Micros, Now};
+use crate::types::{Digest, Instant, Micros, Now};
 
 use super::ids::Ids;
 use super::io::{CallToken, Event, Order, Ordered, RequestId};
@@ -74,8 +74,8 @@ struct Raw {
 /// A sequence whose Begin is ordered.
 #[derive(Debug)]
 struct Creating {
-    /// wsa:MessageID of its CreateSequence: what comes again with it is the same.
-    message_id: String,
+    /// What its CreateSequence is known by when it comes again.
+    name: Digest,
     create: CreateSequence,
     acks_to: Reference,
     accepts: bool,
@@ -89,7 +89,7 @@ struct Creating {
 /// A sequence that was created, for a CreateSequence that comes again.
 #[derive(Debug)]
 struct Created {
-    message_id: String,
+    name: Digest,
     sequence: Uuid,
     body: Vec<u8>,
 }
@@ -572,6 +572,10 @@ impl Front {
         };
         if let Err(unfit) = out_handler::check_action(action) {
             fault = Some(unfit);
+        }
+        if let Some(ill) = &message.ill {
+            self.refused(ill.reason);
+            fault = Some(ill.fault.clone());
         }
         let two_way = !message::is_none(reply_to);
         let lost = [reply_to, message.fault_to.address.as_str()].into_iter();

@@ -56,9 +56,13 @@ fn unsupported(wanted: &str) -> Reply {
 /// attachments.
 #[must_use]
 pub fn message(content_type: &str, body: &Bytes) -> Bytes {
-    match mime::is_package(content_type) {
-        true => mime::whole(content_type, body).into(),
-        false => body.clone(),
+    if mime::is_package(content_type) {
+        return mime::whole(content_type, body).into();
+    }
+    match mime::apart(body) {
+        // HTTP says what it is: this is no envelope, and passes for nothing else.
+        Some(_) => [b" ", &body[..]].concat().into(),
+        None => body.clone(),
     }
 }
 
@@ -227,6 +231,20 @@ mod tests {
             (reply.content_type.as_str(), &reply.body[..]),
             (content, &b"<e/>"[..])
         );
+    }
+
+    #[test]
+    fn only_http_says_that_a_body_is_a_package() {
+        let package = "Content-Type: multipart/related; boundary=b\r\n\r\n--b--";
+        for content in ["text/xml", "application/soap+xml", "text/html", ""] {
+            let message = super::message(content, &Bytes::from(package));
+            assert_eq!(mime::apart(&message), None, "{content}");
+            assert!(message.ends_with(b"--b--"));
+        }
+        for kind in ["text/html", "multipart/mixed; boundary=b"] {
+            let other = format!("Content-Type: {kind}\r\n\r\n--b--");
+            assert_eq!(mime::apart(other.as_bytes()), None, "{kind}");
+        }
     }
 
     #[test]

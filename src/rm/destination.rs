@@ -293,6 +293,12 @@ impl<M> Destination<M> {
         lacking
     }
 
+    /// Drops what waits: it is never handed on, and never acknowledged for having come.
+    pub fn discard(&mut self) {
+        self.waiting.clear();
+        self.bytes = 0;
+    }
+
     /// The message is executed and durable (R5), whoever gave us its body. A copy that waits is
     /// dropped, one that still comes is a duplicate.
     pub fn acknowledge(&mut self, number: MessageNumber, now: Instant) {

@@ -112,7 +112,8 @@ pub enum Unfit {
     TooManyParts,
     /// No part is the one that `start` names.
     Start,
-    /// The envelope's part is of no type of SOAP, or of another encoding than UTF-8.
+    /// The envelope's part is of no type of SOAP, of another version than the package's type, or of
+    /// another encoding than UTF-8.
     Root,
     /// Two parts have one name.
     Twins,
@@ -132,7 +133,8 @@ impl Unfit {
             Self::TooManyParts => format!("the package has more than {parts} attachments"),
             Self::Start => "no part of the package has the Content-ID that start names".into(),
             Self::Root => "the envelope's part must be text/xml, application/soap+xml or \
-                           application/xop+xml, in UTF-8 and not encoded"
+                           application/xop+xml, of the SOAP version that HTTP says, in UTF-8 \
+                           and not encoded"
                 .into(),
             Self::Twins => "two parts of the package have the same Content-ID".into(),
         };
@@ -170,7 +172,9 @@ pub fn apart(octets: &[u8]) -> Option<(&str, &[u8])> {
     let bound = rest.len().min(limits::HTTP_HEAD_BYTES);
     let end = read::find(rest.get(..bound)?, BLANK)?;
     let (head, body) = rest.split_at_checked(end)?;
-    let content_type = std::str::from_utf8(head).ok()?;
+    let content_type = std::str::from_utf8(head)
+        .ok()
+        .filter(|kind| is_package(kind))?;
     Some((content_type, body.get(BLANK.len()..)?))
 }
 
@@ -208,7 +212,19 @@ pub fn media_type(content_type: &str) -> &str {
 /// The value of a parameter of a Content-Type (RFC 2045 §5.1); a quoted one may hold semicolons.
 #[must_use]
 pub fn parameter(content_type: &str, wanted: &str) -> Option<String> {
-    let mut rest = content_type.split_once(';')?.1;
+    Some(found(content_type.split_once(';')?.1, wanted)?.0)
+}
+
+/// Whether it has a parameter twice: its readers may differ in which one they take.
+fn is_twice(content_type: &str, wanted: &str) -> bool {
+    let parameters = content_type.split_once(';').map(|(_, after)| after);
+    let first = parameters.and_then(|parameters| found(parameters, wanted));
+    first.is_some_and(|(_, after)| found(after, wanted).is_some())
+}
+
+/// The first such parameter's value, and what comes behind it.
+fn found<'a>(parameters: &'a str, wanted: &str) -> Option<(String, &'a str)> {
+    let mut rest = parameters;
     loop {
         let (name, value) = rest.split_once('=')?;
         let name = name.rsplit(';').next().unwrap_or_default().trim();
@@ -227,7 +243,7 @@ pub fn parameter(content_type: &str, wanted: &str) -> Option<String> {
         };
         let (value, after) = value.split_at_checked(end)?;
         if name.eq_ignore_ascii_case(wanted) {
-            return Some(unquoted(value.trim_end()));
+            return Some((unquoted(value.trim_end()), after));
         }
         rest = after;
     }

@@ -2,14 +2,19 @@
 //!
 //! Parts get the names `1@bft-ws.invalid`, `2@bft-ws.invalid`, … by first use: first those that
 //! the envelope refers to, in document order, then the others in the order of the package; and
-//! that is also their order. A reference is a `cid:` URL (RFC 2392) that is the whole value of an
+//! that is also their order. Where the envelope says such a name and none of its parts has it, the names are
+//! those of another domain, the first of `bft-ws.invalid`, `1.bft-ws.invalid`, … that it does not
+//! say: what refers to nothing still does. A reference is a `cid:` URL (RFC 2392) that is the whole value of an
 //! attribute (xop:Include, SOAP with Attachments) or the whole text of an element (swaRef).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::envelope::Version;
 use super::mime::{Package, Part};
 use super::xml::{Element, Node};
+
+/// The domain of all names, or its end.
+const DOMAIN: &str = "bft-ws.invalid";
 
 /// The parts of one reply, as they are called and are to be called.
 #[derive(Debug, Default)]
@@ -17,6 +22,12 @@ pub struct References {
     /// By their old names.
     numbers: BTreeMap<String, Option<usize>>,
     last: usize,
+    /// Whether there are parts.
+    some: bool,
+    /// Domains like ours in what refers to no part.
+    dangling: BTreeSet<String>,
+    /// How many of ours are among them, from the first one on.
+    taken: usize,
 }
 
 impl References {
@@ -30,13 +41,16 @@ impl References {
                 .map(|id| (id.to_owned(), None))
                 .collect(),
             last: 0,
+            some: !package.parts.is_empty(),
+            dangling: BTreeSet::new(),
+            taken: 0,
         }
     }
 
     /// Numbers what an element refers to and nobody did before.
     // Recursion is as deep as the document, which its reader has bounded.
     pub fn visit(&mut self, element: Element<'_, '_>) {
-        if self.numbers.is_empty() {
+        if !self.some {
             return;
         }
         let mut attributes: Vec<_> = element.attributes().collect();
@@ -56,11 +70,32 @@ impl References {
 
     fn number(&mut self, text: &str) {
         let next = self.last + 1;
-        if let Some(id) = referred(text)
-            && let Some(number @ None) = self.numbers.get_mut(&id)
-        {
-            *number = Some(next);
-            self.last = next;
+        let Some(id) = referred(text) else {
+            return;
+        };
+        match self.numbers.get_mut(&id) {
+            Some(number @ None) => {
+                *number = Some(next);
+                self.last = next;
+            }
+            Some(_) => {}
+            None => {
+                let domain = id.rsplit('@').next().unwrap_or_default();
+                let domain = domain.to_ascii_lowercase();
+                if domain.ends_with(DOMAIN) && self.dangling.insert(domain) {
+                    while self.dangling.contains(&self.domain()) {
+                        self.taken += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The domain of all names, once all is visited.
+    fn domain(&self) -> String {
+        match self.taken {
+            0 => DOMAIN.to_owned(),
+            taken => format!("{taken}.{DOMAIN}"),
         }
     }
 
@@ -71,12 +106,13 @@ impl References {
             return None;
         }
         let number = self.numbers.get(&referred(text)?).copied().flatten()?;
-        Some(format!("cid:{}", name(number)))
+        Some(format!("cid:{}", name(number, &self.domain())))
     }
 
     /// The package in the form that is voted.
     #[must_use]
     pub fn normal<'a>(mut self, mut package: Package<'a>, version: Version) -> Package<'a> {
+        let domain = self.domain();
         let mut numbered = Vec::with_capacity(package.parts.len());
         for part in std::mem::take(&mut package.parts) {
             let known = self.numbers.get(part.id()).copied().flatten();
@@ -87,15 +123,16 @@ impl References {
             numbered.push((number, part));
         }
         numbered.sort_unstable_by_key(|(number, _)| *number);
-        let renamed =
-            |(number, part): (usize, Part<'a>)| part.renamed(&format!("<{}>", name(number)));
+        let renamed = |(number, part): (usize, Part<'a>)| {
+            part.renamed(&format!("<{}>", name(number, &domain)))
+        };
         let parts = numbered.into_iter().map(renamed).collect();
         package.of_reply(version, parts)
     }
 }
 
-fn name(number: usize) -> String {
-    format!("{number}@bft-ws.invalid")
+fn name(number: usize, domain: &str) -> String {
+    format!("{number}@{domain}")
 }
 
 /// The Content-ID that a text refers to, if it is a `cid:` URL.
@@ -185,7 +222,7 @@ mod tests {
             <c at=\"cid:none\" href=\"cid:1@bft-ws.invalid\"></c></r>";
         assert_eq!(first, expected);
         let ids: Vec<_> = parts.parts.iter().map(Part::id).collect();
-        let expected = [1, 2, 3, 4].map(name);
+        let expected = [1, 2, 3, 4].map(|number| name(number, DOMAIN));
         assert_eq!(ids, expected);
         let octets: Vec<_> = parts
             .parts
@@ -196,6 +233,39 @@ mod tests {
         assert_eq!(parts.start_info, "application/soap+xml");
         // What its reader does not need is gone, and what all say alike is not said.
         assert_eq!(parts.parts[0].fields[..3], ["", "", ""]);
+    }
+
+    #[test]
+    fn r13_what_refers_to_nothing_is_hit_by_no_name() {
+        for (texts, domain) in [
+            (&["cid:1@bft-ws.invalid"][..], "1.bft-ws.invalid"),
+            (
+                &["CID:7%40BFT-WS.invalid", "cid:1@1.bft-ws.invalid"],
+                "2.bft-ws.invalid",
+            ),
+            (
+                &["cid:1@2.bft-ws.invalid", "see cid:1@bft-ws.invalid"],
+                "bft-ws.invalid",
+            ),
+        ] {
+            let said: String = texts.iter().map(|text| format!("<t>{text}</t>")).collect();
+            // One that is referred to, and one without any name.
+            let kept_of = |id: &str| {
+                let xml = format!("<r>{said}<h href=\"cid:{id}\"></h></r>");
+                kept(&xml, "text/xml", &[(&format!("<{id}>"), "1"), ("", "2")])
+            };
+            let (octets, package) = kept_of("a@b");
+            assert_eq!((octets.clone(), package.clone()), kept_of("c"));
+            let expected = format!("<r>{said}<h href=\"cid:1@{domain}\"></h></r>");
+            assert_eq!(octets, expected);
+            let ids: Vec<_> = package.parts.iter().map(Part::id).collect();
+            assert_eq!(ids, [format!("1@{domain}"), format!("2@{domain}")]);
+            // Parts without names alone.
+            let xml = format!("<r>{said}</r>");
+            let (octets, package) = kept(&xml, "text/xml", &[("", "1")]);
+            assert_eq!(octets, xml);
+            assert_eq!(package.parts[0].id(), format!("1@{domain}"));
+        }
     }
 
     #[test]

@@ -2,19 +2,21 @@
 
 use uuid::Uuid;
 
+use crate::crypto::sha256;
 use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::rm::content::{CreateSequence, CreateSequenceResponse, IncompleteSequence};
 use crate::rm::version::Operation;
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::state::calls::Done;
-use crate::types::{Instant, Micros};
+use crate::types::{Digest, Instant, Micros};
 
 use super::super::io::{Event, Order, Ordered};
 use super::answer::{Answer, nothing};
 use super::call::Asker;
 use super::identifier::Named;
 use super::message::{Message, Owned, What};
+use super::reference::Reference;
 use super::sequence::FrontSequence;
 use super::{Created, Creating, Front, FrontOutput, Gone, Wish, lifetime, remember};
 
@@ -54,7 +56,8 @@ impl Why {
 }
 
 impl Front {
-    /// CreateSequence (§3.4). One that comes again is known by its MessageID.
+    /// CreateSequence (§3.4). One that comes again is known by its MessageID and all that it says:
+    /// who has another's MessageID gets no sequence of his.
     pub(super) fn create(&mut self, now: Instant, message: &Message<'_, '_>, asker: Asker) {
         let What::Operation(Owned::Create(create, acks_to)) = &message.what else {
             return;
@@ -66,12 +69,13 @@ impl Front {
             let answer = asker.back.fault(&fault, message.wsa.fault);
             return self.respond(asker.request, answer);
         };
-        if let Some(done) = self.created.iter().find(|c| c.message_id == message_id) {
+        let name = name(&message_id, message, create, acks_to);
+        if let Some(done) = self.created.iter().find(|c| c.name == name) {
             let answer = created(&asker, &done.body);
             return self.respond(asker.request, answer);
         }
         let mut under_way = self.creating.values_mut();
-        if let Some(creating) = under_way.find(|c| c.message_id == message_id) {
+        if let Some(creating) = under_way.find(|c| c.name == name) {
             if creating.askers.len() < limits::FRONT_WAITERS {
                 return creating.askers.push(asker);
             }
@@ -84,7 +88,7 @@ impl Front {
         let sequence = self.ids.uuid();
         let to = message.addressing.to.as_deref();
         let creating = Creating {
-            message_id,
+            name,
             accepts: self.accepts(message, create),
             create: create.clone(),
             acks_to: acks_to.clone(),
@@ -228,12 +232,45 @@ impl Front {
         let front = FrontSequence::begun(named, identifier, now, (life, self.config.gives_up));
         self.sequences.insert(sequence, front);
         let made = Created {
-            message_id: creating.message_id,
+            name: creating.name,
             sequence,
             body,
         };
         remember(&mut self.created, made);
     }
+}
+
+/// What a CreateSequence is known by when it comes again.
+fn name(
+    message_id: &str,
+    message: &Message<'_, '_>,
+    create: &CreateSequence,
+    acks_to: &Reference,
+) -> Digest {
+    let offer = create.offer.as_ref();
+    let texts = [
+        Some(message_id),
+        Some(message.soap().name()),
+        Some(message.wsa.ns.uri),
+        Some(message.rm.ns.uri),
+        message.addressing.to.as_deref(),
+        create.expires.as_deref(),
+        offer.map(|offer| offer.identifier.as_str()),
+        offer.and_then(|offer| offer.endpoint.as_deref()),
+    ];
+    let ends = [acks_to, &message.reply_to, &message.fault_to];
+    let ends = ends
+        .iter()
+        .flat_map(|end| [end.address.as_bytes(), end.blocks().0]);
+    let texts = texts.iter().map(|text| text.map(str::as_bytes));
+    let mut octets = Vec::new();
+    for part in texts.chain(ends.map(Some)) {
+        // What is not there is as long as nothing can be.
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        octets.extend_from_slice(&length.to_be_bytes());
+        octets.extend_from_slice(part.unwrap_or_default());
+    }
+    sha256(&octets)
 }
 
 fn created(asker: &Asker, body: &[u8]) -> Answer {

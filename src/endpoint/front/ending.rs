@@ -2,10 +2,12 @@
 //! the polls of WS-MakeConnection, by which some users fetch what has no request to ride back on.
 
 use crate::error::Rejected;
-use crate::rm::MessageNumber;
+use crate::limits;
 use crate::rm::content::{self, End};
+use crate::rm::destination::State;
 use crate::rm::fault::Refusal;
 use crate::rm::version::Operation;
+use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::namespaces::WSMC;
 use crate::types::Instant;
@@ -15,7 +17,7 @@ use super::answer::{Answer, Back, Said, nothing};
 use super::call::{Asker, NOBODY};
 use super::identifier::Named;
 use super::message::{self, Selection};
-use super::sequence::FrontSequence;
+use super::sequence::{Effect, FrontSequence};
 use super::{Farewell, Front, Gone, remember};
 
 /// Action of a fault of WS-MC.
@@ -28,17 +30,12 @@ impl Front {
         let Some(sequence) = sequence.filter(|sequence| !sequence.is_ending()) else {
             return self.unknown(&end.identifier, asker);
         };
-        let answer = match sequence.close(end.last) {
-            Ok(said) => {
-                let body = content::write_close_response(&end.identifier, asker.back.rm);
-                let operation = Operation::CloseSequenceResponse;
-                asker
-                    .back
-                    .operation(operation, asker.id.clone(), Some(said), &body)
-            }
-            Err(refusal) => self.ill_ended(&refusal, asker),
-        };
-        self.respond(asker.request, answer);
+        let (uuid, closed) = (sequence.named().sequence, sequence.close(end.last, asker));
+        if let Err(refusal) = closed {
+            let answer = self.ill_ended(&refusal, asker);
+            self.respond(asker.request, answer);
+        }
+        self.carry_out(uuid);
     }
 
     fn ill_ended(&mut self, refusal: &Refusal, asker: &Asker) -> Answer {
@@ -167,6 +164,78 @@ impl Front {
         let fault = Fault::new(code, why).subcode(WSMC, subcode);
         self.refused(Rejected::Schema.into());
         self.respond(asker.request, asker.back.fault(&fault, POLL_FAULT));
+    }
+}
+
+impl FrontSequence {
+    /// CloseSequence (§3.5). What came past a gap is dropped: its source sends it again on another
+    /// sequence. The answer waits until all that came without a gap is executed: it has the final
+    /// acknowledgement, which never changes.
+    ///
+    /// # Errors
+    /// As [`Destination::close`](crate::rm::destination::Destination::close).
+    pub fn close(&mut self, last: Option<MessageNumber>, asker: &Asker) -> Result<(), Refusal> {
+        let closed = self.inbox.close(last);
+        if closed.is_err() {
+            self.told_over();
+        }
+        closed?;
+        self.inbox.discard();
+        self.gap = None;
+        if self.closers.len() >= limits::FRONT_WAITERS {
+            let first = self.closers.remove(0);
+            let answer = Effect::Answer(first.request, nothing());
+            self.effects.push_back(answer);
+        }
+        self.closers.push(asker.clone());
+        self.ask_again();
+        self.tell_closers();
+        Ok(())
+    }
+
+    /// Whether all that will ever be executed on it is.
+    pub(super) fn is_drained(&self) -> bool {
+        self.calls.range(self.executed + 1..).next().is_none()
+    }
+
+    /// Answers those who closed it, once the acknowledgement is final.
+    pub(super) fn tell_closers(&mut self) {
+        if !self.is_drained() {
+            return;
+        }
+        let identifier = self.inbox.identifier().to_owned();
+        for asker in std::mem::take(&mut self.closers) {
+            let said = self.inbox.take_acknowledgement();
+            let body = content::write_close_response(&identifier, asker.back.rm);
+            let operation = Operation::CloseSequenceResponse;
+            let answer = asker
+                .back
+                .operation(operation, asker.id.clone(), Some(said), &body);
+            let answer = Effect::Answer(asker.request, answer);
+            self.effects.push_back(answer);
+        }
+    }
+
+    /// TerminateSequence (§3.6): the last acknowledgement.
+    ///
+    /// # Errors
+    /// As [`Destination::terminate`](crate::rm::destination::Destination::terminate), but one that
+    /// is over ends as well.
+    pub fn terminate(
+        &mut self,
+        last: Option<MessageNumber>,
+    ) -> Result<Option<Acknowledgement>, Refusal> {
+        let closed = self.inbox.state() == State::Closed && self.is_drained();
+        let said = match self.inbox.state() {
+            State::Terminated => self.inbox.take_acknowledgement(),
+            State::Open | State::Closed => self.inbox.terminate(last)?,
+        };
+        let sayable = self.named.rm.none_and_final || !said.ranges.is_empty();
+        self.end();
+        Ok(sayable.then_some(Acknowledgement {
+            last: closed,
+            ..said
+        }))
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! A message waits for all before it. Where at most one delivery is promised (AtMostOnce), it does
 //! not wait for ever: a number that does not come is given up, a null call takes its place in the
-//! order, and what comes on it later is never executed. What is acknowledged came, in any case.
+//! order, and what comes on it later is never executed. What is acknowledged came, in any case. Once
+//! its source has closed the sequence (§3.5), nothing is given up any more.
 
 use crate::limits;
 use crate::rm::MessageNumber;
+use crate::rm::destination::State;
+use crate::rm::fault::Code as RmCode;
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::BFT;
 use crate::types::Instant;
@@ -30,11 +33,12 @@ impl FrontSequence {
     }
 
     /// What lacks has had its time: null calls stand in its place, and the later ones run
-    /// (AtMostOnce). Each is a hole in the acknowledgements, which can tell so many.
+    /// (AtMostOnce). Each is a hole in the acknowledgements, which can tell so many; then the
+    /// sequence is over.
     pub(super) fn give_up(&mut self, now: Instant) {
         self.gap = None;
         if self.given_up.count() + 1 >= limits::ACK_RANGES {
-            return;
+            return self.over();
         }
         let lacking = self.inbox.give_up();
         if let Some((number, call)) = self.inbox.next() {
@@ -47,6 +51,37 @@ impl FrontSequence {
             self.calls.insert(number.get(), Taken::new(call, askers));
         }
         self.hand_on(now);
+    }
+
+    /// It goes no further: what waits is not executed, and its user is told so at once, or by the
+    /// answer to what he sends next; then it ends.
+    fn over(&mut self) {
+        // It is open or closed: nothing else gives anything up.
+        let _ = self.inbox.terminate(None);
+        self.inbox.discard();
+        let fault = self.fault(RmCode::SequenceTerminated).into();
+        let early = std::mem::take(&mut self.early).into_values();
+        let askers: Vec<_> = early.flat_map(|(_, askers)| askers).collect();
+        for asker in &askers {
+            self.refuse(&fault, asker);
+        }
+        if !askers.is_empty() {
+            self.told_over();
+        }
+    }
+
+    /// Its user was told that it is over, if it is.
+    pub(super) fn told_over(&mut self) {
+        if self.inbox.state() == State::Terminated && !self.is_ending() {
+            self.end();
+        }
+    }
+
+    /// Whether a number that came before is none that a closed sequence executes or acknowledges
+    /// (§3.5: its final acknowledgement has been said).
+    pub(super) fn is_too_late(&self, number: MessageNumber) -> bool {
+        let runs = self.calls.contains_key(&number.get()) && !self.given_up.contains(number);
+        self.inbox.state() == State::Closed && !runs && !self.inbox.is_acknowledged(number)
     }
 
     /// A number came that had been given up: it is received, and never executed.

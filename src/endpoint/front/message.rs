@@ -23,7 +23,7 @@ use crate::types::Digest;
 use super::super::out_handler;
 use super::allowed::Allowed;
 use super::answer::Back;
-use super::reference::Reference;
+use super::reference::{Ill, Reference};
 use super::repeats;
 
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
@@ -48,6 +48,9 @@ pub struct Message<'d, 'a> {
     pub reply_to: Reference,
     /// wsa:FaultTo; what replies go to where it lacks.
     pub fault_to: Reference,
+    /// Why what ReplyTo or FaultTo want echoed is not, on a message that keeps its number all the
+    /// same (R20).
+    pub ill: Option<Box<Unread>>,
     /// What it is for.
     pub what: What,
 }
@@ -177,10 +180,11 @@ impl Plain {
 }
 
 /// Whether octets can hold anything of WS-RM, or a MessageID: a look that costs little, before they
-/// are parsed.
+/// are parsed. A character reference may hide any of it.
 #[must_use]
 pub fn mentions(octets: &[u8]) -> bool {
-    const MARKS: [&[u8]; 5] = [
+    const MARKS: [&[u8]; 6] = [
+        b"&#",
         b"/2005/02/rm",
         b"/wsrm/200702",
         b"/wsmc/200702",
@@ -188,8 +192,8 @@ pub fn mentions(octets: &[u8]) -> bool {
         b"/2004/08/addressing",
     ];
     let mut rest = octets;
-    // Every mark begins with a slash.
-    while let Some(at) = rest.iter().position(|b| *b == b'/') {
+    // Every mark begins with one of these.
+    while let Some(at) = rest.iter().position(|b| b"/&".contains(b)) {
         rest = rest.get(at..).unwrap_or_default();
         if MARKS.iter().any(|mark| rest.starts_with(mark)) {
             return true;
@@ -252,16 +256,18 @@ impl<'d, 'a> Message<'d, 'a> {
             let why = "two versions of WS-ReliableMessaging in one message";
             return Err(Unread::new(Rejected::Schema, why));
         }
-        let reference = |local: &str, address: Option<&Cow<'_, str>>| {
-            let Some((address, block)) = address.zip(envelope.block(wsa.ns, local)) else {
-                return Ok(None);
-            };
+        let mut ill = None;
+        let mut reference = |local: &str, address: Option<&Cow<'_, str>>| {
+            let (address, block) = address.zip(envelope.block(wsa.ns, local))?;
             let read = Reference::read(block, address, wsa);
-            read.map(Some).map_err(|reason| ill_referred(reason, wsa))
+            Some(read.unwrap_or_else(|why| {
+                ill.get_or_insert_with(|| ill_referred(local, &why, wsa));
+                Reference::bare(address.as_ref())
+            }))
         };
-        let reply_to = reference("ReplyTo", addressing.reply_to.as_ref())?;
+        let reply_to = reference("ReplyTo", addressing.reply_to.as_ref());
         let reply_to = reply_to.unwrap_or_else(|| Reference::bare(wsa.anonymous));
-        let fault_to = reference("FaultTo", addressing.fault_to.as_ref())?;
+        let fault_to = reference("FaultTo", addressing.fault_to.as_ref());
         let mut message = Self {
             envelope,
             parts,
@@ -271,10 +277,17 @@ impl<'d, 'a> Message<'d, 'a> {
             rm: version,
             fault_to: fault_to.unwrap_or_else(|| reply_to.clone()),
             reply_to,
+            ill,
             what: What::Headers,
         };
         message.what = message.purpose(child, polls)?;
-        Ok(Some(message))
+        match message
+            .ill
+            .take_if(|_| !matches!(message.what, What::Numbered))
+        {
+            Some(ill) => Err(ill),
+            None => Ok(Some(message)),
+        }
     }
 
     fn purpose(
@@ -300,10 +313,11 @@ impl<'d, 'a> Message<'d, 'a> {
         let (owned, operation) = match content {
             Some(Content::CreateSequence(create, _)) => {
                 let acks_to = child.child(self.rm.ns, "AcksTo");
-                let read =
-                    acks_to.map(|acks_to| Reference::read(acks_to, &create.acks_to, self.wsa));
-                let acks_to = read.unwrap_or(Err(Rejected::Schema));
-                let acks_to = acks_to.map_err(|reason| ill_referred(reason, self.wsa))?;
+                let Some(acks_to) = acks_to else {
+                    return Err(Unread::new(Rejected::Schema, "there is no AcksTo"));
+                };
+                let acks_to = Reference::read(acks_to, &create.acks_to, self.wsa)
+                    .map_err(|why| ill_referred("AcksTo", &why, self.wsa))?;
                 (Owned::Create(create, acks_to), Operation::CreateSequence)
             }
             Some(Content::CloseSequence(end)) => (Owned::Close(end), Operation::CloseSequence),
@@ -346,10 +360,9 @@ impl<'d, 'a> Message<'d, 'a> {
     }
 }
 
-/// Reference parameters cannot be echoed as they are; their user is told on the connection.
-fn ill_referred(reason: Rejected, wsa: &'static addressing::Version) -> Box<Unread> {
-    let why = "an endpoint reference has too many reference parameters, or some that would pass for \
-               header blocks of the gateway";
+/// Reference parameters cannot be echoed as they are; their user is told without them.
+fn ill_referred(local: &str, ill: &Ill, wsa: &'static addressing::Version) -> Box<Unread> {
+    let (reason, why) = (ill.reason(), format!("{local}: {}", ill.text()));
     let fault = Fault::new(Code::Sender, why).subcode(wsa.ns, wsa.invalid);
     Box::new(Unread {
         fault,

@@ -4,7 +4,7 @@
 //!
 //! They are a user's words in a message of ours. So nothing in them may pass for a word of ours, or
 //! have somebody else act: a block of the vocabularies in which a gateway speaks, of SOAP or of
-//! none, or one that says who must understand it, is refused, and all is bounded. Where the
+//! none, or one that says who must understand it or has an Id, is refused, and all is bounded. Where the
 //! address leads is not decided here.
 
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use crate::error::Rejected;
 use crate::limits;
 use crate::soap::addressing;
-use crate::soap::namespaces::{BFT, SOAP11, SOAP12, WSA, WSSE, WSSE11};
+use crate::soap::namespaces::{BFT, DS, SOAP11, SOAP12, WSA, WSSE, WSSE11, WSU, XML};
 use crate::soap::payload;
 use crate::soap::xml::Element;
 
@@ -55,13 +55,12 @@ impl Reference {
     /// WS-Addressing that its message speaks.
     ///
     /// # Errors
-    /// [`Rejected::TooLarge`] over the bound, [`Rejected::Schema`] for a block that is no user's
-    /// to name.
+    /// Over a bound, or a block that is no user's to name.
     pub fn read(
         reference: Element<'_, '_>,
         address: &str,
         wsa: &addressing::Version,
-    ) -> Result<Self, Rejected> {
+    ) -> Result<Self, Ill> {
         let (most, octets) = limits::FRONT_REFERENCE;
         let (mut number, mut blocks) = (0, Vec::new());
         let holds = |holder: &Element<'_, '_>| {
@@ -71,19 +70,20 @@ impl Reference {
         for holder in reference.children().filter(holds) {
             for block in holder.children() {
                 number += 1;
-                if number > most || block.source().len() > octets {
-                    return Err(Rejected::TooLarge);
+                if number > most {
+                    return Err(Ill::TooMany);
                 }
-                if !is_the_users(block) {
-                    return Err(Rejected::Schema);
+                if block.source().len() > octets {
+                    return Err(Ill::TooLong);
                 }
+                is_the_users(block)?;
                 let alone = payload::alone(block);
                 match wsa.marks_parameters {
                     true => mark(block, &alone, &mut blocks),
                     false => blocks.extend_from_slice(&alone),
                 }
                 if blocks.len() > octets {
-                    return Err(Rejected::TooLarge);
+                    return Err(Ill::TooLong);
                 }
             }
         }
@@ -112,15 +112,72 @@ impl Reference {
     }
 }
 
+/// Why reference parameters are not echoed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ill {
+    /// More blocks than are kept.
+    TooMany,
+    /// More octets than are kept.
+    TooLong,
+    /// A block of this name is no user's to send.
+    Block(String),
+    /// A block of this name has an attribute of this name that is no user's to write.
+    Attribute(String, String),
+}
+
+impl Ill {
+    /// What it is counted as.
+    #[must_use]
+    pub fn reason(&self) -> Rejected {
+        match self {
+            Self::TooMany | Self::TooLong => Rejected::TooLarge,
+            Self::Block(_) | Self::Attribute(..) => Rejected::Schema,
+        }
+    }
+
+    /// What its user is told.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let (most, octets) = limits::FRONT_REFERENCE;
+        match self {
+            Self::TooMany => format!("it has more than {most} reference parameters"),
+            Self::TooLong => format!(
+                "its reference parameters take more than {octets} octets, with all that they declare"
+            ),
+            Self::Block(name) => format!(
+                "the reference parameter {name} would pass for a header block of the gateway"
+            ),
+            Self::Attribute(name, attribute) => format!(
+                "the reference parameter {name} has an attribute {attribute}, which is the gateway's"
+            ),
+        }
+    }
+}
+
+/// A name as a fault tells it.
+fn told(local: &str) -> String {
+    local.chars().take(64).collect()
+}
+
 /// Whether a user may have this block sent.
-fn is_the_users(block: Element<'_, '_>) -> bool {
+fn is_the_users(block: Element<'_, '_>) -> Result<(), Ill> {
     let ns = block.ns();
     let soap = [SOAP11.uri, SOAP12.uri];
-    let ours = [WSSE.uri, WSSE11.uri, BFT.uri, ""];
+    let ours = [WSSE.uri, WSSE11.uri, WSU.uri, DS.uri, BFT.uri, ""];
     let named = consumed(&block) || soap.contains(&ns) || ours.contains(&ns);
-    // Who must understand a block, and who is meant, its sender says: that is the gateway.
-    let directs = |ns: &str| soap.contains(&ns) || addressing::by_namespace(ns).is_some();
-    !named && !block.attributes().any(|attribute| directs(attribute.ns))
+    if named {
+        return Err(Ill::Block(told(block.local())));
+    }
+    // Who must understand a block, who is meant and what it is called in its message, its sender
+    // says: that is the gateway.
+    let names = [WSU.uri, XML.uri];
+    let directs = |ns: &str| {
+        soap.contains(&ns) || names.contains(&ns) || addressing::by_namespace(ns).is_some()
+    };
+    match block.attributes().find(|attribute| directs(attribute.ns)) {
+        Some(a) => Err(Ill::Attribute(told(block.local()), told(a.local))),
+        None => Ok(()),
+    }
 }
 
 /// Appends a block with the attribute that says whose word it is.

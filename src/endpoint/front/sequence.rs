@@ -89,6 +89,8 @@ pub struct FrontSequence {
     pub(super) acked: Ranges,
     pub(super) released: u64,
     pub(super) last: Option<MessageNumber>,
+    /// Who closed it, until all has run that will; at most [`limits::FRONT_WAITERS`].
+    pub(super) closers: Vec<Asker>,
     pub(super) used: Instant,
     pub(super) expires: Instant,
     pub(super) effects: VecDeque<Effect>,
@@ -121,6 +123,7 @@ impl FrontSequence {
             acked: Ranges::new(),
             released: 0,
             last: None,
+            closers: Vec::new(),
             used: now,
             expires: now + life,
             effects: VecDeque::new(),
@@ -190,7 +193,8 @@ impl FrontSequence {
             _ => false,
         };
         let idle = self.used + limits::FRONT_GIVES_WAY <= now;
-        let waits = self.flight > 0 || !self.early.is_empty() || !self.held.is_empty();
+        let early = !self.early.is_empty() || !self.closers.is_empty();
+        let waits = self.flight > 0 || early || !self.held.is_empty();
         let asked = self.calls.values().any(|taken| !taken.askers.is_empty());
         let acked =
             !self.offers() || self.acked.contiguous_from(MessageNumber::FIRST) >= self.replies;
@@ -207,7 +211,8 @@ impl FrontSequence {
     /// The acknowledgement, unless its version has no way to say that there is nothing.
     #[must_use]
     pub fn acknowledgement(&mut self) -> Option<Acknowledgement> {
-        let said = self.inbox.take_acknowledgement();
+        let mut said = self.inbox.take_acknowledgement();
+        said.last &= self.is_drained();
         let sayable = self.named.rm.none_and_final || !said.ranges.is_empty();
         sayable.then_some(said)
     }
@@ -242,8 +247,16 @@ impl FrontSequence {
         let retold = (two_way && number.get() <= self.resumed).then(|| call.clone());
         let size = call.content.bytes() + call.action.len() + call.back.octets() + 1_024;
         match self.inbox.accept(number, size, call, now) {
-            Err(refusal) => return Err(self.refuse(&refusal, &asker)),
+            Err(refusal) => {
+                let refused = self.refuse(&refusal, &asker);
+                self.told_over();
+                return Err(refused);
+            }
             Ok(Receipt::New) => {}
+            Ok(Receipt::Duplicate) if self.is_too_late(number) => {
+                let fault = self.fault(Code::SequenceClosed);
+                return Err(self.refuse(&fault.into(), &asker));
+            }
             Ok(Receipt::Duplicate) if self.given_up.contains(number) => {
                 self.came_late(now, number, two_way, &asker);
                 return Ok(());
@@ -338,7 +351,7 @@ impl FrontSequence {
         self.named.offered.is_some()
     }
 
-    fn fault(&self, code: Code) -> RmFault {
+    pub(super) fn fault(&self, code: Code) -> RmFault {
         RmFault::about(code, self.inbox.identifier())
     }
 
@@ -424,6 +437,7 @@ impl FrontSequence {
         }
         self.settle(now);
         self.go_on();
+        self.tell_closers();
     }
 
     fn judged(&mut self, number: u64, verdict: Verdict, reply: Option<Rc<Stored>>) {
@@ -459,7 +473,8 @@ impl FrontSequence {
         if let Some(taken) = self.calls.get_mut(&number) {
             taken.state = State::Waiting;
             if long {
-                for asker in std::mem::take(&mut taken.askers) {
+                let askers = std::mem::take(&mut taken.askers).into_iter();
+                for asker in askers.chain(std::mem::take(&mut self.closers)) {
                     self.effects
                         .push_back(Effect::Answer(asker.request, nothing()));
                 }
@@ -495,6 +510,7 @@ impl FrontSequence {
                 let held = std::mem::take(&mut self.held);
                 let taken = self.calls.values_mut();
                 let waiting = taken.flat_map(|taken| std::mem::take(&mut taken.askers));
+                let waiting = waiting.chain(std::mem::take(&mut self.closers));
                 for asker in waiting.chain(held.into_iter().map(|(_, _, asker)| asker)) {
                     let answer = Effect::Answer(asker.request, nothing());
                     self.effects.push_back(answer);
@@ -517,6 +533,7 @@ impl FrontSequence {
             let _ = self.arrive(now, number, call, asker);
         }
         self.go_on();
+        self.tell_closers();
     }
 
     /// The replicas do not know it any more.
@@ -527,6 +544,7 @@ impl FrontSequence {
         let all: Vec<_> = taken
             .flat_map(|taken| taken.askers)
             .chain(early.flat_map(|(_, askers)| askers))
+            .chain(std::mem::take(&mut self.closers))
             .chain(held.into_iter().map(|(_, _, asker)| asker))
             .collect();
         let fault = Refusal::from(self.fault(Code::UnknownSequence));
@@ -538,7 +556,7 @@ impl FrontSequence {
     }
 
     /// Answers a message that is not taken.
-    fn refuse(&mut self, refusal: &Refusal, asker: &Asker) -> Refused {
+    pub(super) fn refuse(&mut self, refusal: &Refusal, asker: &Asker) -> Refused {
         match refusal {
             Refusal::Fault(fault) => {
                 let answer = asker.back.rm_fault(fault, None);
@@ -576,32 +594,6 @@ impl FrontSequence {
         }
     }
 
-    /// CloseSequence (§3.5): the final acknowledgement.
-    ///
-    /// # Errors
-    /// As [`Destination::close`].
-    pub fn close(&mut self, last: Option<MessageNumber>) -> Result<Acknowledgement, Refusal> {
-        self.inbox.close(last)
-    }
-
-    /// TerminateSequence (§3.6): the last acknowledgement.
-    ///
-    /// # Errors
-    /// As [`Destination::terminate`].
-    pub fn terminate(
-        &mut self,
-        last: Option<MessageNumber>,
-    ) -> Result<Option<Acknowledgement>, Refusal> {
-        let closed = self.inbox.state() == crate::rm::destination::State::Closed;
-        let said = self.inbox.terminate(last)?;
-        let sayable = self.named.rm.none_and_final || !said.ranges.is_empty();
-        self.end();
-        Ok(sayable.then_some(Acknowledgement {
-            last: closed,
-            ..said
-        }))
-    }
-
     /// The number of the last reply, for a TerminateSequence of ours.
     #[must_use]
     pub fn last_reply(&self) -> Option<MessageNumber> {
@@ -609,7 +601,7 @@ impl FrontSequence {
     }
 
     /// No message is taken any more, and what was not ordered never is.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.stage = Stage::Ending;
         // What still comes is told so.
         let _ = self.inbox.terminate(None);
@@ -625,6 +617,7 @@ impl FrontSequence {
         let askers: Vec<_> = gone
             .flat_map(|taken| taken.askers)
             .chain(early.flat_map(|(_, askers)| askers))
+            .chain(std::mem::take(&mut self.closers))
             .chain(
                 std::mem::take(&mut self.held)
                     .into_iter()

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::{ENCODING, FIELDS, ID, Package, Part, Unfit, bare, media_type, parameter};
+use super::{ENCODING, FIELDS, ID, Package, Part, Unfit, bare, is_twice, media_type, parameter};
 use crate::limits;
+use crate::soap::envelope::Version;
 
 const CRLF: &[u8] = b"\r\n";
 
@@ -50,7 +51,28 @@ pub(super) fn split<'a>(
         parts,
     };
     package.check()?;
-    Ok((envelope, package))
+    let outer = parameter(content_type, "type").unwrap_or_default();
+    let outer = version_of(&outer, &package.start_info);
+    let inner = parameter(&package.root, "type").unwrap_or_default();
+    let inner = version_of(&package.root, &inner);
+    match differ(outer, inner) {
+        true => Err(Unfit::Root),
+        false => Ok((envelope, package)),
+    }
+}
+
+fn differ(one: Option<Version>, other: Option<Version>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
+/// The SOAP version that a type tells, or with MTOM the type that it was made of (MTOM §3.2).
+fn version_of(kind: &str, made_of: &str) -> Option<Version> {
+    let media = match media_type(kind).eq_ignore_ascii_case("application/xop+xml") {
+        true => media_type(made_of),
+        false => media_type(kind),
+    };
+    let mut all = Version::ALL.into_iter();
+    all.find(|version| version.media_type().eq_ignore_ascii_case(media))
 }
 
 impl Package<'_> {
@@ -62,8 +84,14 @@ impl Package<'_> {
         let soap = ["text/xml", "application/soap+xml", "application/xop+xml"];
         let media = media_type(&self.root).to_ascii_lowercase();
         let charset = parameter(&self.root, "charset");
-        let utf8 = charset.is_none_or(|set| set.eq_ignore_ascii_case("utf-8"));
+        let utf8 = charset.is_none_or(|set| set.eq_ignore_ascii_case("utf-8"))
+            && !is_twice(&self.root, "charset");
         let info = &self.start_info;
+        let inner = parameter(&self.root, "type").unwrap_or_default();
+        let (inner, outer) = (version_of(&self.root, &inner), version_of(&self.root, info));
+        if differ(inner, outer) {
+            return Err(Unfit::Root);
+        }
         let short = info.len() <= limits::URI_BYTES && is_printable(info);
         if !(soap.contains(&media.as_str()) && utf8 && short && is_value(&self.root)) {
             return Err(Unfit::Root);

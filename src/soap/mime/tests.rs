@@ -203,11 +203,47 @@ fn what_is_no_head_is_refused() {
     for wrong in [
         "Content-Type: text/plain",
         "Content-Type: text/xml; charset=utf-16",
+        "Content-Type: text/xml; charset=utf-8; Charset=utf-16",
+        "Content-Type: text/xml; charset=utf-8; x=\";\"; charset=\"utf-8\"",
         "Content-Type: text/xml\r\nContent-Transfer-Encoding: base64",
         "Content-Type: multipart/related; boundary=c",
     ] {
         let body = format!("--b\r\n{wrong}\r\n\r\n<e/>\r\n--b--");
         assert_eq!(all(&body), Err(Unfit::Root), "{wrong}");
+    }
+}
+
+#[test]
+fn rfc_2387_section_3_1_the_envelopes_part_is_of_the_version_that_the_package_says() {
+    let (v11, v12) = ("text/xml", "application/soap+xml; action=\"urn:a\"");
+    let xop = |inner: &str| format!("application/xop+xml; type=\"{inner}\"");
+    let xop_11 = "type=\"application/xop+xml\"; start-info=\"text/xml\"";
+    let xop_12 = "type=\"application/xop+xml\"; start-info=\"application/soap+xml\"";
+    let (soap_11, soap_12) = ("type=\"text/xml\"", "type=application/soap+xml");
+    for (outer, root, fits) in [
+        (soap_11, v11.to_owned(), true),
+        (soap_12, v12.to_owned(), true),
+        (soap_11, v12.to_owned(), false),
+        (soap_12, v11.to_owned(), false),
+        (xop_11, xop("text/xml"), true),
+        (xop_12, xop("application/soap+xml"), true),
+        (xop_12, xop("text/xml"), false),
+        (xop_11, v12.to_owned(), false),
+        // As with a service's answer whose type says nothing.
+        (
+            "start-info=\"application/soap+xml\"",
+            xop("text/xml"),
+            false,
+        ),
+        // Not said is not said otherwise.
+        (xop_12, "application/xop+xml".to_owned(), true),
+        ("", v12.to_owned(), true),
+    ] {
+        let body = format!("--b\r\nContent-Type: {root}\r\n\r\n<e/>\r\n--b--");
+        let content_type = format!("multipart/related; boundary=b; {outer}");
+        let read = split(&content_type, body.as_bytes()).map(|(envelope, _)| envelope.len());
+        let expected = if fits { Ok(4) } else { Err(Unfit::Root) };
+        assert_eq!(read, expected, "{outer}, {root}");
     }
 }
 

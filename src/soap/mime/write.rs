@@ -3,7 +3,7 @@
 //! The boundary is drawn from the digest of what it separates, so that all who write the same
 //! write the same octets, and nobody can put the boundary into a part.
 
-use super::{BLANK, ENCODING, FIELDS, HEAD, Package, Part, media_type};
+use super::{BLANK, ENCODING, FIELDS, HEAD, Package, Part, media_type, parameter};
 use crate::crypto::Sha256;
 use crate::soap::envelope::Version;
 
@@ -70,8 +70,10 @@ impl<'a> Package<'a> {
             }
         };
         say("start", &self.start);
+        let made_of = parameter(&self.root, "type").unwrap_or_default();
         let info = match media == XOP && self.start_info.is_empty() {
-            true => version.media_type(),
+            true if made_of.is_empty() => version.media_type(),
+            true => &made_of,
             false => &self.start_info,
         };
         say("start-info", info);

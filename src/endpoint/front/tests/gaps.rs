@@ -1,6 +1,7 @@
 //! Where at most one delivery is promised, a number that does not come is given up (AtMostOnce).
 
 use super::harness::{User, VERSIONS, World, acked, fault};
+use crate::endpoint::io::Ordered;
 use crate::limits;
 use crate::soap::envelope::Version;
 use crate::types::Micros;
@@ -155,11 +156,95 @@ fn the_holes_of_an_acknowledgement_are_bounded() {
         world.wait(WAIT);
         world.settle();
     }
-    let (_, answer) = world.ask(user.soap, &user.message(2, 0));
-    let told = ranges(&answer);
-    assert!(told.len() < limits::ACK_RANGES, "{}", told.len());
-    // The last one waits: the acknowledgement could not tell what lacks.
-    assert_eq!(told.last(), Some(&(2 * (holes - 1), 2 * (holes - 1))));
+    // The acknowledgement could not tell what lacks: the sequence is over, and its user is told.
+    let executed = world.group.executed.len();
+    assert_eq!(executed as u64, 2 * (holes - 1));
+    let (_, told) = world.ask(user.soap, &user.message(2 * holes, 0));
+    assert_eq!(fault(&told).unwrap().1, "SequenceTerminated");
+    world.wait(WAIT);
+    world.settle();
+    assert_eq!(world.group.executed.len(), executed);
+    assert_eq!((world.front.sequences(), world.group.sequences()), (0, 0));
+}
+
+/// CloseSequence, by its number of the copy.
+fn close(user: &User, copy: u64) -> String {
+    let inside = format!("<r:Identifier>{}</r:Identifier>", user.identifier);
+    let close = user.operation("CloseSequence", &inside);
+    close.replace("urn:m:", &format!("urn:m:{copy}:"))
+}
+
+#[test]
+fn wsrm_3_5_a_final_acknowledgement_never_changes() {
+    for versions in [4, 5, 6, 7] {
+        for gives_up in [true, false] {
+            let mut world = World::new();
+            if gives_up {
+                world.restart_giving_up(WAIT);
+            }
+            let mut user = User::new(VERSIONS[versions]);
+            user.begin(&mut world);
+            world.ask(user.soap, &user.message(1, 0));
+            world.send(user.soap, &user.message(3, 0));
+            world.send(user.soap, &user.message(4, 0));
+            for copy in 0..3 {
+                let (_, closed) = world.ask(user.soap, &close(&user, copy));
+                assert!(closed.contains("CloseSequenceResponse") && closed.contains("Final>"));
+                assert_eq!(ranges(&closed), [(1, 1)]);
+                world.wait(WAIT);
+                world.settle();
+            }
+            // What lacked, and what waited for it: neither is executed on this sequence.
+            for number in [2, 3, 4, 5] {
+                let (_, late) = world.ask(user.soap, &user.message(number, 0));
+                assert_eq!(fault(&late).unwrap().1, "SequenceClosed", "{late}");
+            }
+            let (_, again) = world.ask(user.soap, &user.message(1, 0));
+            assert!(again.contains("<r>1:urn:do</r>") && again.contains("Final>"));
+            assert_eq!(ranges(&again), [(1, 1)]);
+            assert_eq!(executed(&world), ["urn:do"]);
+        }
+    }
+}
+
+#[test]
+fn wsrm_3_5_the_final_acknowledgement_waits_for_what_came_in_order() {
+    let (mut world, user) = begun(6);
+    let requests = [1, 2, 3].map(|number| world.send(user.soap, &user.message(number, 0)));
+    let closed = world.send(user.soap, &close(&user, 0));
+    world.execute(0);
+    let (_, first) = world.answer(requests[0]).unwrap();
+    assert!(
+        !first.contains("Final>") && world.answer(closed).is_none(),
+        "{first}"
+    );
+    world.settle();
+    let (_, closed) = world.answer(closed).unwrap();
+    assert!(closed.contains("Final>"), "{closed}");
+    assert_eq!(ranges(&closed), [(1, 3)]);
+    // What came late for a number that was given up does not change it either.
+    let (mut world, user) = begun(6);
+    world.send(user.soap, &user.message(2, 0));
+    world.wait(WAIT);
+    let closed = world.send(user.soap, &close(&user, 0));
+    let (_, late) = world.ask(user.soap, &user.message(1, 0));
+    assert_eq!(fault(&late).unwrap().1, "SequenceClosed", "{late}");
+    assert_eq!(ranges(&world.answer(closed).unwrap().1), [(2, 2)]);
+    let (_, late) = world.ask(user.soap, &user.message(1, 0));
+    assert_eq!(fault(&late).unwrap().1, "SequenceClosed", "{late}");
+}
+
+#[test]
+fn wsrm_3_5_who_closes_is_told_nothing_as_long_as_nobody_knows() {
+    let (mut world, user) = begun(6);
+    world.send(user.soap, &user.message(1, 0));
+    let closed = world.send(user.soap, &close(&user, 0));
+    let (token, _) = world.orders.pop_front().unwrap();
+    world.ordered(token, Ordered::Unknown(String::new()));
+    assert_eq!(world.answer(closed), Some((202, String::new())));
+    let (_, closed) = world.ask(user.soap, &close(&user, 1));
+    assert!(closed.contains("Final>"), "{closed}");
+    assert_eq!(ranges(&closed), [(1, 1)]);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Reference parameters of users' endpoint references: echoed in all that is sent there, and what
 //! is never echoed (WS-Addressing SOAP Binding §3).
 
-use super::harness::{CLIENT, User, VERSIONS, World, fault, inside};
+use super::harness::{CLIENT, User, VERSIONS, World, acked, fault, inside};
 use crate::limits;
 use crate::soap::addressing::V200508;
 use crate::soap::envelope::Envelope;
+use crate::soap::namespaces::{DS, WSU};
 use crate::soap::xml::Document;
+use crate::wire;
 
 const NONE: &str = "http://www.w3.org/2005/08/addressing/none";
 
@@ -149,6 +151,11 @@ fn wsa_soap_3_what_would_pass_for_the_gateways_word_is_refused() {
             "<e:Fault xmlns:e='http://schemas.xmlsoap.org/soap/envelope/'/>".to_owned(),
             "<b:Bundle xmlns:b='urn:bft-ws:1'/>".to_owned(),
             "<nothing/>".to_owned(),
+            format!("<u:Timestamp xmlns:u='{}'/>", WSU.uri),
+            format!("<d:Signature xmlns:d='{}'/>", DS.uri),
+            format!("<k:x xmlns:k='urn:k' xmlns:u='{}' u:Id='i'/>", WSU.uri),
+            "<k:x xmlns:k='urn:k' xml:id='i'/>".to_owned(),
+            "<k:x xmlns:k='urn:k' xml:base='urn:b'/>".to_owned(),
             "<k:x xmlns:k='urn:k' s:mustUnderstand='1'/>".to_owned(),
             "<k:x xmlns:k='urn:k' s:actor='urn:other'/>".to_owned(),
             "<k:x xmlns:k='urn:k' s:role='urn:other'/>".to_owned(),
@@ -161,12 +168,11 @@ fn wsa_soap_3_what_would_pass_for_the_gateways_word_is_refused() {
     for versions in VERSIONS {
         let (mut world, mut user) = (World::new(), User::new(versions));
         user.begin(&mut world);
+        let mut number = 0;
         for block in blocks(&user) {
             for (message, name) in [
                 (user.create().replace("urn:m:", "urn:n:"), "AcksTo"),
                 (user.create().replace("urn:m:", "urn:n:"), "ReplyTo"),
-                (user.message(1, 0), "ReplyTo"),
-                (user.message(1, 0), "FaultTo"),
                 (user.terminate(1), "ReplyTo"),
             ] {
                 let bad = referring(&user, &message, name, user.wsa.anonymous, &block);
@@ -177,12 +183,28 @@ fn wsa_soap_3_what_would_pass_for_the_gateways_word_is_refused() {
                 );
                 assert!(answer.contains(user.wsa.invalid) || user.soap.name() == "1.1");
                 assert!(!answer.contains("urn:victim"), "{answer}");
+                assert!(answer.contains(&format!("{name}: the reference parameter ")));
+            }
+            // A message keeps its number and does nothing, whoever repeats it.
+            for name in ["ReplyTo", "FaultTo"] {
+                number += 1;
+                let message = user.message(number, number - 1);
+                let bad = referring(&user, &message, name, user.wsa.anonymous, &block);
+                for _ in 0..2 {
+                    let (status, answer) = world.ask(user.soap, &bad);
+                    assert!(status == 500 && fault(&answer).is_some(), "{answer}");
+                    assert!(answer.contains(&format!("{name}: the reference parameter ")));
+                    assert!(!answer.contains("urn:victim"), "{answer}");
+                    assert_eq!(acked(&answer), number, "{answer}");
+                }
             }
         }
         // Nothing came of them, and the sequence goes on.
-        assert!(world.group.executed.is_empty());
-        let (_, answer) = world.ask(user.soap, &user.message(1, 0));
-        assert!(answer.contains("<r>1:urn:do</r>"), "{answer}");
+        let mut executed = world.group.executed.iter();
+        assert!(executed.all(|(_, _, action, _)| action == wire::NULL));
+        let (_, answer) = world.ask(user.soap, &user.message(number + 1, number));
+        let expected = format!("<r>{}:urn:do</r>", number + 1);
+        assert!(answer.contains(&expected), "{answer}");
     }
 }
 

@@ -487,3 +487,53 @@ fn plain_messages_are_given_back() {
     let request = world.send(Version::V12, &user.create());
     assert_eq!(world.answers.remove(&request), Some(None));
 }
+
+#[test]
+fn wsrm_3_4_a_message_id_of_another_user_leads_to_no_sequence_of_his() {
+    for versions in VERSIONS {
+        let (mut world, user) = (World::new(), User::new(versions));
+        let mut other = User::new(versions);
+        other.offer = Some("urn:uuid:offered-by-another");
+        let mut polls = User::new(versions);
+        let polled = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=other";
+        polls.acks_to = polled.to_owned();
+        let expires = user
+            .create()
+            .replace("</r:AcksTo>", "</r:AcksTo><r:Expires>PT1H</r:Expires>");
+        let to = user
+            .create()
+            .replace("http://gateway.example/service", "urn:else");
+        let creates = [user.create(), other.create(), polls.create(), expires, to];
+        // Once and again, under way and when it has begun.
+        let mut requests = Vec::new();
+        for create in creates.iter().chain(&creates) {
+            requests.push(world.send(user.soap, create));
+        }
+        world.settle();
+        let mut named: Vec<_> = requests
+            .iter()
+            .map(|request| inside(&world.answer(*request).unwrap().1, "Identifier").unwrap())
+            .collect();
+        for create in &creates {
+            let (_, created) = world.ask(user.soap, create);
+            named.push(inside(&created, "Identifier").unwrap());
+        }
+        assert_eq!(named[..5], named[5..10]);
+        assert_eq!(named[..5], named[10..]);
+        let different: std::collections::BTreeSet<_> = named.iter().collect();
+        assert_eq!((different.len(), world.group.sequences()), (5, 5));
+    }
+}
+
+#[test]
+fn r20_a_character_reference_hides_no_word_of_wsrm() {
+    let hidden = "<b xmlns='http://docs.oasis-open.org/ws-rx&#47;wsrm/200702'/>";
+    for text in [
+        hidden,
+        "<b xmlns='urn:schemas.xmlsoap.org/ws/2005/02/rm'/>",
+        "a & b &#x2f;",
+    ] {
+        assert!(super::super::mentions(text.as_bytes()), "{text}");
+    }
+    assert!(!super::super::mentions(b"<a>/2005/02/r &amp; # /</a>"));
+}

@@ -260,6 +260,30 @@ impl Ballot {
         told.join(", ")
     }
 
+    /// Whether enough equal replies for usual are there, but too few since a call was closed (R14).
+    #[must_use]
+    pub fn lacks_since_closed(&self) -> bool {
+        let lacks = |(digest, replies): (&Digest, &Rc<Replies>)| {
+            replies.doubt && (self.needed.usual..self.needed.in_doubt).contains(&self.equal(digest))
+        };
+        self.won.is_none() && self.full.iter().any(lacks)
+    }
+
+    /// Whether all that answered, one or more, said the same.
+    #[must_use]
+    pub fn unanimous(&self) -> bool {
+        let first = self.casts.values().next();
+        first.is_some_and(|first| self.equal(&first.digest) == self.casts.len())
+    }
+
+    /// What keeps most of those that wait.
+    #[must_use]
+    pub fn commonest(&self) -> Option<Reason> {
+        let count = |reason| self.waiting.values().filter(|r| **r == reason).count();
+        let reasons = self.waiting.values().copied();
+        reasons.max_by_key(|reason| count(*reason))
+    }
+
     /// The reason that a weak certificate of replicas gives for waiting, if one does.
     #[must_use]
     pub fn reason(&self, weak: usize) -> Option<Reason> {
@@ -444,6 +468,24 @@ mod tests {
         let last = count(&mut ballot, 3, DOUBTFUL, false);
         assert!(matches!(last, Counted::Decided(_)));
         assert_eq!(ballot.outvoted().collect::<Vec<_>>(), [ReplicaId(2)]);
+    }
+
+    #[test]
+    fn r14_what_lacks_since_a_call_was_closed_is_told_by_what_keeps_the_others() {
+        let mut ballot = ballot();
+        count(&mut ballot, 0, DOUBTFUL, true);
+        assert!(!ballot.lacks_since_closed());
+        count(&mut ballot, 1, DOUBTFUL, false);
+        assert!(ballot.lacks_since_closed() && ballot.unanimous());
+        assert_eq!(ballot.commonest(), None);
+        ballot.wait(ReplicaId(2), Reason::ServiceAway);
+        assert_eq!(ballot.commonest(), Some(Reason::ServiceAway));
+        // One is too few to be the reason otherwise.
+        assert_eq!(ballot.reason(2), None);
+        count(&mut ballot, 3, 5, false);
+        assert!(!ballot.unanimous());
+        count(&mut ballot, 2, DOUBTFUL, false);
+        assert!(ballot.decided() && !ballot.lacks_since_closed());
     }
 
     #[test]

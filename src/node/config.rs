@@ -11,7 +11,9 @@ mod process;
 pub use crate::endpoint::config::AgreementConfig as Agreement;
 pub use complaint::Complaint;
 pub use group::{ClientMember, Group, ReplicaMember, genesis_id};
-pub use process::{ClientProcess, ReplicaProcess, Service, load_client, load_replica, load_status};
+pub use process::{
+    ClientProcess, HOLD, ReplicaProcess, Service, load_client, load_replica, load_status,
+};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,6 @@
 //! itself is the machine's.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,16 +17,17 @@ use tracing::Instrument as _;
 use super::admin::{self, Measure, Shown, measure};
 use super::client::{ClientMachine, ClientNode, ClientWorld};
 use super::clock;
-use super::config::{ClientProcess, Complaint, Group};
+use super::config::{ClientProcess, Complaint, Group, HOLD};
 use super::elsewhere::{self, Elsewhere};
 use super::front::{FrontNode, Said};
 use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Undecoded, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{self, asks_for_wsdl, url_of, version_and_action};
+use super::status::{self, Ail, Known};
 use super::wsdl::policy::{Assurance, asserting};
 use super::wsdl::{addressed, escaped};
-use super::{front_timing, keys, status};
+use super::{front_timing, keys};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
 use crate::endpoint::io::{Outcome, RequestId, UserCall};
 use crate::error::{Ignored, Rejected};
@@ -35,7 +35,7 @@ use crate::limits;
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::mime;
-use crate::types::{Quorums, ReplicaId};
+use crate::types::Quorums;
 use crate::wire::reply::Reason;
 
 /// How long calls under way are waited for when the gateway ends.
@@ -54,8 +54,8 @@ struct Gateway<M: ClientMachine> {
     local: SocketAddr,
     name: String,
     quorums: Quorums,
-    /// Replicas whose own pages say that they are stalled or diverged.
-    pages: RefCell<Vec<(ReplicaId, Reason)>>,
+    /// What the replicas' own pages say.
+    pages: RefCell<Vec<Known>>,
     counters: Rc<Counters>,
 }
 
@@ -269,33 +269,25 @@ impl<M: ClientMachine> Gateway<M> {
 
 impl<M: ClientMachine> Shown for Gateway<M> {
     fn unready(&self) -> Option<String> {
-        let away = self.node.unreached();
-        let f = self.quorums.f();
-        if away.len() > f {
-            let what = "could not be reached: no call can be ordered";
-            return Some(format!("replicas {away:?} {what}"));
-        }
-        // They said so to the last calls, or on their own pages.
-        let mut halted = self.node.halted();
-        for (id, reason) in self.pages.borrow().iter() {
-            if halted.iter().all(|(other, _)| other != id) {
-                halted.push((*id, *reason));
+        let mut known = self.pages.borrow().clone();
+        known.resize_with(self.quorums.n(), Known::default);
+        for place in self.node.unreached() {
+            // One whose page was had since has come back, unless it was looked for in vain.
+            if let Some(known) = known.get_mut(place).filter(|known| !known.up) {
+                known.ails.insert(Ail::Unreached);
             }
         }
-        halted.sort();
-        let lost = |wanted: Reason| {
-            let said = halted.iter().filter(|(_, reason)| *reason == wanted);
-            let said = said.map(|(id, _)| usize::from(id.0));
-            let all: BTreeSet<_> = said.chain(away.iter().copied()).collect();
-            all.len()
-        };
-        let words: Vec<_> = halted
-            .iter()
-            .map(|(id, reason)| format!("replica {id} says that it is {}", reason.name()))
-            .collect();
-        let answering = self.quorums.n().saturating_sub(lost(Reason::Diverged));
-        (lost(Reason::Stalled) > f || answering < self.quorums.weak())
-            .then(|| format!("{}: no call can be answered", words.join(", ")))
+        // They said so to the last calls.
+        for (id, reason) in self.node.halted() {
+            let ail = match reason {
+                Reason::Stalled => Ail::Stalled,
+                _ => Ail::Diverged,
+            };
+            if let Some(known) = known.get_mut(id.index()) {
+                known.ails.insert(ail);
+            }
+        }
+        status::trouble(self.quorums, &known)
     }
 
     fn status(&self) -> Value {
@@ -352,11 +344,36 @@ impl<M: ClientMachine> Gateway<M> {
     /// call has failed.
     async fn look(self: Rc<Self>, group: Group) {
         loop {
-            let said = status::halted(&group).await;
+            let said = status::pages(&group, &self.node.unreached()).await;
             self.pages.replace(said);
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Where it listens and shows itself.
+fn addresses(config: &ClientProcess) -> Result<(SocketAddr, SocketAddr), RunError> {
+    let (Some(address), Some(admin)) = (config.listen, config.admin) else {
+        let lacks = match (config.listen, config.admin) {
+            (None, None) => "`listen` and `admin` are missing",
+            (None, _) => "`listen` is missing",
+            _ => "`admin` is missing",
+        };
+        return Err(RunError::Config(Complaint {
+            file: config.file.clone(),
+            line: None,
+            what: lacks.to_owned(),
+            remedy: "a gateway needs both: take the gateway.toml of `bftws init`".to_owned(),
+        }));
+    };
+    if config.deadline < HOLD {
+        tracing::warn!(
+            deadline_ms = config.deadline.0 / 1_000,
+            "below 5000, the replicas' usual `hold_ms`: calls end as NoQuorum before the replicas \
+             say what they wait for"
+        );
+    }
+    Ok((address, admin))
 }
 
 /// Runs a gateway until a signal ends it.
@@ -369,14 +386,7 @@ pub async fn run<M: ClientMachine>(
     machine: impl FnOnce(ClientProcess) -> Result<M, RunError>,
 ) -> Result<(), RunError> {
     let stop = stop_on_signal()?;
-    let (Some(address), Some(admin)) = (config.listen, config.admin) else {
-        return Err(RunError::Config(Complaint {
-            file: config.file,
-            line: None,
-            what: "`listen` or `admin` is missing".to_owned(),
-            remedy: "a gateway needs both: take the gateway.toml of `bftws init`".to_owned(),
-        }));
-    };
+    let (address, admin) = addresses(&config)?;
     let (listener, page) = (listen(address).await?, listen(admin).await?);
     let world = ClientWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let (name, public_url) = (config.identity.name().to_owned(), config.public_url.clone());

@@ -180,6 +180,21 @@ fn check(plan: &Plan) -> Result<Vec<String>, InitError> {
             ));
         }
     };
+    let marks = ["{port}", "{id}"];
+    if let Some(command) = &plan.service_command
+        && !marks.iter().any(|mark| command.contains(mark))
+    {
+        let what = "--service-command starts a service at each replica: tell them apart by {port} \
+                    or {id} in it";
+        return refuse(what.to_owned());
+    }
+    if let Some(bad) =
+        (urls.iter()).find(|url| url.starts_with("builtin:") && built_in(url).is_none())
+    {
+        return refuse(format!(
+            "{bad} is no built-in service: take builtin:echo, builtin:counter or builtin:bank"
+        ));
+    }
     if let Some(version) = &plan.service_rm {
         if rm::by_name(version).is_none() {
             return refuse(format!("WS-RM {version} is none: take 1.0, 1.1 or 1.2"));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::admin::{self, Measure, Shown, measure};
 use super::clock;
@@ -27,7 +27,7 @@ use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::report::Report;
 use super::service::Kind;
-use super::service_client::{ServiceClient, built_in};
+use super::service_client::{self, ServiceClient, built_in};
 use super::supervise::Child;
 use crate::endpoint::io::{PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
 use crate::endpoint::replica::{Application, Restart, Status};
@@ -485,6 +485,7 @@ async fn service(
     world: &ReplicaWorld,
     service: &Service,
     (data, lived): (Option<&Path>, bool),
+    stop: watch::Receiver<bool>,
 ) -> Result<(Option<Child>, Application), RunError> {
     if let Some(kind) = built_in(&service.url) {
         return Ok((
@@ -515,11 +516,22 @@ async fn service(
         true => outside,
         false => Application::Lost,
     };
-    let child = Child::start(command)?;
+    let child = Child::start(command, service.keeps_state, stop)?;
     if let Some(data) = data {
         child.note(data);
     }
     Ok((Some(child), application))
+}
+
+/// What becomes of a replica without its log whose service is not its own (R18).
+const NEVER_ANSWERS: &str = "nobody knows what this replica's service has executed: once it has \
+                             learned it votes, and never answers calls again until the group is \
+                             begun anew";
+
+/// Whether the service may hold more than its replica remembers: unless it begins with it.
+fn may_hold_more(service: &Service) -> bool {
+    let begun = service.command.is_some() && !service.keeps_state;
+    built_in(&service.url).is_none() && !begun
 }
 
 /// Reads the data directory, if there is one. With `learn` one that cannot be gone on from is begun
@@ -538,7 +550,15 @@ fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Opened>, RunEr
     };
     let owner = (config.group.id, config.id);
     let opened = match disk::open(data, owner.0, owner.1) {
+        Err(error) if error.is_loss() && !learn && may_hold_more(&config.service) => {
+            return Err(RunError::Unsound(format!(
+                "{error}\n  but: {NEVER_ANSWERS}"
+            )));
+        }
         Err(error) if error.is_loss() && learn => {
+            if may_hold_more(&config.service) {
+                tracing::error!("{NEVER_ANSWERS}");
+            }
             tracing::error!(%error, "this replica has lost its log, and learns anew");
             if let Some(aside) = disk::forget(data, owner, clock::wall()).map_err(unsound)? {
                 tracing::warn!(path = %aside.display(), "what was left is set aside there");
@@ -569,7 +589,8 @@ fn unsound(error: impl std::fmt::Display) -> RunError {
 
 /// Looks whether the service is there, tells the machine each time that this changes, and keeps the
 /// way to it open.
-fn watch_service<M: ReplicaMachine>(driver: &Rc<Driver<M, ReplicaWorld>>) {
+fn watch_service<M: ReplicaMachine>(driver: &Rc<Driver<M, ReplicaWorld>>, child: Option<&Child>) {
+    let ended = child.map(Child::ended).unwrap_or_default();
     let (told, probed) = (driver.clone(), driver.clone());
     let mut reached = driver.world().service.reached();
     tokio::task::spawn_local(async move {
@@ -580,8 +601,9 @@ fn watch_service<M: ReplicaMachine>(driver: &Rc<Driver<M, ReplicaWorld>>) {
     });
     tokio::task::spawn_local(async move {
         let world = probed.world();
-        world.service.probe(&world.report).await;
-        world.service.keep_alive(&world.report).await;
+        let (service, report) = (&world.service, &world.report);
+        let watching = service.watch(report, service_client::LOOK, &ended);
+        tokio::join!(watching, service.keep_alive(report));
     });
 }
 
@@ -607,17 +629,19 @@ pub async fn run<M: ReplicaMachine>(
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let opened = recover(&config, learn)?;
     let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
-    let (child, application) =
-        service(&world, &config.service, (config.data.as_deref(), lived)).await?;
-    // It may hold more than this replica remembers, unless it began with it.
-    let inside = built_in(&config.service.url).is_some();
-    let begun = config.service.command.is_some() && !config.service.keeps_state;
+    let (child, application) = service(
+        &world,
+        &config.service,
+        (config.data.as_deref(), lived),
+        stop.clone(),
+    )
+    .await?;
     let mut restart = Restart {
         log: Log::new(),
         recovered: Recovered::default(),
         snapshot: None,
         application,
-        used: !inside && !begun,
+        used: may_hold_more(&config.service),
     };
     if let Some(mut opened) = opened {
         restart.recovered = std::mem::take(&mut opened.recovered);
@@ -645,7 +669,7 @@ pub async fn run<M: ReplicaMachine>(
         front: counters.clone(),
     };
     tokio::task::spawn_local(admin::show(page, stop.clone(), Rc::new(shown)));
-    watch_service(&driver);
+    watch_service(&driver, child.as_ref());
     // A bundle's POST may be open for long: a replica that ends does not wait for it (R8).
     let limits = ServeLimits {
         kept: limits::BODIES_KEPT,

@@ -6,13 +6,13 @@
 //! `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::clock;
 use super::config::Service;
@@ -31,6 +31,8 @@ use crate::types::{Digest, Env, Micros};
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the service is there while no call uses it.
+pub const LOOK: Duration = Duration::from_secs(5);
 /// For the WSDL.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,8 @@ pub struct ServiceClient {
     rm: Option<RmService>,
     /// Whether the last attempt to reach it did.
     up: watch::Sender<bool>,
+    /// A call is under way: it finds out by itself whether the service is there.
+    busy: Cell<bool>,
 }
 
 /// A built-in application.
@@ -93,6 +97,7 @@ impl ServiceClient {
             inside,
             timeout: service.timeout,
             rm: None,
+            busy: Cell::new(false),
         })
     }
 
@@ -131,8 +136,15 @@ impl ServiceClient {
         self.up.subscribe()
     }
 
-    /// Executes one call.
+    /// Executes one call, the only one at that time (R21).
     pub async fn execute(&self, call: &Invocation, report: &Report) -> Completion {
+        self.busy.set(true);
+        let completion = self.executed(call, report).await;
+        self.busy.set(false);
+        completion
+    }
+
+    async fn executed(&self, call: &Invocation, report: &Report) -> Completion {
         if let Some(inside) = &self.inside {
             let invocation = app::Invocation {
                 version: call.version,
@@ -225,17 +237,42 @@ impl ServiceClient {
         }
     }
 
-    /// Says at start whether the service is there, and goes on trying until it is.
+    /// Looks once whether the service is there, by a connection that is closed at once; leaves it
+    /// to a call that is under way.
     pub async fn probe(&self, report: &Report) {
-        if self.inside.is_some() {
+        if self.inside.is_some() || self.busy.get() {
             return;
         }
-        let mut pause = FIRST_PAUSE;
-        while let Err(why) = tokio::net::TcpStream::connect(self.pool.authority()).await {
-            self.away(&why.to_string(), report);
-            pause = self.wait(pause).await;
+        let connecting = tokio::net::TcpStream::connect(self.pool.authority());
+        let met = match tokio::time::timeout(LOOK, connecting).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(why)) => Err(why.to_string()),
+            Err(_) => Err("no connection in time".to_owned()),
+        };
+        match met {
+            _ if self.busy.get() => {}
+            Ok(()) => self.here(),
+            Err(why) => self.away(&why, report),
         }
-        self.here();
+    }
+
+    /// Looks for ever whether the service is there: each so often, sooner while it is away, and at
+    /// once when `ended` tells that its process has.
+    pub async fn watch(&self, report: &Report, each: Duration, ended: &Notify) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.probe(report).await;
+            let wait = match self.up() {
+                true => each,
+                false => pause.min(each),
+            };
+            pause = match self.up() {
+                true => FIRST_PAUSE,
+                false => (pause * 2).min(LONGEST_PAUSE),
+            };
+            // Without news it is looked again.
+            let _ = tokio::time::timeout(wait, ended.notified()).await;
+        }
     }
 
     /// How long one call may take.
@@ -272,9 +309,11 @@ impl ServiceClient {
         }
     }
 
-    /// Keeps the way to the service open while no call uses it, for ever.
+    /// Keeps the way to the service open while no call uses it, for ever once it was reached.
     pub async fn keep_alive(&self, report: &Report) {
         if let Some(rm) = &self.rm {
+            // Its sender lives as long as this.
+            let _ = self.reached().wait_for(|up| *up).await;
             rm.keep_alive(self, report).await;
         }
     }
@@ -482,6 +521,48 @@ mod tests {
             assert!(super::super::echo_user::answers(&octets, "x"));
         });
         assert!(built_in("builtin:nothing").is_none() && built_in("http://x/").is_none());
+    }
+
+    #[test]
+    fn r21_a_service_that_dies_is_seen_though_no_call_meets_it() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (client, address) = (service(&listener), listener.local_addr().unwrap());
+            let (report, ended) = (Report::default(), Notify::new());
+            let mut seen = client.reached();
+            let seeing = async {
+                seen.wait_for(|up| *up).await.unwrap();
+                drop(listener);
+                seen.wait_for(|up| !*up).await.unwrap();
+                let _back = TcpListener::bind(address).await.unwrap();
+                seen.wait_for(|up| *up).await.unwrap();
+            };
+            let each = Duration::from_millis(20);
+            tokio::select! {
+                () = client.watch(&report, each, &ended) => panic!("it watches for ever"),
+                () = seeing => {}
+            }
+        });
+    }
+
+    #[test]
+    fn r21_a_service_whose_process_ended_is_looked_for_at_once() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = service(&listener);
+            let (report, ended) = (Report::default(), Notify::new());
+            let mut seen = client.reached();
+            let seeing = async {
+                seen.wait_for(|up| *up).await.unwrap();
+                drop(listener);
+                ended.notify_one();
+                seen.wait_for(|up| !*up).await.unwrap();
+            };
+            tokio::select! {
+                () = client.watch(&report, Duration::from_secs(3_600), &ended) => panic!("ended"),
+                () = seeing => {}
+            }
+        });
     }
 
     #[test]

@@ -7,9 +7,11 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::sync::{Notify, watch};
 
 /// How long the service's processes have to end when they are asked to, and how often it is looked
 /// whether they have: nobody tells of the end of a process group.
@@ -20,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Child {
     group: Option<Pid>,
+    /// Told when its first process has ended; never of one that a former life started.
+    ended: Rc<Notify>,
 }
 
 /// Name of the note: the first process and when it began, as the system counts.
@@ -38,7 +42,10 @@ impl Child {
             return None;
         }
         let group = Pid::from_raw(i32::try_from(number).ok()?)?;
-        Some(Self { group: Some(group) })
+        Some(Self {
+            group: Some(group),
+            ended: Rc::default(),
+        })
     }
 
     /// Notes whose processes these are, for a life that comes after.
@@ -52,11 +59,22 @@ impl Child {
         }
     }
 
+    /// Told when its first process has ended.
+    #[must_use]
+    pub fn ended(&self) -> Rc<Notify> {
+        self.ended.clone()
+    }
+
     /// Starts a command through `sh -c`, in a process group of its own, its output on our stderr.
+    /// That it ends is an error until `stop` turns true.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(command: &str) -> std::io::Result<Self> {
+    pub fn start(
+        command: &str,
+        keeps_state: bool,
+        stop: watch::Receiver<bool>,
+    ) -> std::io::Result<Self> {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
         let mut child = tokio::process::Command::new("sh")
             .args(["-c", command])
@@ -68,13 +86,18 @@ impl Child {
             .id()
             .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         tracing::info!(command, "started the service");
+        let (ended, command) = (Rc::<Notify>::default(), command.to_owned());
+        let news = ended.clone();
         tokio::task::spawn_local(async move {
+            let remedy = remedy(keeps_state);
             match child.wait().await {
-                Ok(status) => tracing::error!(%status, "the service ended"),
-                Err(error) => tracing::error!(%error, "the service cannot be watched"),
+                Ok(status) if *stop.borrow() => tracing::info!(%status, "the service ended"),
+                Ok(status) => tracing::error!(%status, command, remedy, "THE SERVICE ENDED"),
+                Err(error) => tracing::error!(%error, command, "the service cannot be watched"),
             }
+            news.notify_one();
         });
-        Ok(Self { group })
+        Ok(Self { group, ended })
     }
 
     /// Ends all its processes: those that do not end when they are asked to are killed.
@@ -87,6 +110,19 @@ impl Child {
         }
         tracing::warn!("the service did not end when it was asked to: killed");
         ended(group, Signal::KILL).await;
+    }
+}
+
+/// What its operator does about a service that ended by itself.
+fn remedy(keeps_state: bool) -> &'static str {
+    match keeps_state {
+        true => {
+            "start it by hand by this command: a call that waits is then handed over; to restart \
+             this replica instead is safe only while no call waits"
+        }
+        false => {
+            "its state is gone: this replica answers no more calls until the group is begun anew"
+        }
     }
 }
 
@@ -124,6 +160,20 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn r21_the_end_of_a_service_is_told() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let (_stop, stopped) = watch::channel(false);
+            let child = Child::start("exit 3", false, stopped).unwrap();
+            child.ended().notified().await;
+        });
+        assert!(remedy(true).contains("restart") && remedy(false).contains("anew"));
+    }
 
     #[test]
     fn a_note_about_somebody_else_ends_nobody() {

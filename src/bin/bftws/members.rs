@@ -97,9 +97,10 @@ pub struct RunReplica {
 /// Options of `bftws status`.
 #[derive(Args)]
 #[command(after_help = "\
-Ends with 0 if 2f + 1 replicas work: then calls are answered. With 1 if fewer work, with 3 if
-nobody answers. A replica works if it is up and does not say that it is diverged, stalled or a
-learner, that its disk fails, or that its service cannot be reached.
+Ends with 0 if calls are answered: 2f + 1 replicas order and f + 1 execute, or 2f + 1 once a call
+was closed. With 1 if not, with 3 if nobody answers. One that is down or stalled, or whose disk
+fails, does neither; a learner does not order; one that is diverged, or whose service cannot be
+reached, does not execute.
 Example:
   bftws status --config group/group.toml")]
 pub struct Status {

@@ -112,7 +112,9 @@ fn remarks(member: &Value) -> String {
         remarks.push("STALLED".to_owned());
     }
     if let Some(calls) = member["calls_closed"].as_u64().filter(|calls| *calls > 0) {
-        remarks.push(format!("{calls} calls closed as unknown"));
+        remarks.push(format!(
+            "{calls} calls closed as unknown: answers need 2f + 1 equal ones since"
+        ));
     }
     if member["service_up"] == false {
         remarks.push("service cannot be reached".to_owned());

@@ -164,7 +164,13 @@ impl Client {
         let Some(mut open) = self.open.remove(&number) else {
             return;
         };
-        let why = match open.ballot.reason(quorums.weak()) {
+        // R14: then those that do not answer are what lacks, few as they may be.
+        let since_closed = open.ballot.lacks_since_closed();
+        let reason = open.ballot.reason(quorums.weak());
+        let why = match reason.or_else(|| {
+            let kept = open.ballot.commonest();
+            kept.filter(|_| since_closed && open.ballot.unanimous())
+        }) {
             Some(Reason::NoPrimary) => "NoPrimary",
             Some(Reason::NoQuorum) => "NoQuorum",
             Some(Reason::Executing) => "ServiceSlow",
@@ -172,11 +178,16 @@ impl Client {
             Some(Reason::Stalled) => "Stalled",
             Some(Reason::Diverged) => "Diverged",
             Some(Reason::Full) => "Full",
+            None if since_closed && open.ballot.unanimous() => "NoQuorum",
             None if open.ballot.votes().len() >= quorums.weak() => "Disagreement",
             None => "NoQuorum",
         };
         let account = open.ballot.account(quorums.replicas());
-        let reason = format!("outcome unknown: {why} ({account})");
+        let needed = match since_closed {
+            true => "; since a call was closed, 2f + 1 equal answers are needed",
+            false => "",
+        };
+        let reason = format!("outcome unknown: {why} ({account}{needed})");
         // What left may have arrived, whether or not anybody answered.
         let reached = !open.posted.is_empty();
         let votes = open.ballot.votes();

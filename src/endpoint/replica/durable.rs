@@ -325,8 +325,8 @@ impl Replica {
             }
             Some(Ended::Open) => {
                 let why = format!(
-                    "it crashed while its service worked on call {index} of batch {seqno}, and \
-                     cannot know what became of it"
+                    "it ended while call {index} of batch {seqno} was, or may have been, at its \
+                     service, and cannot know what became of it"
                 );
                 self.unanswered(why);
             }

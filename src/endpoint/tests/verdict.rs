@@ -3,7 +3,7 @@
 use super::harness::{Group, N, Origin, Posted, has, text};
 use super::rogue::Rogue;
 use crate::endpoint::config::AgreementConfig;
-use crate::endpoint::io::{Completion, Event, Outcome};
+use crate::endpoint::io::{Completion, Event, Outcome, ReplicaInput};
 use crate::types::{CallNumber, Digest, Micros, ReplicaId, Seqno};
 use crate::wire::agreement::{self, Item};
 use crate::wire::ended::{End, Ended, Place};
@@ -98,6 +98,31 @@ fn r14_after_a_closed_call_fewer_than_2f_1_equal_replies_decide_nothing() {
     // Three that are alike are enough, whatever the fourth says.
     group.counters = vec![5, 5, 5, 9];
     assert_eq!(group.call(CALL), "6");
+}
+
+#[test]
+fn r14_what_lacks_since_a_closed_call_is_told_by_what_keeps_the_others() {
+    let mut group = Group::new();
+    group.works();
+    lose(&mut group, &[0, 1, 2, 3]);
+    is_closed(&mut group, CALL);
+    heal(&mut group);
+    group.slow = true;
+    let token = group.start(CALL);
+    group.run();
+    for (me, ticket) in std::mem::take(&mut group.kept) {
+        match me.0 {
+            0 | 1 => group.finish(me, ticket),
+            _ => group.replica(me, ReplicaInput::Reached(false)),
+        }
+    }
+    group.run();
+    assert!(group.answer(token).is_none(), "f + 1 are too few");
+    group.pass(Micros::seconds(11));
+    let said = text(group.answer(token).unwrap());
+    assert!(said.contains("unknown: ServiceAway"), "{said}");
+    let needed = "since a call was closed, 2f + 1 equal answers are needed";
+    assert!(said.contains(needed), "{said}");
 }
 
 #[test]

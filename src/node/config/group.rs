@@ -136,6 +136,13 @@ impl Group {
             .enumerate()
             .map(|(place, table)| replica(&source, place, table))
             .collect::<Result<Vec<_>, _>>()?;
+        for (place, table) in file.replicas.iter().enumerate() {
+            let same = |other: &&ReplicaTable| other.url.get_ref() == table.url.get_ref();
+            if let Some(other) = file.replicas.iter().take(place).find(same) {
+                let what = format!("replica {} has this url already", other.id.get_ref());
+                return Err(source.at(table.url.span(), what, "write where each replica listens"));
+            }
+        }
         let quorums = u16::try_from(replicas.len())
             .ok()
             .filter(|n| *n <= limits::REPLICAS);

@@ -110,10 +110,9 @@ struct ReplicaFile {
 #[serde(deny_unknown_fields)]
 struct ServiceTable {
     url: Spanned<String>,
-    command: Option<String>,
+    command: Option<Spanned<String>>,
     timeout_ms: Option<Spanned<u64>>,
-    #[serde(default)]
-    keeps_state: bool,
+    keeps_state: Option<Spanned<bool>>,
     rm: Option<Spanned<String>>,
 }
 
@@ -140,7 +139,8 @@ struct ClientFile {
 
 const REPEATS: Micros = Micros::seconds(600);
 const GAP: Micros = Micros::seconds(30);
-const HOLD: Micros = Micros::seconds(5);
+/// How long a replica holds a call's connection if its file does not say.
+pub const HOLD: Micros = Micros::seconds(5);
 const SERVICE_TIMEOUT: Micros = Micros::seconds(60);
 const DEADLINE: Micros = Micros::seconds(10);
 
@@ -182,6 +182,7 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
     }
     let data = file.data.map(|data| source.beside(&data));
     let rm = reliable(&source, &file.service)?;
+    started(&source, &file.service)?;
     let kept = data.as_deref().and_then(disk::sequence_file);
     if let (None, Some(kept)) = (rm, kept) {
         let what = format!(
@@ -201,11 +202,11 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         service: Service {
             url: match built_in(file.service.url.get_ref()) {
                 Some(_) => file.service.url.get_ref().clone(),
-                None => url(&source, &file.service.url)?,
+                None => outside(&source, &file.service.url)?,
             },
-            command: file.service.command,
+            command: file.service.command.map(Spanned::into_inner),
             timeout: span(&source, file.service.timeout_ms.as_ref(), SERVICE_TIMEOUT)?,
-            keeps_state: file.service.keeps_state,
+            keeps_state: file.service.keeps_state.is_some_and(Spanned::into_inner),
             rm,
         },
         data,
@@ -213,6 +214,32 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         timing: file.timing,
         group,
     })
+}
+
+/// Whether what is said of a service that the replica starts makes sense.
+fn started(source: &Source, service: &ServiceTable) -> Result<(), Complaint> {
+    match (&service.command, &service.keeps_state) {
+        (Some(command), _) if command.get_ref().trim().is_empty() => {
+            let remedy = "write what starts the service, or leave `command` out";
+            Err(source.at(command.span(), "`command` is empty", remedy))
+        }
+        (None, Some(keeps)) if *keeps.get_ref() => {
+            let what = "`keeps_state` is only asked of a service that the replica starts";
+            let remedy = "leave it out, or add its `command`";
+            Err(source.at(keeps.span(), what, remedy))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The URL of a service that is not inside of the replica.
+fn outside(source: &Source, text: &Spanned<String>) -> Result<String, Complaint> {
+    if text.get_ref().starts_with("builtin:") {
+        let what = format!("{:?} is no built-in service", text.get_ref());
+        let remedy = "write builtin:echo, builtin:counter or builtin:bank";
+        return Err(source.at(text.span(), what, remedy));
+    }
+    url(source, text)
 }
 
 /// The version of WS-RM that the service speaks, if it does.
@@ -254,6 +281,22 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
         );
         let remedy = "name the key of a client that the group file lists";
         return Err(source.at(file.key.span(), what, remedy));
+    }
+    if let Some(listen) = &file.listen {
+        if member.is_some_and(|member| member.admin.is_none()) {
+            let what = format!("the key is {}'s, which is no gateway's", identity.name());
+            let remedy = "name gateway.key; a client that is to be a gateway needs its `admin` in \
+                          the group file";
+            return Err(source.at(file.key.span(), what, remedy));
+        }
+        if let Some(admin) = file
+            .admin
+            .as_ref()
+            .filter(|a| a.get_ref() == listen.get_ref())
+        {
+            let what = "`admin` is the address of `listen`";
+            return Err(source.at(admin.span(), what, "give it a port of its own"));
+        }
     }
     let listening = |value: &Option<Spanned<String>>| {
         value

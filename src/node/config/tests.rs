@@ -122,6 +122,15 @@ fn a_plan_that_makes_no_group_is_refused() {
             ..good.clone()
         },
         Plan {
+            service_command: Some("serve".to_owned()),
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec!["builtin:count".to_owned()],
+            service_command: None,
+            ..good.clone()
+        },
+        Plan {
             base_port: 65_500,
             ..good.clone()
         },
@@ -256,6 +265,63 @@ fn complaints_name_file_line_and_remedy() {
         assert!(complaint.line.is_some(), "{complaint}");
         assert!(line.is_none() || complaint.line == line, "{complaint}");
         assert!(complaint.to_string().contains("\n  remedy: "));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_in_a_file_is_told_with_its_line_and_remedy() {
+    let listen = "listen = \"127.0.0.1:7400\"";
+    let admin = "admin = \"127.0.0.1:7500\"";
+    let command = "command = \"serve --port 7601 --id 0\"";
+    for (name, from, to, said) in [
+        (
+            "gateway.toml",
+            admin,
+            &*listen.replace("listen", "admin"),
+            "address of `listen`",
+        ),
+        (
+            "gateway.toml",
+            "gateway.key",
+            "client-0.key",
+            "no gateway's",
+        ),
+        (
+            "replica-0.toml",
+            command,
+            "keeps_state = true",
+            "only asked of",
+        ),
+        (
+            "replica-0.toml",
+            command,
+            "command = \" \"",
+            "`command` is empty",
+        ),
+        (
+            "replica-0.toml",
+            "http://127.0.0.1:7601/calc",
+            "builtin:count",
+            "builtin:echo, builtin:counter or builtin:bank",
+        ),
+        (
+            "group.toml",
+            "127.0.0.1:7402/",
+            "127.0.0.1:7401/",
+            "replica 0 has this url",
+        ),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        init(&plan(out.path())).unwrap();
+        edit(&out.path().join(name), from, to);
+        let loaded = match name {
+            "gateway.toml" => load_client(&out.path().join(name)).map(|_| ()),
+            _ => load_replica(&out.path().join("replica-0.toml")).map(|_| ()),
+        };
+        let complaint = loaded.unwrap_err();
+        assert!(complaint.to_string().contains(said), "{complaint}");
+        assert_eq!(complaint.file, out.path().join(name));
+        assert!(complaint.line.is_some(), "{complaint}");
     }
 }
 

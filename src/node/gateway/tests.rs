@@ -205,12 +205,34 @@ fn a_gateway_is_not_ready_when_its_replicas_say_that_they_order_or_answer_nothin
         });
         // Nobody has called yet: their own pages say so.
         with_halted(&[], async |gateway| {
-            let said = halted.iter().map(|(id, reason)| (ReplicaId(*id), *reason));
-            gateway.pages.replace(said.collect());
+            let mut pages = vec![Known::default(); 4];
+            for (id, reason) in halted {
+                let stalled = *reason == Stalled;
+                let ail = if stalled { Ail::Stalled } else { Ail::Diverged };
+                pages[usize::from(*id)].ails.insert(ail);
+            }
+            gateway.pages.replace(pages);
             let said = gateway.unready();
             assert_eq!(said.is_none(), ready, "{halted:?}: {said:?}");
         });
     }
+}
+
+#[test]
+fn a_gateway_adds_what_replicas_said_to_what_their_pages_say() {
+    with_halted(&[(1, Reason::Diverged)], async |gateway| {
+        assert_eq!(gateway.unready(), None);
+        let mut pages = vec![Known::default(); 4];
+        pages[2].ails.insert(Ail::Service);
+        gateway.pages.replace(pages.clone());
+        assert_eq!(gateway.unready(), None);
+        pages[3].ails.insert(Ail::Service);
+        gateway.pages.replace(pages);
+        let why = gateway.unready().unwrap();
+        for place in 1..4 {
+            assert!(why.contains(&format!("replica {place} says")), "{why}");
+        }
+    });
 }
 
 #[test]

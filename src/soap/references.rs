@@ -1,11 +1,12 @@
 //! The names of a reply's parts, which stacks draw by chance, in the form that is voted (R13).
 //!
-//! Parts get the names `1@bft-ws.invalid`, `2@bft-ws.invalid`, … by first use: first those that
-//! the envelope refers to, in document order, then the others in the order of the package; and
-//! that is also their order. Where the envelope says such a name and none of its parts has it, the names are
-//! those of another domain, the first of `bft-ws.invalid`, `1.bft-ws.invalid`, … that it does not
-//! say: what refers to nothing still does. A reference is a `cid:` URL (RFC 2392) that is the whole value of an
-//! attribute (xop:Include, SOAP with Attachments) or the whole text of an element (swaRef).
+//! Parts get the names `1@bft-ws.invalid`, `2@bft-ws.invalid`, … by first use: first those that the
+//! envelope refers to, in document order, then the others in the order of the package; and that is
+//! also their order. Where the envelope says such a name and none of its parts has it, the names
+//! are those of another domain, the first of `bft-ws.invalid`, `1.bft-ws.invalid`, … that it does
+//! not say: what refers to nothing still does. A reference is a `cid:` URL (RFC 2392) that is the
+//! whole value of an attribute (xop:Include, SOAP with Attachments) or the whole text of an element
+//! (swaRef).
 
 use std::collections::{BTreeMap, BTreeSet};
 

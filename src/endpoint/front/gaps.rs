@@ -2,8 +2,8 @@
 //!
 //! A message waits for all before it. Where at most one delivery is promised (AtMostOnce), it does
 //! not wait for ever: a number that does not come is given up, a null call takes its place in the
-//! order, and what comes on it later is never executed. What is acknowledged came, in any case. Once
-//! its source has closed the sequence (§3.5), nothing is given up any more.
+//! order, and what comes on it later is never executed. What is acknowledged came, in any case.
+//! Once its source has closed the sequence (§3.5), nothing is given up any more.
 
 use crate::limits;
 use crate::rm::MessageNumber;

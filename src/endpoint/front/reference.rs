@@ -4,8 +4,8 @@
 //!
 //! They are a user's words in a message of ours. So nothing in them may pass for a word of ours, or
 //! have somebody else act: a block of the vocabularies in which a gateway speaks, of SOAP or of
-//! none, or one that says who must understand it or has an Id, is refused, and all is bounded. Where the
-//! address leads is not decided here.
+//! none, or one that says who must understand it or has an Id, is refused, and all is bounded.
+//! Where the address leads is not decided here.
 
 use std::rc::Rc;
 

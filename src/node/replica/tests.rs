@@ -338,3 +338,27 @@ fn r18_a_peer_that_comes_back_again_and_again_does_not_fill_the_log() {
         assert_eq!(node.world().report.due("2", "restarted"), None);
     });
 }
+
+#[test]
+fn r18_a_lost_log_is_refused_with_what_it_costs_to_learn() {
+    for (url, costs) in [("http://127.0.0.1:1/", true), ("builtin:counter", false)] {
+        let out = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            replicas: 4,
+            out: out.path().to_owned(),
+            service_urls: vec![url.to_owned()],
+            service_command: None,
+            service_rm: None,
+            base_port: BASE_PORT,
+            clients: 0,
+            agreement: Agreement::default(),
+            durable: true,
+        };
+        init(&plan).unwrap();
+        let config = load_replica(&out.path().join("replica-0.toml")).unwrap();
+        std::fs::remove_dir_all(config.data.as_ref().unwrap()).unwrap();
+        let said = recover(&config, false).err().unwrap().to_string();
+        assert_eq!(said.contains(NEVER_ANSWERS), costs, "{said}");
+        assert!(said.contains("--learn"), "{said}");
+    }
+}

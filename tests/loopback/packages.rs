@@ -57,24 +57,27 @@ impl Copy {
             "<{prefix}:Envelope xmlns:{prefix}='{ns}'><{prefix}:Body>{said}</{prefix}:Body>\
              </{prefix}:Envelope>"
         );
-        let root = match mime::media_type(&package.root) {
-            "application/xop+xml" => format!("{};charset=utf-8; x={tag}", package.root),
-            other => format!("{other}; charset=UTF-8"),
+        let (root, kind) = match mime::media_type(&package.root) {
+            xop @ "application/xop+xml" => (
+                format!("{}; x={tag}", package.root),
+                format!("\"{xop}\"; start-info=\"{}\"", package.start_info),
+            ),
+            other => (format!("{other}; charset=UTF-8"), format!("\"{other}\"")),
         };
         // Not our own writer: it would draw the same boundary everywhere.
         let mut body =
             format!("{tag}\r\n--b{tag}\r\nContent-Type: {root}\r\n\r\n{xml}").into_bytes();
         for (id, part) in parts {
-            let kind = &part.fields[5];
+            let media = &part.fields[5];
             let head = format!(
-                "\r\n--b{tag}\r\nContent-ID: <{id}>\r\nContent-Type: {kind}\r\n\
+                "\r\n--b{tag}\r\nContent-ID: <{id}>\r\nContent-Type: {media}\r\n\
                  Content-Description: {tag}\r\n\r\n"
             );
             body.extend_from_slice(head.as_bytes());
             body.extend_from_slice(&part.octets);
         }
         body.extend_from_slice(format!("\r\n--b{tag}--\r\n").as_bytes());
-        let content_type = format!("multipart/related; type=\"text/xml\"; boundary=\"b{tag}\"");
+        let content_type = format!("multipart/related; type={kind}; boundary=\"b{tag}\"");
         Reply::new(200, &content_type, body)
     }
 }

@@ -277,8 +277,8 @@ impl ServiceSequence {
     }
 
     /// Whether a copy of the call may have come to the service.
-    #[must_use]
-    pub fn may_be_known(&self) -> bool {
+    #[cfg(test)]
+    fn may_be_known(&self) -> bool {
         self.current.as_ref().is_some_and(|c| c.copies > 0)
     }
 

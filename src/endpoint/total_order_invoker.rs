@@ -491,10 +491,22 @@ fn read_reply(version: Version, octets: &[u8]) -> Option<Stored> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::out_handler::freeze;
+    use crate::endpoint::out_handler::{Content, freeze};
     use crate::soap::mime::{Package, Part};
     use crate::soap::namespaces::SOAP11;
     use crate::types::{CallNumber, Time};
+
+    fn first_call(content: Content) -> Call {
+        Call {
+            sequence: uuid::Uuid::nil(),
+            number: CallNumber(1),
+            version: Version::V11,
+            action: String::new(),
+            header: content.header.octets,
+            payload: content.payload.octets,
+            parts: content.parts.octets,
+        }
+    }
 
     fn reply(header: &str, payload: &str) -> Stored {
         let ns = SOAP11.uri;
@@ -558,15 +570,7 @@ mod tests {
             let Ok(content) = freeze(user.as_bytes(), Version::V11) else {
                 continue;
             };
-            let call = Call {
-                sequence: uuid::Uuid::nil(),
-                number: CallNumber(1),
-                version: Version::V11,
-                action: String::new(),
-                header: content.header.octets,
-                payload: content.payload.octets,
-                parts: content.parts.octets,
-            };
+            let call = first_call(content);
             assert!(invocation(&call, ENV, 1).envelope.len() <= limits::CALL_BYTES);
             taken += 1;
         }
@@ -603,15 +607,7 @@ mod tests {
             let user = package.write(Version::V11, "", user.as_bytes());
             let content = freeze(&user, Version::V11).unwrap();
             let (bytes, nodes) = (content.bytes(), content.parts.nodes);
-            let call = Call {
-                sequence: uuid::Uuid::nil(),
-                number: CallNumber(1),
-                version: Version::V11,
-                action: String::new(),
-                header: content.header.octets,
-                payload: content.payload.octets,
-                parts: content.parts.octets,
-            };
+            let call = first_call(content);
             let message = invocation(&call, ENV, 1).envelope;
             let (_, body) = mime::apart(&message).unwrap();
             let counted = bytes + nodes * limits::MIME_AROUND + limits::ENVELOPE_AROUND;

@@ -105,7 +105,7 @@ pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
 pub const FRONT_WAITERS: usize = 16;
 /// How often a gateway POSTs a reply again that its user does not acknowledge.
 pub const FRONT_RESENDS: u32 = 8;
-/// Envelopes that wait at a gateway to be POSTed to one address of users' own, those of users of one
+/// Envelopes that wait at a gateway to be POSTed to one address of users' own, of users of one
 /// network at most half of them; more are dropped.
 pub const FRONT_POSTS: usize = 128;
 /// Addresses of users' own that a gateway's file may allow.

@@ -157,8 +157,8 @@ impl Front {
         self.carry_out(old);
     }
 
-    /// Replies that nobody acknowledges are dropped, the oldest of a sequence first, if all keep too
-    /// much of them: those of the network that has most, and of what was not used for longest.
+    /// Replies that nobody acknowledges are dropped, the oldest of a sequence first, if all keep
+    /// too much of them: those of the network that has most, and of what was not used for longest.
     pub(super) fn keep_within(&mut self) {
         let sequences = || self.sequences.iter().filter(|(_, s)| s.kept > 0);
         let mut kept: usize = sequences().map(|(_, s)| s.kept).sum();

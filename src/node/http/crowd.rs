@@ -18,6 +18,7 @@ use super::bodies::PATIENCE;
 use crate::types::{Instant, Micros, Network, Weights};
 
 /// The network of an address.
+#[must_use]
 pub fn network(address: Option<IpAddr>) -> Network {
     match address {
         Some(IpAddr::V4(short)) => Network::of(short.to_ipv6_mapped().to_bits()),

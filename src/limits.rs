@@ -99,12 +99,15 @@ pub const FRONT_WINDOW: usize = 32;
 /// Calls of one user's sequence whose replies he does not acknowledge, and their octets; the
 /// oldest go.
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
+/// Octets of all such replies at one gateway: far from where the group takes no more of its calls.
+pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
 /// POSTs of users that wait at once for one number, or for a sequence that is being taken up.
 pub const FRONT_WAITERS: usize = 16;
 /// How often a gateway POSTs a reply again that its user does not acknowledge.
 pub const FRONT_RESENDS: u32 = 8;
-/// Envelopes that wait at a gateway to be POSTed to one address of users' own; more are dropped.
-pub const FRONT_POSTS: usize = 64;
+/// Envelopes that wait at a gateway to be POSTed to one address of users' own, of users of one
+/// network at most half of them; more are dropped.
+pub const FRONT_POSTS: usize = 128;
 /// Addresses of users' own that a gateway's file may allow.
 pub const FRONT_ALLOWED: usize = 64;
 /// Messages that a gateway knows again by their MessageID, and octets of their answers; the oldest
@@ -119,9 +122,12 @@ pub const FRONT_REFERENCE: (usize, usize) = (16, 4 << 10);
 pub const FRONT_IDLE: Micros = Micros::seconds(600);
 /// So long lives a user's sequence at most for which an Expires was asked.
 pub const FRONT_LIFE: Micros = Micros::seconds(24 * 3_600);
-/// After so long without a message a user's sequence with nothing outstanding gives way to a new
-/// one when all places are taken; one that never had a message does so at once.
+/// After so long without a message a user's sequence gives way to a new one when all places are
+/// taken, unless something of it is being ordered.
 pub const FRONT_GIVES_WAY: Micros = Micros::seconds(60);
+/// After so long it does so if it never had a message, or for the sake of a network that has fewer
+/// places.
+pub const FRONT_SHARES: Micros = Micros::seconds(5);
 
 /// Bundles that one client has waiting in a replica's pool.
 pub const POOL_BUNDLES: usize = 1_024;
@@ -232,6 +238,8 @@ const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
 const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
 const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_WINDOW / 2);
+const _: () = assert!(FRONT_KEPT.1 < FRONT_ALL_KEPT);
+const _: () = assert!(FRONT_SHARES.0 < FRONT_GIVES_WAY.0);
 const _: () = assert!(FRONT_GIVES_WAY.0 < FRONT_IDLE.0 && FRONT_IDLE.0 < FRONT_LIFE.0);
 // The smallest element has four octets.
 const _: () = assert!(STRANGER_BYTES / 4 <= STRANGER_NODES);

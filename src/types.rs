@@ -5,9 +5,13 @@
 //! Each is a newtype so that two numbers of different meaning cannot be exchanged by mistake.
 //! Nothing here decides anything; sizes of quorums are the one piece of arithmetic.
 
+mod network;
+
 use std::fmt;
 
 use crate::limits;
+
+pub use network::{Network, Weights};
 
 /// One replica of the group, `0..n`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,8 +21,8 @@ use bft_ws::soap::security::{self, Part};
 use bft_ws::soap::xml::{Bounds, Document};
 use bft_ws::state::calls::{Done, Stored, Verdict};
 use bft_ws::types::{
-    CallNumber, ClientId, Digest, Env, Generation, GroupNumber, Incarnation, Instant, Micros, Now,
-    Quorums, ReplicaId, Seqno, Time,
+    CallNumber, ClientId, Digest, Env, Generation, GroupNumber, Incarnation, Instant, Micros,
+    Network, Now, Quorums, ReplicaId, Seqno, Time,
 };
 use bft_ws::wire::leg::{Carries, Leg};
 use bft_ws::wire::{AGREEMENT, BUNDLE};
@@ -260,6 +260,7 @@ pub fn front(octets: &[u8]) {
         open.insert(request);
         let mut inputs = vec![FrontInput::Request {
             request,
+            network: Network::default(),
             version,
             action: String::new(),
             octets: Bytes::from(text),

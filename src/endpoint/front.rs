@@ -13,6 +13,7 @@ mod gaps;
 mod identifier;
 mod lifetime;
 mod message;
+mod places;
 mod reference;
 mod repeats;
 mod replies;
@@ -35,7 +36,7 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document, Element};
-use crate::types::{Digest, Instant, Micros, Now};
+use crate::types::{Digest, Instant, Micros, Network, Now};
 
 use super::ids::Ids;
 use super::io::{CallToken, Event, Order, Ordered, RequestId};
@@ -66,6 +67,7 @@ enum Wish {
 #[derive(Debug)]
 struct Raw {
     request: RequestId,
+    network: Network,
     version: Version,
     action: String,
     octets: Bytes,
@@ -74,6 +76,8 @@ struct Raw {
 /// A sequence whose Begin is ordered.
 #[derive(Debug)]
 struct Creating {
+    /// Whose place it gets.
+    network: Network,
     /// What its CreateSequence is known by when it comes again.
     name: Digest,
     create: CreateSequence,
@@ -118,7 +122,8 @@ pub struct Front {
     ids: Ids,
     sequences: BTreeMap<Uuid, FrontSequence>,
     creating: BTreeMap<Uuid, Creating>,
-    /// Sequences that are ending, and which of `creating` gets the place of each.
+    /// Sequences that are ending, and who gets the place of each: one of `creating`, or of
+    /// `sequences` if it is being taken up.
     places: BTreeMap<Uuid, Uuid>,
     /// What came for sequences that are being taken up; of each at most
     /// [`limits::FRONT_WAITERS`].
@@ -164,6 +169,7 @@ impl Front {
         match input {
             FrontInput::Request {
                 request,
+                network,
                 version,
                 action,
                 octets,
@@ -171,6 +177,7 @@ impl Front {
                 now,
                 Raw {
                     request,
+                    network,
                     version,
                     action,
                     octets,
@@ -185,6 +192,7 @@ impl Front {
             } => self.served(request, executed, (status, octets)),
             FrontInput::Tick => {}
         }
+        self.keep_within();
         let due = |sequence: &FrontSequence| sequence.deadline().is_some_and(|at| at <= now);
         let late = self.sequences.iter().filter(|(_, s)| due(s));
         let late: Vec<Uuid> = late.map(|(uuid, _)| *uuid).collect();
@@ -395,7 +403,10 @@ impl Front {
         let request = raw.request;
         let mut asker = Asker {
             request,
-            back: Back::to(message, &self.config.allowed),
+            back: Back {
+                network: raw.network,
+                ..Back::to(message, &self.config.allowed)
+            },
             id: self.ids.urn(),
         };
         if self.is_detached(message, &asker.back) {
@@ -440,22 +451,33 @@ impl Front {
         if foreign || known {
             return Some(raw);
         }
-        let room = self.sequences.contains_key(&uuid) || self.sequences() < limits::FRONT_SEQUENCES;
         let waiting = self.later.get(&uuid).map_or(0, Vec::len);
-        if !room || waiting >= limits::FRONT_WAITERS {
-            self.refused(Ignored::Full.into());
-            self.respond(raw.request, nothing());
+        if waiting >= limits::FRONT_WAITERS {
+            self.crowded(raw.request);
             return None;
         }
+        if !self.sequences.contains_key(&uuid) {
+            let Some(room) = self.room(now, raw.network) else {
+                self.crowded(raw.request);
+                return None;
+            };
+            let (identifier, gives_up) = (identifier.to_owned(), self.config.gives_up);
+            let resumed = FrontSequence::resumed(named, identifier, raw.network, now, gives_up);
+            self.sequences.insert(uuid, resumed);
+            self.enter(uuid, room);
+        }
         self.later.entry(uuid).or_default().push(raw);
-        let gives_up = self.config.gives_up;
-        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now, gives_up);
-        self.sequences
-            .entry(uuid)
-            .or_insert_with(resumed)
-            .ask_again();
+        if let Some(sequence) = self.sequences.get_mut(&uuid) {
+            sequence.ask_again();
+        }
         self.carry_out(uuid);
         None
+    }
+
+    /// There is no room for a message: its user sends it again.
+    fn crowded(&mut self, request: RequestId) {
+        self.refused(Ignored::Full.into());
+        self.respond(request, nothing());
     }
 
     /// The replicas have said where a sequence stands, or could not.
@@ -625,6 +647,9 @@ impl Front {
     }
 
     fn carry_out(&mut self, uuid: Uuid) {
+        if self.waits_for_place(uuid) {
+            return;
+        }
         while let Some(effect) = self
             .sequences
             .get_mut(&uuid)

@@ -3,39 +3,90 @@
 //!
 //! Names are never asked for again: who can change where a name leads cannot make the gateway dial
 //! something else. What comes of a POST is logged and counted, and nothing else follows from it.
+//! Users of one network have at most half of the connections to a place, and of the waiting: whose
+//! address there hangs keeps no others' answers back.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use super::http::{Outgoing, Pool, PoolLimits};
 use super::service_client::{over_http, quoted};
 use crate::endpoint::front::{Allowed, Place, Post};
 use crate::limits;
 use crate::soap::envelope::Version;
+use crate::types::Network;
 
 /// For one exchange.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Octets of an answer to us that are read; nothing of it is used.
 const ANSWER: usize = 64 * 1024;
 /// Connections to one place.
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 8;
+/// What the answers to users of one network get of connections and waiting places: a half.
+const SHARE: usize = 2;
 
 /// One place.
 #[derive(Debug)]
 struct Road {
     pool: Pool,
+    /// Only those on which something waits.
+    lanes: RefCell<BTreeMap<Network, Rc<Lane>>>,
+}
+
+/// The answers to users of one network that go to one place.
+#[derive(Debug)]
+struct Lane {
     waiting: Cell<usize>,
+    turns: Semaphore,
 }
 
 /// One envelope that waits for its road.
-struct Turn(Rc<Road>);
+struct Turn {
+    road: Rc<Road>,
+    network: Network,
+    lane: Rc<Lane>,
+}
+
+impl Road {
+    fn new(pool: Pool) -> Rc<Self> {
+        let lanes = RefCell::default();
+        Rc::new(Self { pool, lanes })
+    }
+
+    /// One more waits from now on; `None` if too many do.
+    fn turn(self: &Rc<Self>, network: Network) -> Option<Turn> {
+        let mut lanes = self.lanes.borrow_mut();
+        let all: usize = lanes.values().map(|lane| lane.waiting.get()).sum();
+        let own = lanes.get(&network).map_or(0, |lane| lane.waiting.get());
+        if all >= limits::FRONT_POSTS || own >= limits::FRONT_POSTS / SHARE {
+            return None;
+        }
+        let lane = lanes.entry(network).or_insert_with(|| {
+            let (waiting, turns) = (Cell::new(0), Semaphore::new(CONNECTIONS / SHARE));
+            Rc::new(Lane { waiting, turns })
+        });
+        lane.waiting.set(own + 1);
+        let (road, lane) = (self.clone(), lane.clone());
+        Some(Turn {
+            road,
+            network,
+            lane,
+        })
+    }
+}
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.waiting.set(self.0.waiting.get() - 1);
+        let waiting = self.lane.waiting.get() - 1;
+        self.lane.waiting.set(waiting);
+        if waiting == 0 {
+            self.road.lanes.borrow_mut().remove(&self.network);
+        }
     }
 }
 
@@ -63,11 +114,8 @@ impl Elsewhere {
                 body: ANSWER,
                 ..PoolLimits::connections(CONNECTIONS)
             };
-            let road = Road {
-                pool: Pool::new(&format!("http://{place}/"), limits)?.at(found),
-                waiting: Cell::new(0),
-            };
-            roads.insert(place.clone(), Rc::new(road));
+            let pool = Pool::new(&format!("http://{place}/"), limits)?.at(found);
+            roads.insert(place.clone(), Road::new(pool));
         }
         Ok(Self(roads))
     }
@@ -83,26 +131,26 @@ impl Elsewhere {
     /// # Errors
     /// What an operator may want to know.
     pub fn post(&self, post: Post) -> impl Future<Output = Result<(), String>> + use<> {
-        let turn = self.turn(&post.address);
+        let turn = self.turn(&post);
         async move {
             let (turn, path) = turn?;
-            exchange(&turn.0.pool, &path, post).await
+            // It is never closed.
+            let _turn = turn.lane.turns.acquire().await;
+            exchange(&turn.road.pool, &path, post).await
         }
     }
 
     /// The road to an address, on which one more waits from now on, and the path at its end.
-    fn turn(&self, address: &str) -> Result<(Turn, String), String> {
-        let (place, path) = Place::of(address).ok_or("no address")?;
+    fn turn(&self, post: &Post) -> Result<(Turn, String), String> {
+        let (place, path) = Place::of(&post.address).ok_or("no address")?;
         let road = self.0.get(&place).ok_or("not allowed")?;
-        if road.waiting.get() >= limits::FRONT_POSTS {
-            return Err(format!("{place}: too many answers wait"));
-        }
-        road.waiting.set(road.waiting.get() + 1);
+        let turn = road.turn(post.network);
+        let turn = turn.ok_or_else(|| format!("{place}: too many answers wait"))?;
         let path = match path.starts_with('/') {
             true => path.to_owned(),
             false => format!("/{path}"),
         };
-        Ok((Turn(road.clone()), path))
+        Ok((turn, path))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::endpoint::front::{Front, FrontInput, FrontOutput};
 use crate::endpoint::io::{Event, Ordered, RequestId};
 use crate::error::Ignored;
 use crate::soap::envelope::Version;
-use crate::types::{Instant, Now};
+use crate::types::{Instant, Network, Now};
 
 /// What the front says to a POST.
 #[derive(Debug)]
@@ -57,13 +57,20 @@ impl<M: ClientMachine> FrontNode<M> {
     }
 
     /// What a user's POST gets.
-    pub async fn answer(&self, version: Version, action: String, octets: Bytes) -> Said {
+    pub async fn answer(
+        &self,
+        network: Network,
+        version: Version,
+        action: String,
+        octets: Bytes,
+    ) -> Said {
         let world = self.driver.world();
         let request = RequestId(world.next.replace(world.next.get() + 1));
         let (sender, said) = oneshot::channel();
         world.waiting.borrow_mut().insert(request, sender);
         self.driver.input(FrontInput::Request {
             request,
+            network,
             version,
             action,
             octets,

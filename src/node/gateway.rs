@@ -20,7 +20,8 @@ use super::clock;
 use super::config::{ClientProcess, Complaint, Group, HOLD};
 use super::elsewhere::{self, Elsewhere};
 use super::front::{FrontNode, Said};
-use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Undecoded, serve};
+use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Undecoded};
+use super::http::{network, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::soap_http::{self, asks_for_wsdl, url_of, version_and_action};
@@ -109,7 +110,9 @@ impl<M: ClientMachine> Gateway<M> {
         self.node.note(Body::ReceivedRequest, "user", &request.body);
         if self.require_rm || mentions(&request.body) {
             let (action, octets) = (action.clone(), request.body.clone());
-            return match self.front.answer(version, action.clone(), octets).await {
+            let network = network(request.peer.map(|peer| peer.ip()));
+            let said = self.front.answer(network, version, action.clone(), octets);
+            return match said.await {
                 Said::Answer(status, envelope) => {
                     self.node.note(Body::SentResponse, "user", &envelope);
                     soap_http::reply(status, version, envelope)

@@ -14,6 +14,7 @@ mod server;
 
 pub use client::{Outgoing, Pool, PoolLimits, PostError, Response};
 pub use coding::{Inflating, Undecoded};
+pub use crowd::network;
 pub use server::{CUT, Counters, Reply, Request, ServeLimits, serve};
 
 /// Content type of a SOAP 1.2 envelope.

@@ -17,7 +17,7 @@ use bft_ws::soap::fault::ReadFault;
 use bft_ws::soap::payload;
 use bft_ws::soap::xml::Document;
 use bft_ws::state::calls::{Done, Stored, Verdict};
-use bft_ws::types::{CallNumber, Generation, Instant, Micros, Now, Time};
+use bft_ws::types::{CallNumber, Generation, Instant, Micros, Network, Now, Time};
 use bft_ws::wire;
 
 /// What an envelope is, as far as two servers must agree.
@@ -174,6 +174,7 @@ impl World {
         let request = RequestId(self.next);
         self.handle(FrontInput::Request {
             request,
+            network: Network::default(),
             version: versions.soap,
             action: String::new(),
             octets: message.as_bytes().to_vec().into(),

@@ -12,6 +12,7 @@ use crate::soap::addressing::{self, Addressing, Property, block_in};
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::Fault;
 use crate::soap::xml::Document;
+use crate::types::Network;
 use crate::wire::parts::join;
 
 use super::allowed::Allowed;
@@ -22,6 +23,8 @@ use super::words::Post;
 /// The way back to one request.
 #[derive(Clone, Debug)]
 pub struct Back {
+    /// Where the request came from.
+    pub network: Network,
     /// SOAP version.
     pub soap: Version,
     /// WS-Addressing.
@@ -82,6 +85,7 @@ impl Back {
             false => Reference::bare(message.wsa.anonymous),
         };
         Self {
+            network: Network::default(),
             soap: message.soap(),
             wsa: message.wsa,
             rm: message.rm,
@@ -105,6 +109,7 @@ impl Back {
             return Answer::Here(status, octets);
         }
         Answer::Elsewhere(Post {
+            network: self.network,
             address: to.address.clone(),
             action: said.action.to_owned(),
             version: self.soap,

@@ -11,18 +11,18 @@ use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::state::calls::Done;
 use crate::types::{Digest, Instant, Micros};
 
-use super::super::io::{Event, Order, Ordered};
+use super::super::io::{Event, Ordered};
 use super::answer::{Answer, nothing};
 use super::call::Asker;
 use super::identifier::Named;
 use super::message::{Message, Owned, What};
 use super::reference::Reference;
 use super::sequence::FrontSequence;
-use super::{Created, Creating, Front, FrontOutput, Gone, Wish, lifetime, remember};
+use super::{Created, Creating, Front, FrontOutput, lifetime, remember};
 
 /// Why a sequence is not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     Expires,
     Long,
     Elsewhere,
@@ -81,14 +81,18 @@ impl Front {
             }
             return self.respond(asker.request, nothing());
         }
-        let granted = match self.may_begin(now, message, create, &message_id) {
-            Ok(granted) => granted,
+        let network = asker.back.network;
+        let begins = self.may_begin(message, create, &message_id);
+        let room = || self.room(now, network).ok_or(Why::Full);
+        let (granted, room) = match begins.and_then(|granted| Ok((granted, room()?))) {
+            Ok(may) => may,
             Err(why) => return self.not_created(why, &[asker]),
         };
         let sequence = self.ids.uuid();
         let to = message.addressing.to.as_deref();
         let creating = Creating {
             name,
+            network,
             accepts: self.accepts(message, create),
             create: create.clone(),
             acks_to: acks_to.clone(),
@@ -97,54 +101,10 @@ impl Front {
             askers: vec![asker],
         };
         self.creating.insert(sequence, creating);
-        if self.occupied() <= limits::FRONT_SEQUENCES {
-            return self.order(Wish::Create(sequence), Order::Begin(sequence, None));
-        }
-        // It begins when the other one has ended: the replicas' bound holds at any time.
-        if let Some(old) = self.gives_way(now) {
-            self.places.insert(old, sequence);
-            self.give_way(old);
-        }
+        self.enter(sequence, room);
     }
 
-    /// Places that are taken; one that is handed on is one.
-    fn occupied(&self) -> usize {
-        self.sequences() - self.places.len()
-    }
-
-    /// The sequence that loses least by giving way: of those that never had a message, else of
-    /// those unused for a while with nothing outstanding, the one that is idle the longest. All
-    /// that was acknowledged on it was executed, and its replies are with its user.
-    fn gives_way(&self, now: Instant) -> Option<Uuid> {
-        let free = self.sequences.iter().filter(|(_, s)| s.gives_way(now));
-        let first = free.min_by_key(|(_, s)| (!s.is_fresh(), s.used));
-        first.map(|(uuid, _)| *uuid)
-    }
-
-    fn give_way(&mut self, old: Uuid) {
-        let Some(sequence) = self.sequences.get_mut(&old) else {
-            return;
-        };
-        let last = sequence.last_reply();
-        let offered = sequence.named().offered.clone();
-        let gone = Gone {
-            sequence: old,
-            acknowledgement: sequence.acknowledgement(),
-            offered: offered.map(|offered| (offered, last)),
-        };
-        sequence.give_way();
-        remember(&mut self.gone, gone);
-        self.carry_out(old);
-    }
-
-    /// A sequence has ended: the one that waits for its place begins.
-    pub(super) fn place_free(&mut self, old: Uuid) {
-        if let Some(next) = self.places.remove(&old) {
-            self.order(Wish::Create(next), Order::Begin(next, None));
-        }
-    }
-
-    fn not_created(&mut self, why: Why, askers: &[Asker]) {
+    pub(super) fn not_created(&mut self, why: Why, askers: &[Asker]) {
         self.out.push_back(FrontOutput::Event(Event::Refused {
             from: "user".to_owned(),
             reason: why.refused(),
@@ -159,7 +119,6 @@ impl Front {
     /// is not created. No address that a user names is ever dialled unless it is allowed.
     fn may_begin(
         &self,
-        now: Instant,
         message: &Message<'_, '_>,
         create: &CreateSequence,
         message_id: &str,
@@ -172,12 +131,7 @@ impl Front {
         if !self.reaches(&create.acks_to) || !self.reaches(&message.reply_to.address) {
             return Err(Why::Elsewhere);
         }
-        let granted = lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)?;
-        let full = self.occupied() >= limits::FRONT_SEQUENCES;
-        match full && self.gives_way(now).is_none() {
-            true => Err(Why::Full),
-            false => Ok(granted),
-        }
+        lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)
     }
 
     /// Whether the offered sequence is taken. What we cannot serve is declined, by silence about it
@@ -229,7 +183,8 @@ impl Front {
             let answer = created(asker, &body);
             self.respond(asker.request, answer);
         }
-        let front = FrontSequence::begun(named, identifier, now, (life, self.config.gives_up));
+        let (network, life) = (creating.network, (life, self.config.gives_up));
+        let front = FrontSequence::begun(named, identifier, network, now, life);
         self.sequences.insert(sequence, front);
         let made = Created {
             name: creating.name,

@@ -18,7 +18,7 @@ use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::WSMC;
 use crate::soap::payload::Packed;
 use crate::soap::xml::Element;
-use crate::types::Digest;
+use crate::types::{Digest, Network};
 
 use super::super::out_handler;
 use super::allowed::Allowed;
@@ -168,6 +168,7 @@ impl Plain {
             ))
         });
         let back = Back {
+            network: Network::default(),
             soap: envelope.version,
             wsa,
             rm: &rm::V200702,
@@ -243,6 +244,7 @@ impl<'d, 'a> Message<'d, 'a> {
             .map_err(|reason| Unread::new(reason, "the WS-Addressing part of the message"))?;
         let wsa = wsa.unwrap_or(&addressing::V200508);
         let back = || Back {
+            network: Network::default(),
             soap: envelope.version,
             wsa,
             rm: version,

@@ -169,6 +169,7 @@ impl FrontSequence {
             };
             ready(taken).then(|| (*number, reply.clone()))
         })?;
+        self.used = now;
         Some(self.reply(now, number, reply.as_deref(), None))
     }
 
@@ -197,6 +198,11 @@ impl FrontSequence {
     /// R1, R20: released is what this user has acknowledged, what wants no reply, and what is too
     /// much to keep for him.
     pub(super) fn release(&mut self) {
+        self.release_within(limits::FRONT_KEPT.1);
+    }
+
+    /// The same with another bound on the octets that are kept.
+    pub(super) fn release_within(&mut self, most: usize) {
         let before = self.released;
         let bytes = |taken: &Taken| match &taken.state {
             State::Done(Some(reply)) => reply.len() + taken.call.back.octets(),
@@ -206,7 +212,7 @@ impl FrontSequence {
         while self.released < self.executed {
             let next = self.released + 1;
             let many = self.executed - self.released > limits::FRONT_KEPT.0 as u64;
-            let over = many || kept > limits::FRONT_KEPT.1;
+            let over = many || kept > most;
             let free = match self.calls.get(&next) {
                 Some(taken) if !taken.askers.is_empty() => false,
                 Some(taken) => match taken.number {
@@ -225,6 +231,7 @@ impl FrontSequence {
             }
             self.released = next;
         }
+        self.kept = kept;
         if self.released > before {
             let up_to = CallNumber(self.released);
             self.effects.push_back(Effect::Release(up_to));

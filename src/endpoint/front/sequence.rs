@@ -18,7 +18,7 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::fault::Fault;
 use crate::soap::namespaces::BFT;
 use crate::state::calls::{Done, Stored, Verdict};
-use crate::types::{CallNumber, Instant, Micros};
+use crate::types::{CallNumber, Instant, Micros, Network};
 
 use super::super::io::{Order, Ordered, RequestId};
 use super::super::out_handler::Content;
@@ -65,6 +65,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct FrontSequence {
     pub(super) named: Named,
+    /// Whose place it has.
+    pub(super) network: Network,
     pub(super) inbox: Destination<Call>,
     pub(super) calls: BTreeMap<u64, Taken>,
     /// Those who wait for a message past a gap, and until when.
@@ -88,6 +90,8 @@ pub struct FrontSequence {
     pub(super) replies: u64,
     pub(super) acked: Ranges,
     pub(super) released: u64,
+    /// Octets of replies that were kept when that was last looked at.
+    pub(super) kept: usize,
     pub(super) last: Option<MessageNumber>,
     /// Who closed it, until all has run that will; at most [`limits::FRONT_WAITERS`].
     pub(super) closers: Vec<Asker>,
@@ -102,11 +106,13 @@ impl FrontSequence {
     pub fn begun(
         named: Named,
         identifier: String,
+        network: Network,
         now: Instant,
         (life, gives_up): (Micros, Option<Micros>),
     ) -> Self {
         Self {
             named,
+            network,
             inbox: Destination::new(identifier, Settings::FRONT),
             calls: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -122,6 +128,7 @@ impl FrontSequence {
             replies: 0,
             acked: Ranges::new(),
             released: 0,
+            kept: 0,
             last: None,
             closers: Vec::new(),
             used: now,
@@ -135,10 +142,11 @@ impl FrontSequence {
     pub fn resumed(
         named: Named,
         identifier: String,
+        network: Network,
         now: Instant,
         gives_up: Option<Micros>,
     ) -> Self {
-        let mut sequence = Self::begun(named, identifier, now, (FOREVER, gives_up));
+        let mut sequence = Self::begun(named, identifier, network, now, (FOREVER, gives_up));
         sequence.stage = Stage::Doubtful;
         sequence.known = false;
         sequence.go_on();
@@ -181,31 +189,6 @@ impl FrontSequence {
     pub fn is_fresh(&self) -> bool {
         let taken = self.calls.is_empty() && self.executed == 0;
         taken && self.inbox.waiting().0 == 0
-    }
-
-    /// Whether it may end for a new one's sake (R20): all that it acknowledged was executed, and
-    /// every reply was sent, or acknowledged where that can be said. What came past a gap was
-    /// acknowledged to nobody.
-    #[must_use]
-    pub fn gives_way(&self, now: Instant) -> bool {
-        let done = |taken: &Taken| match &taken.state {
-            State::Done(reply) => taken.sent.is_some() || !taken.call.speaks(reply.as_deref()),
-            _ => false,
-        };
-        let idle = self.used + limits::FRONT_GIVES_WAY <= now;
-        let early = !self.early.is_empty() || !self.closers.is_empty();
-        let waits = self.flight > 0 || early || !self.held.is_empty();
-        let asked = self.calls.values().any(|taken| !taken.askers.is_empty());
-        let acked =
-            !self.offers() || self.acked.contiguous_from(MessageNumber::FIRST) >= self.replies;
-        let outstanding = waits || asked || !acked || !self.calls.values().all(done);
-        let live = self.stage == Stage::Live && self.known;
-        live && !outstanding && (idle || self.is_fresh())
-    }
-
-    /// Ends for a new one's sake.
-    pub fn give_way(&mut self) {
-        self.end();
     }
 
     /// The acknowledgement, unless its version has no way to say that there is nothing.

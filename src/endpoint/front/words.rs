@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::crypto::PairKey;
 use crate::soap::envelope::Version;
-use crate::types::{CallNumber, Micros};
+use crate::types::{CallNumber, Micros, Network};
 
 use super::super::io::{CallToken, Event, Order, Ordered, RequestId};
 use super::allowed::Allowed;
@@ -33,6 +33,8 @@ pub struct FrontConfig {
 /// An envelope for an address of a user's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post {
+    /// Of the user whose message it answers.
+    pub network: Network,
     /// The address; at an allowed place where it is an output of the machine.
     pub address: String,
     /// wsa:Action.
@@ -50,6 +52,8 @@ pub enum FrontInput {
     Request {
         /// To be named in the one output that answers it.
         request: RequestId,
+        /// Where it came from.
+        network: Network,
         /// SOAP version by its Content-Type.
         version: Version,
         /// SOAPAction or the action parameter; may be empty.

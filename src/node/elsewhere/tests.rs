@@ -21,6 +21,7 @@ fn run(test: impl AsyncFnOnce()) {
 
 fn post(address: String) -> Post {
     Post {
+        network: Network::default(),
         address,
         action: "urn:a b".to_owned(),
         version: Version::V11,
@@ -49,11 +50,9 @@ fn r20_a_name_that_led_to_one_address_is_not_asked_for_again() {
         // It pretends to be elsewhere when it is looked at, and is dialled here.
         let mut elsewhere = Elsewhere::default();
         let pool = Pool::new(&url, PoolLimits::connections(1)).unwrap();
-        let road = Road {
-            pool: pool.at(vec![at]),
-            waiting: Cell::new(0),
-        };
-        elsewhere.0.insert(place(&url), Rc::new(road));
+        elsewhere
+            .0
+            .insert(place(&url), Road::new(pool.at(vec![at])));
         let sending = elsewhere.post(post(format!("{url}/x?y=1")));
         let (came, sent) = tokio::join!(served(listener, "202 Accepted"), sending);
         sent.unwrap();
@@ -148,11 +147,46 @@ fn r20_what_is_not_listed_is_not_dialled_and_not_too_much_waits() {
         let none = Elsewhere::default();
         assert!(none.post(post(url.clone())).await.is_err());
         let elsewhere = Elsewhere::find(&[place(&url)], lookup).await.unwrap();
-        let waiting: Vec<_> = (0..limits::FRONT_POSTS)
-            .map(|_| elsewhere.post(post(url.clone())))
-            .collect();
-        let why = elsewhere.post(post(url.clone())).await.unwrap_err();
+        let from = |network: u128| Post {
+            network: Network::of(0xffff << 32 | network),
+            ..post(url.clone())
+        };
+        let mut waiting = Vec::new();
+        for network in 1..=2 {
+            waiting.extend((0..limits::FRONT_POSTS / 2).map(|_| elsewhere.post(from(network))));
+            let why = elsewhere.post(from(network)).await.unwrap_err();
+            assert!(why.contains("too many"), "{why}");
+        }
+        let why = elsewhere.post(from(3)).await.unwrap_err();
         assert!(why.contains("too many"), "{why}");
+        waiting.pop();
+        drop(elsewhere.post(from(3)));
         drop(waiting);
+        assert!(elsewhere.0[&place(&url)].lanes.borrow().is_empty());
+    });
+}
+
+#[test]
+fn r20_whose_address_hangs_keeps_back_no_answers_to_other_networks() {
+    run(async || {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let elsewhere = Elsewhere::find(&[place(&url)], lookup).await.unwrap();
+        let from = |network: u128, path| Post {
+            network: Network::of(0xffff << 32 | network),
+            ..post(format!("{url}{path}"))
+        };
+        for _ in 0..CONNECTIONS {
+            tokio::task::spawn_local(elsewhere.post(from(1, "/hangs")));
+        }
+        let mut hang = Vec::new();
+        for _ in 0..CONNECTIONS / SHARE {
+            hang.push(listener.accept().await.unwrap());
+        }
+        let honest = elsewhere.post(from(2, "/honest"));
+        let (came, sent) = tokio::join!(served(listener, "202 Accepted"), honest);
+        assert!(came.starts_with("POST /honest "), "{came}");
+        sent.unwrap();
+        drop(hang);
     });
 }

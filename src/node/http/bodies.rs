@@ -14,8 +14,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use super::crowd::{Network, Weights};
-use crate::types::{Instant, Micros};
+use crate::types::{Instant, Micros, Network, Weights};
 
 /// For so long a body gives way only to who holds less.
 pub(super) const PATIENCE: Micros = Micros::seconds(1);

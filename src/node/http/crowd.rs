@@ -15,47 +15,15 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use super::bodies::PATIENCE;
-use crate::types::{Instant, Micros};
-
-/// What counts as one place in the world: an address of IPv4, the first 64 bits of one of IPv6,
-/// which is the least that one user gets. `None` where it cannot be told.
-pub(super) type Network = Option<IpAddr>;
+use crate::types::{Instant, Micros, Network, Weights};
 
 /// The network of an address.
-pub(super) fn network(address: Option<IpAddr>) -> Network {
-    Some(match address?.to_canonical() {
-        IpAddr::V6(long) => {
-            let high = long.to_bits() >> 64 << 64;
-            IpAddr::V6(Ipv6Addr::from_bits(high))
-        }
-        short @ IpAddr::V4(_) => short,
-    })
-}
-
-/// How much each network has.
-#[derive(Debug)]
-pub(super) struct Weights(BTreeMap<Network, usize>);
-
-impl FromIterator<(Network, usize)> for Weights {
-    fn from_iter<T: IntoIterator<Item = (Network, usize)>>(all: T) -> Self {
-        let mut weights = BTreeMap::new();
-        for (network, more) in all {
-            let has: &mut usize = weights.entry(network).or_default();
-            *has = has.saturating_add(more);
-        }
-        Self(weights)
-    }
-}
-
-impl Weights {
-    /// The network that has most, if that is more than another's would be with so much more.
-    pub(super) fn heavier_than(&self, network: Network, more: usize) -> Option<Network> {
-        let own = self
-            .0
-            .get(&network)
-            .map_or(more, |has| has.saturating_add(more));
-        let (heaviest, most) = self.0.iter().max_by_key(|(_, has)| **has)?;
-        (*most > own).then_some(*heaviest)
+#[must_use]
+pub fn network(address: Option<IpAddr>) -> Network {
+    match address {
+        Some(IpAddr::V4(short)) => Network::of(short.to_ipv6_mapped().to_bits()),
+        Some(IpAddr::V6(long)) => Network::of(long.to_bits()),
+        None => Network::default(),
     }
 }
 
@@ -176,15 +144,17 @@ const MINUTE: Micros = Micros::seconds(60);
 #[derive(Debug, Default)]
 pub(super) struct Floods {
     began: Option<Instant>,
-    now: BTreeMap<IpAddr, u64>,
-    before: BTreeMap<IpAddr, u64>,
+    now: BTreeMap<Network, u64>,
+    before: BTreeMap<Network, u64>,
 }
 
 impl Floods {
     /// One more.
     pub(super) fn add(&mut self, network: Network, at: Instant) {
         self.turn(at);
-        let Some(network) = network else { return };
+        if network == Network::default() {
+            return;
+        }
         if self.now.len() < ADDRESSES || self.now.contains_key(&network) {
             *self.now.entry(network).or_default() += 1;
         }
@@ -208,7 +178,14 @@ impl Floods {
         for (network, count) in &self.now {
             *all.entry(*network).or_default() += count;
         }
-        let mut all: Vec<_> = all.into_iter().collect();
+        let address = |network: Network| {
+            let long = Ipv6Addr::from_bits(network.address()?);
+            Some(IpAddr::V6(long).to_canonical())
+        };
+        let all = all.into_iter();
+        let mut all: Vec<_> = all
+            .filter_map(|(n, count)| Some((address(n)?, count)))
+            .collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         all.truncate(SHOWN);
         all

@@ -21,10 +21,10 @@ use tokio::task::JoinSet;
 
 use super::TEXT;
 use super::bodies::{Crowded, Place, Room, Whose};
-use super::crowd::{Crowd, Floods, Network, Seat, Taken, network};
+use super::crowd::{Crowd, Floods, Seat, Taken, network};
 use crate::limits;
 use crate::node::clock;
-use crate::types::{Instant, Micros};
+use crate::types::{Instant, Micros, Network};
 
 /// A request that came in whole.
 #[derive(Debug)]

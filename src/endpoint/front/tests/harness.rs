@@ -15,7 +15,7 @@ use crate::soap::fault::ReadFault;
 use crate::soap::payload;
 use crate::soap::xml::Document;
 use crate::state::calls::{Done, Stored, Verdict};
-use crate::types::{CallNumber, Generation, Instant, Micros, Now, Time};
+use crate::types::{CallNumber, Generation, Instant, Micros, Network, Now, Time};
 use crate::wire;
 
 /// An address of a user's own that the gateway allows.
@@ -39,6 +39,8 @@ pub struct Group {
     table: BTreeMap<Uuid, (Generation, Vec<std::rc::Rc<Stored>>)>,
     floor: Generation,
     last: Generation,
+    /// Octets by which replies are longer.
+    pub longer: usize,
     /// What was executed, in order: sequence, number, action, payload.
     pub executed: Vec<(Uuid, u64, String, String)>,
     /// What was released last.
@@ -85,7 +87,10 @@ impl Group {
                     let silent = call.action == wire::NULL || text.contains("silent");
                     let reply = match silent {
                         true => Stored::new(false, Default::default(), Default::default()),
-                        false => stored(&format!("<r>{number}:{}</r>", call.action)),
+                        false => {
+                            let more = "x".repeat(self.longer);
+                            stored(&format!("<r>{number}:{}{more}</r>", call.action))
+                        }
                     };
                     self.executed.push((uuid, number.0, call.action, text));
                     replies.push(reply.into());
@@ -115,6 +120,8 @@ pub struct World {
     /// What was POSTed to users' own addresses.
     pub posts: Vec<Post>,
     pub now: Instant,
+    /// Where messages come from.
+    pub network: Network,
     next: u64,
     lives: u8,
 }
@@ -129,6 +136,7 @@ impl World {
             refused: Vec::new(),
             posts: Vec::new(),
             now: Instant(1_000_000),
+            network: Network::default(),
             next: 0,
             lives: 1,
         }
@@ -201,6 +209,7 @@ impl World {
         let request = RequestId(self.next);
         self.handle(FrontInput::Request {
             request,
+            network: self.network,
             version: soap,
             action: String::new(),
             octets: Bytes::copy_from_slice(message.as_bytes()),

@@ -66,10 +66,10 @@ struct Open<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Starts empty.
+    /// Starts empty, with room for a header block as we write them.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_capacity(512)
     }
 
     /// Starts with room for so many octets.

@@ -156,6 +156,35 @@ fn characters_canonical_xml_2_3() {
 }
 
 #[test]
+fn each_character_is_written_as_canonical_xml_2_3_says_wherever_it_stands() {
+    let escaped = |c: char, others: &[(char, &str)]| match c {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '\r' => "&#xD;".to_owned(),
+        _ => match others.iter().find(|(other, _)| *other == c) {
+            Some((_, with)) => (*with).to_owned(),
+            None if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => "\u{fffd}".to_owned(),
+            None => c.to_string(),
+        },
+    };
+    let in_text = [('>', "&gt;"), ('\t', "\t"), ('\n', "\n")];
+    let in_value = [('"', "&quot;"), ('\t', "&#x9;"), ('\n', "&#xA;")];
+    let plain = "what no escape is for; ".repeat(3);
+    for c in ('\0'..='\u{ffff}').chain(['\u{10000}', '\u{10ffff}']) {
+        for (before, behind) in [("", ""), (&*plain, ""), ("", &*plain), (&*plain, &*plain)] {
+            let written = |escape: fn(&str, &mut Vec<u8>)| {
+                let mut out = Vec::new();
+                escape(&format!("{before}{c}{behind}"), &mut out);
+                String::from_utf8(out).unwrap()
+            };
+            let expected = |others| format!("{before}{}{behind}", escaped(c, others));
+            assert_eq!(written(escape_text), expected(&in_text), "{c:?}");
+            assert_eq!(written(escape_attribute), expected(&in_value), "{c:?}");
+        }
+    }
+}
+
+#[test]
 fn a_prefix_list_is_read_and_written() {
     let list = PrefixList::parse(" soap\t#default\nwsa  soap ").unwrap();
     assert_eq!(list.to_string(), "#default soap wsa");

@@ -245,8 +245,12 @@ fn children_of<'d, 'a, const N: usize>(
 fn children_of_any_text<'d, 'a, const N: usize>(
     element: Element<'d, 'a>,
 ) -> Result<[Element<'d, 'a>; N], Rejected> {
-    let found: Vec<_> = element.children().take(N + 1).collect();
-    found.try_into().map_err(|_| Rejected::Schema)
+    let mut children = element.children();
+    let found = [(); N].map(|()| children.next());
+    match children.next().is_some() || found.contains(&None) {
+        true => Err(Rejected::Schema),
+        false => Ok(found.map(|child| child.unwrap_or(element))),
+    }
 }
 
 /// Base64 of exactly `N` octets; white space in it, also a CR that an old stack left, is skipped.
@@ -257,7 +261,10 @@ fn binary<const N: usize>(element: Element<'_, '_>) -> Result<[u8; N], Rejected>
     if text.len() > 8 * N + 64 {
         return Err(Rejected::Schema);
     }
-    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    let octets = BASE64.decode(digits).map_err(|_| Rejected::Schema)?;
+    let octets = match text.contains(|c: char| c.is_ascii_whitespace()) {
+        false => BASE64.decode(text.as_bytes()),
+        true => BASE64.decode(text.replace(|c: char| c.is_ascii_whitespace(), "")),
+    };
+    let octets = octets.map_err(|_| Rejected::Schema)?;
     octets.try_into().map_err(|_| Rejected::BadSignature)
 }

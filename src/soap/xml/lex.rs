@@ -16,13 +16,11 @@ pub(super) type Refusal = (XmlErrorKind, &'static str);
 /// so what is left are control characters and U+FFFE, U+FFFF. Returns the offset of the first.
 pub(super) fn illegal_character(text: &str) -> Option<usize> {
     let octets = text.as_bytes();
-    // Summed over a whole piece so that the compiler can take many octets at once; only a piece
-    // with something to look at is looked at.
+    // Over a whole piece without a branch, so that the compiler can take many octets at once; only
+    // a piece with something to look at is looked at.
     octets.chunks(256).enumerate().find_map(|(index, chunk)| {
-        let suspects = chunk
-            .iter()
-            .fold(0_u32, |sum, &b| sum + u32::from(b < b' ' || b == 0xef));
-        if suspects == 0 {
+        let is_suspect = |b: u8| b < b' ' || b == 0xef;
+        if !chunk.iter().fold(false, |found, b| found | is_suspect(*b)) {
             return None;
         }
         let base = index * 256;
@@ -62,19 +60,16 @@ pub(super) fn qualified_name(name: &str) -> Result<usize, Refusal> {
 
 /// An NCName: Namespaces in XML 1.0 §3.
 pub(super) fn plain_name(name: &str) -> Result<(), Refusal> {
-    let plain = match name.as_bytes() {
-        // Nearly all names are of ASCII alone.
-        // An octet is always within a table of 256.
-        #[expect(clippy::indexing_slicing)]
-        [first, rest @ ..] if name.is_ascii() => {
-            STARTS_NAME[usize::from(*first)] && rest.iter().all(|b| CONTINUES_NAME[usize::from(*b)])
-        }
-        _ => {
-            let mut characters = name.chars();
-            characters.next().is_some_and(starts_name) && characters.all(continues_name)
-        }
-    };
-    match plain {
+    // Nearly all names are of ASCII alone; an octet is always within a table of 256.
+    #[expect(clippy::indexing_slicing)]
+    if let [first, rest @ ..] = name.as_bytes()
+        && STARTS_NAME[usize::from(*first)]
+        && rest.iter().all(|b| CONTINUES_NAME[usize::from(*b)])
+    {
+        return Ok(());
+    }
+    let mut characters = name.chars();
+    match characters.next().is_some_and(starts_name) && characters.all(continues_name) {
         true => Ok(()),
         false => Err((Malformed, "not a name")),
     }
@@ -165,9 +160,8 @@ pub(super) fn lines(text: &str) -> Cow<'_, str> {
 /// The value of an attribute, of which all are of type CDATA here: XML 1.0 §3.3.3.
 pub(super) fn attribute_value(raw: &str) -> Result<Cow<'_, str>, Refusal> {
     let special = |b: &u8| matches!(b, b'&' | b'<' | b'\t' | b'\n' | b'\r');
-    // Summed, so that the compiler can take many octets at once.
-    let specials: usize = raw.bytes().map(|b| usize::from(special(&b))).sum();
-    if specials == 0 {
+    // Without a branch, so that the compiler can take many octets at once.
+    if !raw.bytes().fold(false, |found, b| found | special(&b)) {
         return Ok(Cow::Borrowed(raw));
     }
     let mut value = String::with_capacity(raw.len());

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 use super::XmlErrorKind::{Dtd, Malformed, TooLarge};
@@ -169,8 +169,8 @@ impl<'a, 'b> Parser<'a, 'b> {
 
     fn event(&mut self, event: &Event<'_>, piece: &'a str, at: usize) -> Result<(), Refusal> {
         match event {
-            Event::Start(_) => self.start(inside(piece, 1, 1), false, at, piece.len()),
-            Event::Empty(_) => self.start(inside(piece, 1, 2), true, at, piece.len()),
+            Event::Start(tag) => self.start(cut(inside(piece, 1, 1), tag), false, at, piece.len()),
+            Event::Empty(tag) => self.start(cut(inside(piece, 1, 2), tag), true, at, piece.len()),
             Event::End(_) => self.end(at + piece.len()),
             Event::Text(_) => self.characters(piece),
             Event::GeneralRef(_) => {
@@ -271,7 +271,13 @@ impl<'a, 'b> Parser<'a, 'b> {
         }
     }
 
-    fn start(&mut self, tag: &'a str, empty: bool, at: usize, len: usize) -> Result<(), Refusal> {
+    fn start(
+        &mut self,
+        (name, rest): (&'a str, &'a str),
+        empty: bool,
+        at: usize,
+        len: usize,
+    ) -> Result<(), Refusal> {
         self.end_text()?;
         self.count()?;
         if self.open.is_empty() && self.rooted {
@@ -282,8 +288,6 @@ impl<'a, 'b> Parser<'a, 'b> {
         }
         self.rooted = true;
 
-        let name_end = tag.bytes().position(lex::is_space).unwrap_or(tag.len());
-        let (name, rest) = tag.split_at(name_end);
         let local_at = lex::qualified_name(name)?;
         let scope = self.scope.len();
         let first_attribute = index(self.document.attributes.len());
@@ -474,6 +478,13 @@ fn local<'a>(attribute: &AttributeData<'a>) -> &'a str {
         .name
         .get(attribute.local_at as usize..)
         .unwrap_or_default()
+}
+
+/// The name of a tag and the rest, parted where the reader of events does. Were it wrong, the name
+/// would be none, or no white space would stand before the rest: either is refused.
+fn cut<'a>(tag: &'a str, event: &BytesStart<'_>) -> (&'a str, &'a str) {
+    let name = event.name().as_ref().len();
+    tag.split_at_checked(name).unwrap_or_default()
 }
 
 /// A piece without its first and last octets, which are ASCII.

@@ -163,6 +163,20 @@ fn names_are_checked() {
 }
 
 #[test]
+fn every_character_is_in_a_name_where_namespaces_in_xml_3_allows_it() {
+    for c in '\0'..='\u{ffff}' {
+        let names = [
+            (format!("{c}"), starts_name(c)),
+            (format!("a{c}b"), continues_name(c)),
+            (format!("\u{e9}{c}"), continues_name(c)),
+        ];
+        for (name, is_name) in names {
+            assert_eq!(lex::plain_name(&name).is_ok(), is_name, "{name:?}");
+        }
+    }
+}
+
+#[test]
 fn the_xml_declaration_is_checked() {
     malformed("<?xml version='1.0'?><?xml version='1.0'?><a/>");
     malformed(" <?xml version='1.0'?><a/>");

@@ -153,7 +153,8 @@ impl Run {
         let load = &self.load;
         load.number.set(load.number.get() + 1);
         let number = load.number.get().to_string();
-        let text = format!("{number:x>size$}", size = load.size);
+        // A width of a format has 16 bits.
+        let text = "x".repeat(load.size.saturating_sub(number.len())) + &number;
         let call = UserCall {
             version: Version::V11,
             action: echo_user::ACTION.to_owned(),

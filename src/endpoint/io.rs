@@ -380,6 +380,9 @@ pub enum Completion {
     },
     /// The request left and no whole answer came: this replica cannot know what happened (R21).
     Lost(String),
+    /// The application could not be reached: no octet left, and here is the call again. It is
+    /// given anew when the application can be reached ([`ReplicaInput::Reached`]).
+    Unsent(Box<Invocation>),
 }
 
 /// Something an operator may want to know: logged (rate-limited) and counted by the driver.

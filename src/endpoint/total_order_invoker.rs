@@ -296,6 +296,7 @@ impl TotalOrderInvoker {
         let (status, octets) = match completion {
             Completion::Reply { status, octets } => (status, octets),
             Completion::Lost(why) => return Err(why),
+            Completion::Unsent(_) => unreachable!("it is given to the application again"),
         };
         self.end(storage, |call| Some(stored(call.version, status, &octets)));
         Ok(())
@@ -360,6 +361,11 @@ impl TotalOrderInvoker {
     pub fn awaits(&self, ticket: Ticket) -> bool {
         let running = self.running.as_ref();
         running.is_some_and(|running| running.ticket == Some(ticket))
+    }
+
+    /// The call of that ticket is at the application from now on, or not yet.
+    pub fn at_application(&mut self, ticket: Ticket, there: bool) {
+        self.busy = Some(ticket).filter(|_| there);
     }
 
     /// Whether the next step ends a bundle.

@@ -194,6 +194,7 @@ fn put_record(record: &Record, to: &mut Vec<u8>) {
         } => put_batch(to, 23, (*seqno, *view, *time), bundles),
         Record::CheckpointVote { .. } | Record::Stable { .. } => put_checkpoint(record, to),
         Record::Executing { .. }
+        | Record::Unsent { .. }
         | Record::Replied { .. }
         | Record::Closed { .. }
         | Record::Split { .. } => put_call(record, to),
@@ -218,6 +219,11 @@ fn put_call(record: &Record, to: &mut Vec<u8>) {
             to.extend(index.to_le_bytes());
             to.extend(status.to_le_bytes());
             put_octets(to, octets);
+        }
+        Record::Unsent { seqno, index } => {
+            to.push(33);
+            put(to, seqno.0);
+            to.extend(index.to_le_bytes());
         }
         Record::Closed { seqno, index } => {
             to.push(30);
@@ -465,7 +471,7 @@ impl<'a> Reader<'a> {
                 seqno: Seqno(self.u64()?),
                 calls: self.list(4, Self::u32)?,
             },
-            26 | 27 | 30 => self.call_record(kind)?,
+            26 | 27 | 30 | 33 => self.call_record(kind)?,
             28 => Record::Standing(self.standing()?),
             29 => Record::Known(Known {
                 replica: self.replica()?,
@@ -486,6 +492,7 @@ impl<'a> Reader<'a> {
                 status: self.u16()?,
                 octets: self.octets()?.to_vec(),
             },
+            33 => Record::Unsent { seqno, index },
             _ => Record::Closed { seqno, index },
         })
     }

@@ -102,6 +102,11 @@ fn split() -> impl Strategy<Value = Record> {
     (any::<u64>().prop_map(Seqno), places).prop_map(split)
 }
 
+/// Of a call: its batch, its place there.
+fn place() -> impl Strategy<Value = (Seqno, u32)> {
+    (any::<u64>().prop_map(Seqno), any::<u32>())
+}
+
 /// Any record.
 pub fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
@@ -155,14 +160,9 @@ pub fn record() -> impl Strategy<Value = Record> {
                 certificate,
             }
         }),
-        (any::<u64>(), any::<u32>()).prop_map(|(seqno, index)| Record::Executing {
-            seqno: Seqno(seqno),
-            index,
-        }),
-        (any::<u64>(), any::<u32>()).prop_map(|(seqno, index)| Record::Closed {
-            seqno: Seqno(seqno),
-            index,
-        }),
+        place().prop_map(|(seqno, index)| Record::Executing { seqno, index }),
+        place().prop_map(|(seqno, index)| Record::Unsent { seqno, index }),
+        place().prop_map(|(seqno, index)| Record::Closed { seqno, index }),
         split(),
         (any::<u64>(), any::<u32>(), any::<u16>(), octets()).prop_map(
             |(seqno, index, status, octets)| Record::Replied {

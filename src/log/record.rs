@@ -97,6 +97,13 @@ pub enum Record {
         /// The call's place in the batch, from 0.
         index: u32,
     },
+    /// No octet of that call left: the service could not be reached (R21).
+    Unsent {
+        /// The call's batch.
+        seqno: Seqno,
+        /// The call's place in the batch, from 0.
+        index: u32,
+    },
     /// The service answered that call: enough to go on without asking it again.
     Replied {
         /// The call's batch.

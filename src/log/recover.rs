@@ -209,15 +209,13 @@ impl Recovered {
                 certificate,
             }),
             Record::Executing { seqno, index } => self.called((seqno, index)),
+            Record::Unsent { seqno, index } => drop(self.calls.remove(&(seqno, index))),
             Record::Replied {
                 seqno,
                 index,
                 status,
                 octets,
-            } => {
-                let reply = Ended::Replied(Reply { status, octets });
-                self.calls.insert((seqno, index), reply);
-            }
+            } => self.replied((seqno, index), Reply { status, octets }),
             Record::Closed { seqno, index } => self.closed((seqno, index)),
             Record::Split { seqno, calls } => drop(self.splits.insert(seqno, calls)),
         }
@@ -225,6 +223,10 @@ impl Recovered {
 
     fn called(&mut self, call: (Seqno, u32)) {
         self.calls.entry(call).or_default();
+    }
+
+    fn replied(&mut self, call: (Seqno, u32), reply: Reply) {
+        self.calls.insert(call, Ended::Replied(reply));
     }
 
     fn closed(&mut self, call: (Seqno, u32)) {
@@ -482,6 +484,10 @@ mod tests {
     fn r17_a_call_without_an_answer_is_open() {
         let (seqno, index) = (Seqno(3), 0);
         let mut all = fold(&[Record::Executing { seqno, index }]);
+        assert_eq!(all.calls[&(seqno, index)], Ended::Open);
+        all.take(Record::Unsent { seqno, index });
+        assert_eq!(all.calls.get(&(seqno, index)), None, "it never left");
+        all.take(Record::Executing { seqno, index });
         assert_eq!(all.calls[&(seqno, index)], Ended::Open);
         let (status, octets) = (200, vec![1]);
         all.take(Record::Replied {

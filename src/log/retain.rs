@@ -71,6 +71,7 @@ impl Retention {
             }
             Record::Prepared { seqno, .. }
             | Record::Executing { seqno, .. }
+            | Record::Unsent { seqno, .. }
             | Record::Replied { seqno, .. }
             | Record::Closed { seqno, .. }
             | Record::Split { seqno, .. } => self.raise(segment, *seqno),

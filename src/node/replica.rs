@@ -1,12 +1,12 @@
 //! The process `bftws replica`: a replica's machine between its listener, its peers, its service
 //! and its log.
 
+mod beginning;
 mod events;
 mod keeping;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,8 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::admin::{self, Measure, Shown, measure};
 use super::clock;
-use super::config::{ReplicaProcess, Service};
-use super::disk::{self, Opened};
+use super::config::ReplicaProcess;
 use super::driver::{Driver, Machine, World};
 use super::http::{
     Counters, Outgoing, Pool, PoolLimits, Reply, Request, Response, SOAP12, ServeLimits, serve,
@@ -26,8 +25,7 @@ use super::http::{
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
 use super::report::Report;
-use super::service::Kind;
-use super::service_client::{self, ServiceClient, built_in};
+use super::service_client::{self, ServiceClient};
 use super::supervise::Child;
 use crate::endpoint::io::{PostId, ReplicaInput, ReplicaOutput, RequestId, Ticket};
 use crate::endpoint::replica::{Application, Restart, Status};
@@ -37,6 +35,7 @@ use crate::log::recover::Recovered;
 use crate::pbft::Role;
 use crate::state::pieces::Tree;
 use crate::types::{ReplicaId, Seqno};
+use beginning::{gives_snapshots, may_hold_more, recover, service};
 use events::Trouble;
 use keeping::Keeping;
 
@@ -216,7 +215,7 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
                 let (driver, service) = (driver.clone(), self.service.clone());
                 tokio::task::spawn_local(async move {
                     let report = &driver.world().report;
-                    let completion = service.execute(&invocation, report).await;
+                    let completion = service.execute(invocation, report).await;
                     driver.input(ReplicaInput::Executed { ticket, completion });
                 });
             }
@@ -462,117 +461,6 @@ impl<M: ReplicaMachine> Shown for Page<M> {
     }
 }
 
-/// A service that its replica starts must not be there yet: one that answers already outlived the
-/// replica that started it, and has another state than a fresh one. That is what a durable replica
-/// that goes on wants.
-async fn somebody_serves(world: &ReplicaWorld, url: &str, wanted: bool) -> Result<bool, RunError> {
-    let there = tokio::net::TcpStream::connect(world.service.authority()).await;
-    match there {
-        Err(_) => Ok(false),
-        Ok(_) if wanted => {
-            tracing::warn!(url, "the service outlived this replica: going on with it");
-            Ok(true)
-        }
-        Ok(_) => Err(RunError::Unsound(format!(
-            "something serves {url} already, which this replica is to start itself\n  \
-             remedy: end it (a service outlives a replica that was killed), then start again"
-        ))),
-    }
-}
-
-/// Starts the service, if that is this replica's to do. Where its state is then.
-async fn service(
-    world: &ReplicaWorld,
-    service: &Service,
-    (data, lived): (Option<&Path>, bool),
-    stop: watch::Receiver<bool>,
-) -> Result<(Option<Child>, Application), RunError> {
-    if let Some(kind) = built_in(&service.url) {
-        return Ok((
-            None,
-            match kind {
-                Kind::Echo => Application::Stateless,
-                Kind::Counter | Kind::Bank => Application::Inside,
-            },
-        ));
-    }
-    // By WS-RM it executes a call once, however often that comes.
-    let outside = match service.rm {
-        Some(_) => Application::Once,
-        None => Application::Outside,
-    };
-    let Some(command) = service.command.as_deref() else {
-        return Ok((None, outside));
-    };
-    let left = data.and_then(Child::left);
-    if somebody_serves(world, &service.url, lived || left.is_some()).await? {
-        // It ends with this replica all the same.
-        return Ok((left, outside));
-    }
-    if let Some(left) = left {
-        left.end().await;
-    }
-    let application = match service.keeps_state || !lived {
-        true => outside,
-        false => Application::Lost,
-    };
-    let child = Child::start(command, service.keeps_state, stop)?;
-    if let Some(data) = data {
-        child.note(data);
-    }
-    Ok((Some(child), application))
-}
-
-/// What becomes of a replica without its log whose service is not its own (R18).
-const NEVER_ANSWERS: &str = "nobody knows what this replica's service has executed: once it has \
-                             learned it votes, and never answers calls again until the group is \
-                             begun anew";
-
-/// Whether the service may hold more than its replica remembers: unless it begins with it.
-fn may_hold_more(service: &Service) -> bool {
-    let begun = service.command.is_some() && !service.keeps_state;
-    built_in(&service.url).is_none() && !begun
-}
-
-/// Reads the data directory, if there is one. With `learn` one that cannot be gone on from is begun
-/// anew (R18).
-fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Opened>, RunError> {
-    let Some(data) = &config.data else {
-        tracing::warn!(
-            "MEMORY MODE: nothing is on disk; if this replica ends it learns anew from the others, \
-             and if more than f end at once the whole group must be begun anew, and calls that \
-             were answered are lost"
-        );
-        if learn {
-            tracing::warn!("--learn: not needed, there is no log to lose");
-        }
-        return Ok(None);
-    };
-    let owner = (config.group.id, config.id);
-    let opened = match disk::open(data, owner.0, owner.1) {
-        Err(error) if error.is_loss() && !learn && may_hold_more(&config.service) => {
-            return Err(RunError::Unsound(format!(
-                "{error}\n  but: {NEVER_ANSWERS}"
-            )));
-        }
-        Err(error) if error.is_loss() && learn => {
-            if may_hold_more(&config.service) {
-                tracing::error!("{NEVER_ANSWERS}");
-            }
-            tracing::error!(%error, "this replica has lost its log, and learns anew");
-            if let Some(aside) = disk::forget(data, owner, clock::wall()).map_err(unsound)? {
-                tracing::warn!(path = %aside.display(), "what was left is set aside there");
-            }
-            disk::open(data, owner.0, owner.1)
-        }
-        opened => opened,
-    };
-    if learn && matches!(&opened, Ok(opened) if opened.recovered.standing.is_none_or(|s| s.votes)) {
-        tracing::warn!("--learn: its log is whole, and it goes on from it");
-    }
-    opened.map(Some).map_err(unsound)
-}
-
 /// Where a life that is not the first begins.
 fn goes_on(recovered: &Recovered) {
     if recovered.incarnation.is_some() {
@@ -618,14 +506,7 @@ pub async fn run<M: ReplicaMachine>(
 ) -> Result<(), RunError> {
     let stop = stop_on_signal()?;
     let (listener, page) = (listen(config.listen).await?, listen(config.admin).await?);
-    let snapshots = config.group.agreement.snapshot_interval > 0;
-    if snapshots && built_in(&config.service.url).is_none() {
-        return Err(RunError::Unsound(format!(
-            "the group takes snapshots, and the service at {} gives none\n  \
-             remedy: run `bftws init` with the services that there are",
-            config.service.url
-        )));
-    }
+    gives_snapshots(&config)?;
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let opened = recover(&config, learn)?;
     let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
@@ -668,7 +549,10 @@ pub async fn run<M: ReplicaMachine>(
         driver: driver.clone(),
         front: counters.clone(),
     };
-    tokio::task::spawn_local(admin::show(page, stop.clone(), Rc::new(shown)));
+    let service = driver.world().service.clone();
+    // Until then it goes on, but for calls.
+    let (end, ended) = watch::channel(false);
+    tokio::task::spawn_local(admin::show(page, ended.clone(), Rc::new(shown)));
     watch_service(&driver, child.as_ref());
     // A bundle's POST may be open for long: a replica that ends does not wait for it (R8).
     let limits = ServeLimits {
@@ -677,9 +561,11 @@ pub async fn run<M: ReplicaMachine>(
         ..ServeLimits::default()
     };
     let handler = move |request| front(driver.clone(), request);
-    tokio::task::spawn_local(serve(listener, limits, counters, stop.clone(), handler));
+    tokio::task::spawn_local(serve(listener, limits, counters, ended, handler));
     ready("replica", &id, &url, Some(&admin));
     stopped(stop).await;
+    service.end().await;
+    end.send_replace(true);
     tokio::time::sleep(limits.grace).await;
     if let Some(child) = child {
         child.end().await;

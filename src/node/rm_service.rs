@@ -319,7 +319,7 @@ mod tests {
             };
             for place in 1..=2 {
                 // A life for each.
-                let done = begin().execute(&call(place), &Report::default()).await;
+                let done = begin().execute(call(place), &Report::default()).await;
                 let Completion::Reply { status, octets } = done else {
                     panic!("{done:?}")
                 };
@@ -388,7 +388,7 @@ mod tests {
             let client = client
                 .reliable(&service, GROUP, Some(folder.path()))
                 .unwrap();
-            let done = client.execute(&call(3), &Report::default()).await;
+            let done = client.execute(call(3), &Report::default()).await;
             assert!(matches!(done, Completion::Lost(why) if why.contains("503")));
         });
     }

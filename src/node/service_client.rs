@@ -1,8 +1,8 @@
 //! The effect *execute*: one call handed to the wrapped service over HTTP (R21).
 //!
-//! Only a failed connect is tried again, for as long as it takes: the service has then seen
-//! nothing, and the order waits for it. Once an octet may have left, a lost answer is told as
-//! lost; what follows from it is the machine's to decide. Of a service that speaks WS-RM
+//! After a failed connect the call is given back, for the service has seen nothing of it; when the
+//! service is there again, which is looked for here, the machine gives it anew. Once an octet may
+//! have left, a lost answer is told as lost; what follows from it is the machine's to decide. Of a service that speaks WS-RM
 //! `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
 
@@ -33,6 +33,9 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the service is there while no call uses it.
 pub const LOOK: Duration = Duration::from_secs(5);
+/// So long a connection to the service may be idle and be used again. Short of any server's
+/// keep-alive: one that it is just closing would turn the next call into a lost one.
+const IDLE: Micros = Micros::millis(100);
 /// For the WSDL.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,7 +51,9 @@ pub struct ServiceClient {
     /// Whether the last attempt to reach it did.
     up: watch::Sender<bool>,
     /// A call is under way: it finds out by itself whether the service is there.
-    busy: Cell<bool>,
+    busy: watch::Sender<bool>,
+    /// Its replica is ending: no call leaves any more.
+    ending: Cell<bool>,
 }
 
 /// A built-in application.
@@ -77,9 +82,8 @@ impl ServiceClient {
     pub fn new(service: &Service) -> Result<Self, String> {
         let limits = PoolLimits {
             body: limits::CALL_BYTES,
-            // Short of any server's keep-alive: a connection that it is just closing would turn
-            // the next call into a lost one.
-            idle: Micros::seconds(2),
+            idle: IDLE,
+            wary: true,
             ..PoolLimits::connections(2)
         };
         let inside = built_in(&service.url).map(|kind| Inside {
@@ -97,7 +101,8 @@ impl ServiceClient {
             inside,
             timeout: service.timeout,
             rm: None,
-            busy: Cell::new(false),
+            busy: watch::Sender::new(false),
+            ending: Cell::new(false),
         })
     }
 
@@ -137,14 +142,30 @@ impl ServiceClient {
     }
 
     /// Executes one call, the only one at that time (R21).
-    pub async fn execute(&self, call: &Invocation, report: &Report) -> Completion {
-        self.busy.set(true);
+    pub async fn execute(&self, call: Invocation, report: &Report) -> Completion {
+        if self.ending.get() {
+            return Completion::Unsent(Box::new(call));
+        }
+        self.busy.send_replace(true);
         let completion = self.executed(call, report).await;
-        self.busy.set(false);
+        self.busy.send_replace(false);
         completion
     }
 
-    async fn executed(&self, call: &Invocation, report: &Report) -> Completion {
+    /// Lets no call leave any more, and waits for the one that is at the service, if its replica
+    /// must not end before it is answered (R21).
+    pub async fn end(&self) {
+        self.ending.set(true);
+        if self.rm.is_some() || !*self.busy.borrow() {
+            return;
+        }
+        let longest_s = self.timeout.0 / 1_000_000;
+        tracing::info!(longest_s, "waits for the call that is at the service");
+        // Its sender lives as long as this.
+        let _ = self.busy.subscribe().wait_for(|busy| !busy).await;
+    }
+
+    async fn executed(&self, call: Invocation, report: &Report) -> Completion {
         if let Some(inside) = &self.inside {
             let invocation = app::Invocation {
                 version: call.version,
@@ -161,25 +182,32 @@ impl ServiceClient {
             };
         }
         if let Some(rm) = &self.rm {
-            let completion = rm.execute(self, call, report).await;
+            let completion = rm.execute(self, &call, report).await;
             if let Completion::Lost(why) = &completion {
                 tracing::error!(why, "the service's answer is lost");
             }
             return completion;
         }
-        let message = Bytes::copy_from_slice(&call.envelope);
-        let (content_type, envelope) = over_http(call.version, &call.action, message);
+        let asked = Bytes::copy_from_slice(&call.envelope);
+        let (content_type, envelope) = over_http(call.version, &call.action, asked);
         let headers = headers(call.version, &call.action, Some(&call.env));
         let timeout = clock::duration(self.timeout);
         let outgoing = Outgoing {
             headers: &headers,
             ..Outgoing::post(&content_type, envelope, timeout)
         };
-        match self.patiently(outgoing, report).await {
-            Ok(response) => Completion::Reply {
-                status: response.0,
-                octets: response.1,
-            },
+        match self.pool.send(outgoing).await {
+            Ok(response) => {
+                self.here();
+                Completion::Reply {
+                    status: response.status,
+                    octets: message(&response.content_type, &response.body),
+                }
+            }
+            Err(PostError::Connect(_, why)) => {
+                self.away(&why, report);
+                Completion::Unsent(Box::new(call))
+            }
             // It answered, and so did the services of the others, with the same: too much.
             Err(PostError::TooLarge(..)) => Completion::Reply {
                 status: 502,
@@ -240,9 +268,11 @@ impl ServiceClient {
     /// Looks once whether the service is there, by a connection that is closed at once; leaves it
     /// to a call that is under way.
     pub async fn probe(&self, report: &Report) {
-        if self.inside.is_some() || self.busy.get() {
+        if self.inside.is_some() || *self.busy.borrow() {
             return;
         }
+        // A service of one thread serves nobody else as long as it has one of ours.
+        self.pool.close_idle();
         let connecting = tokio::net::TcpStream::connect(self.pool.authority());
         let met = match tokio::time::timeout(LOOK, connecting).await {
             Ok(Ok(_)) => Ok(()),
@@ -250,7 +280,7 @@ impl ServiceClient {
             Err(_) => Err("no connection in time".to_owned()),
         };
         match met {
-            _ if self.busy.get() => {}
+            _ if *self.busy.borrow() => {}
             Ok(()) => self.here(),
             Err(why) => self.away(&why, report),
         }
@@ -260,18 +290,28 @@ impl ServiceClient {
     /// once when `ended` tells that its process has.
     pub async fn watch(&self, report: &Report, each: Duration, ended: &Notify) {
         let mut pause = FIRST_PAUSE;
+        let mut changes = self.reached();
         loop {
             self.probe(report).await;
-            let wait = match self.up() {
+            let up = self.up();
+            let wait = match up {
                 true => each,
                 false => pause.min(each),
             };
-            pause = match self.up() {
+            // Without news it is looked again.
+            let met_nobody = tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                () = ended.notified() => false,
+                _ = changes.wait_for(|now| *now != up) => up,
+            };
+            if met_nobody {
+                // A call, though it had been there: no other is given to it at once.
+                tokio::time::sleep(pause).await;
+            }
+            pause = match up && !met_nobody {
                 true => FIRST_PAUSE,
                 false => (pause * 2).min(LONGEST_PAUSE),
             };
-            // Without news it is looked again.
-            let _ = tokio::time::timeout(wait, ended.notified()).await;
         }
     }
 
@@ -316,35 +356,6 @@ impl ServiceClient {
             let _ = self.reached().wait_for(|up| *up).await;
             rm.keep_alive(self, report).await;
         }
-    }
-
-    async fn patiently(
-        &self,
-        outgoing: Outgoing<'_>,
-        report: &Report,
-    ) -> Result<(u16, Bytes), PostError> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.pool.send(outgoing.clone()).await {
-                Ok(response) => {
-                    self.here();
-                    return Ok((
-                        response.status,
-                        message(&response.content_type, &response.body),
-                    ));
-                }
-                Err(PostError::Connect(_, why)) => {
-                    self.away(&why, report);
-                    pause = self.wait(pause).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn wait(&self, pause: Duration) -> Duration {
-        tokio::time::sleep(pause).await;
-        (pause * 2).min(LONGEST_PAUSE)
     }
 
     /// It was reached.
@@ -422,6 +433,7 @@ mod tests {
     use super::*;
     use crate::node::http::{Reply, Request, ServeLimits, serve};
     use crate::types::{Digest, Env, Time};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     const URN: &str = "urn:x#add";
@@ -483,7 +495,7 @@ mod tests {
                     format!("{}; action=\"{URN}\" - 7 {seed}", crate::node::http::SOAP12),
                 ),
             ] {
-                let done = client.execute(&call(version), &Report::default()).await;
+                let done = client.execute(call(version), &Report::default()).await;
                 let octets = Bytes::from(format!("/calc {expected}"));
                 assert_eq!(
                     done,
@@ -513,7 +525,7 @@ mod tests {
             assert!(!client.describe().await.unwrap().is_empty());
             let mut call = call(Version::V11);
             call.envelope = super::super::echo_user::request("x").to_vec();
-            let done = client.execute(&call, &Report::default()).await;
+            let done = client.execute(call, &Report::default()).await;
             let Completion::Reply { status, octets } = done else {
                 panic!("{done:?}")
             };
@@ -578,30 +590,66 @@ mod tests {
                     .await
                     .unwrap();
             };
-            let (done, ()) = tokio::join!(client.execute(&call, &report), hang_up);
+            let (done, ()) = tokio::join!(client.execute(call, &report), hang_up);
             assert!(matches!(done, Completion::Lost(_)));
         });
     }
 
     #[test]
-    fn r21_a_service_that_is_down_is_waited_for() {
+    fn r21_a_replica_that_ends_waits_for_the_call_at_its_service_and_lets_no_other_leave() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = service(&listener);
+            let report = Report::default();
+            client.end().await;
+            let kept = call(Version::V12);
+            let back = Completion::Unsent(Box::new(kept.clone()));
+            assert_eq!(client.execute(kept, &report).await, back);
+            client.ending.set(false);
+            let answered = Cell::new(false);
+            let serving = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut some = [0; 8];
+                stream.read_exact(&mut some).await.unwrap();
+                let ending = async {
+                    client.end().await;
+                    assert!(answered.get());
+                };
+                let answering = async {
+                    tokio::task::yield_now().await;
+                    answered.set(true);
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                };
+                tokio::join!(ending, answering);
+            };
+            let (done, ()) = tokio::join!(client.execute(call(Version::V12), &report), serving);
+            assert!(matches!(done, Completion::Reply { status: 200, .. }));
+        });
+    }
+
+    #[test]
+    fn r21_a_call_that_meets_nobody_comes_back_and_the_service_is_waited_for() {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (client, address) = (service(&listener), listener.local_addr().unwrap());
-            drop(listener);
-            let (call, report) = (call(Version::V12), Report::default());
-            let come_up = async {
-                while report.due("service", "away").is_some() {
-                    tokio::task::yield_now().await;
-                }
-                let listener = TcpListener::bind(address).await.unwrap();
-                let (stop, stopped) = tokio::sync::watch::channel(false);
-                let limits = ServeLimits::default();
-                tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, mirror));
-                stop
+            let (report, ended) = (Report::default(), Notify::new());
+            client.probe(&report).await;
+            assert!(client.up());
+            let meeting = async {
+                let mut seen = client.reached();
+                drop(listener);
+                let call = call(Version::V12);
+                let done = client.execute(call.clone(), &report).await;
+                assert_eq!(done, Completion::Unsent(Box::new(call)));
+                seen.wait_for(|up| !*up).await.unwrap();
+                let _listener = TcpListener::bind(address).await.unwrap();
+                seen.wait_for(|up| *up).await.unwrap();
             };
-            let (done, _stop) = tokio::join!(client.execute(&call, &report), come_up);
-            assert!(matches!(done, Completion::Reply { status: 500, .. }));
+            tokio::select! {
+                () = client.watch(&report, Duration::from_secs(3_600), &ended) => panic!("ended"),
+                () = meeting => {}
+            }
         });
     }
 

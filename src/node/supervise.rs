@@ -117,8 +117,8 @@ impl Child {
 fn remedy(keeps_state: bool) -> &'static str {
     match keeps_state {
         true => {
-            "start it by hand by this command: a call that waits is then handed over; to restart \
-             this replica instead is safe only while no call waits"
+            "start it by hand by this command, or restart this replica: a call that waits is then \
+             handed over"
         }
         false => {
             "its state is gone: this replica answers no more calls until the group is begun anew"

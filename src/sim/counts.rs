@@ -91,6 +91,7 @@ const FAULTS: &[&str] = &[
     "signed_for_another",
     "snapshot_lost",
     "snapshot_refused",
+    "service_unreached",
     "sync_slow",
     "tampered",
     "torn",

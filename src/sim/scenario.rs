@@ -200,6 +200,8 @@ pub struct Scenario {
     pub odd: &'static str,
     /// The longest time of a call on a service without fault.
     pub service_delay: Micros,
+    /// How often no call can leave for a service, of 1,000 that should (R21).
+    pub unreached: u64,
     /// The longest time of a message without a spike.
     pub latency: Micros,
     /// Who has which fault.
@@ -276,6 +278,7 @@ impl Scenario {
             app: chance.pick(&[App::Counter, App::Bank]),
             odd: Chance::new(seed, "odd").pick(&[HANGS, HANGS, HANGS, SPLITS]),
             service_delay: Micros(chance.pick(&[10, 500, 5_000, 40_000])),
+            unreached: Chance::new(seed, "unreached").pick(&[0, 0, 0, 20, 100]),
             latency: Micros(chance.pick(&[200, 1_000, 10_000])),
             faulty,
             weather,
@@ -306,6 +309,7 @@ impl Scenario {
             app: App::Counter,
             faulty: BTreeMap::new(),
             weather: Weather::default(),
+            unreached: 0,
             partitions: Vec::new(),
             steps: Vec::new(),
             users: vec![user],

@@ -124,6 +124,8 @@ pub struct World {
     now: Instant,
     members: Vec<Member>,
     service_chance: Chance,
+    /// Whether a call can leave for its service.
+    road_chance: Chance,
     queue: Queue,
     power: Power,
     network: Network,
@@ -187,6 +189,7 @@ impl World {
             now,
             members,
             service_chance: Chance::new(seed, "services"),
+            road_chance: Chance::new(seed, "roads to services"),
             queue: Queue::default(),
             power: Power::new(seed, keys, options, &scenario),
             network,

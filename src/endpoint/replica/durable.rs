@@ -107,6 +107,8 @@ pub(super) struct Durable {
     gates: VecDeque<Gate>,
     /// The call that leaves when its record is synced.
     calling: Option<Held<(Ticket, Invocation)>>,
+    /// The call that leaves when the application can be reached.
+    unsent: Option<(Ticket, Invocation)>,
     /// The last call's batch and place in it.
     place: Option<(Seqno, u32)>,
     /// The last reply's record.
@@ -298,10 +300,7 @@ impl Replica {
     /// One call: answered from the log, or sent once the log says that it is (R17).
     pub(super) fn call(&mut self, ticket: Ticket, invocation: Invocation) {
         if !self.journal.is_durable() || self.durable.application.repeats() {
-            self.counts.calls += 1;
-            self.out
-                .push_back(ReplicaOutput::Execute { ticket, invocation });
-            return;
+            return self.leave(ticket, invocation);
         }
         let seqno = self.invoker.seqno().unwrap_or_default();
         let (seqno, index) = self.durable.next_place(seqno);
@@ -330,18 +329,66 @@ impl Replica {
                 );
                 self.unanswered(why);
             }
-            None => {
-                let record = Record::Executing { seqno, index };
-                if self.config.plant != Some(Plant::NoExecutingRecord) {
-                    self.journal.append(record, &self.storage);
-                }
-                self.durable.calling = Some(self.journal.hold((ticket, invocation)));
-            }
+            None => self.leave(ticket, invocation),
         }
+    }
+
+    /// Lets a call leave when the log says that it does. One for which nobody is there stays here,
+    /// so that no crash can make this replica doubt where it is.
+    fn leave(&mut self, ticket: Ticket, invocation: Invocation) {
+        self.invoker.at_application(ticket, !self.service_away);
+        if self.service_away {
+            self.durable.unsent = Some((ticket, invocation));
+            return;
+        }
+        let Some((seqno, index)) = self.recorded_place() else {
+            self.counts.calls += 1;
+            self.out
+                .push_back(ReplicaOutput::Execute { ticket, invocation });
+            return;
+        };
+        if self.config.plant != Some(Plant::NoExecutingRecord) {
+            let record = Record::Executing { seqno, index };
+            self.journal.append(record, &self.storage);
+        }
+        self.durable.calling = Some(self.journal.hold((ticket, invocation)));
+    }
+
+    /// A call came back: no octet of it left (R21).
+    pub(super) fn unsent(&mut self, ticket: Ticket, invocation: Invocation) {
+        self.service_away = true;
+        self.invoker.at_application(ticket, false);
+        if !self.invoker.awaits(ticket) {
+            return;
+        }
+        if let Some((seqno, index)) = self.recorded_place() {
+            let record = Record::Unsent { seqno, index };
+            self.journal.append(record, &self.storage);
+        }
+        self.durable.unsent = Some((ticket, invocation));
+    }
+
+    /// Lets the call leave that waited for the application, if that can be reached.
+    pub(super) fn leave_again(&mut self) -> bool {
+        let given_up = |(ticket, _): &(Ticket, Invocation)| !self.invoker.awaits(*ticket);
+        if self.durable.unsent.as_ref().is_some_and(given_up) {
+            self.durable.unsent = None;
+        }
+        if self.service_away {
+            return false;
+        }
+        let Some((ticket, invocation)) = self.durable.unsent.take() else {
+            return false;
+        };
+        self.leave(ticket, invocation);
+        true
     }
 
     /// Lets the call go that waited for its record. `false` if it must wait longer.
     pub(super) fn let_call_go(&mut self) -> bool {
+        if self.durable.unsent.is_some() {
+            return false;
+        }
         let Some(held) = self.durable.calling.take() else {
             return true;
         };

@@ -123,6 +123,9 @@ impl Replica {
         if self.splits.rests() {
             return false;
         }
+        if self.leave_again() {
+            return true;
+        }
         if !known || !self.let_call_go() || !self.durable.may_step(&self.journal, ends_bundle) {
             return false;
         }
@@ -158,6 +161,9 @@ impl Replica {
     }
 
     pub(super) fn executed(&mut self, now: Now, ticket: Ticket, completion: Completion) {
+        if let Completion::Unsent(invocation) = completion {
+            return self.unsent(ticket, *invocation);
+        }
         if self.config.stopwatch.is_some() {
             let at = self.stopwatch();
             let current = self.invoker.current();

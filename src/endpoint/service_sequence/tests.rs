@@ -588,7 +588,7 @@ proptest! {
                         prop_assert!(text.contains(&expected), "{}", text);
                         break;
                     }
-                    Step::Done(Completion::Lost(why)) => panic!("{why}"),
+                    Step::Done(other) => panic!("{other:?}"),
                 };
             }
         }

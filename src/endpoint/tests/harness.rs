@@ -75,6 +75,8 @@ pub struct Group {
     /// Executions that are kept waiting, if `slow`.
     pub slow: bool,
     pub kept: Vec<(ReplicaId, Ticket)>,
+    /// Replicas that cannot reach their services.
+    pub unreached: Vec<ReplicaId>,
     /// What each replica wrote, in a durable group.
     pub disks: Vec<TestDisk>,
     durable: bool,
@@ -175,6 +177,7 @@ impl Group {
             tap: Box::new(|_| true),
             slow: false,
             kept: Vec::new(),
+            unreached: Vec::new(),
             disks: (0..N).map(|_| TestDisk::default()).collect(),
             durable: false,
             services: Application::Outside,
@@ -359,6 +362,10 @@ impl Group {
                 let seqno = save.seqno;
                 self.disks[me.index()].snapshot = Some(save);
                 self.replica(me, ReplicaInput::Saved(seqno));
+            }
+            ReplicaOutput::Execute { ticket, invocation } if self.unreached.contains(&me) => {
+                let completion = Completion::Unsent(Box::new(invocation));
+                self.replica(me, ReplicaInput::Executed { ticket, completion });
             }
             ReplicaOutput::Execute { ticket, invocation } => {
                 if self.services == Application::Once {

@@ -227,6 +227,50 @@ fn r17_a_call_that_was_at_the_service_when_its_replica_crashed_is_not_repeated()
     assert_eq!(group.counters[who.index()], 1, "not asked again");
 }
 
+#[test]
+fn r21_a_call_that_never_left_makes_no_replica_diverge() {
+    for group in [Group::durable(small()), Group::with(small())] {
+        let who = ReplicaId(1);
+        let mut group = group;
+        assert_eq!(group.call(CALL), "1");
+        group.unreached = vec![who];
+        assert_eq!(group.call(CALL), "2");
+        assert_eq!(group.call(CALL), "3");
+        assert_eq!(group.counters, [3, 1, 3, 3]);
+        group.unreached.clear();
+        group.pass(Micros::seconds(2));
+        assert_eq!(group.counters[who.index()], 1, "waits until it is told");
+        group.replica(who, ReplicaInput::Reached(true));
+        group.run();
+        assert_eq!(group.counters, [3; 4]);
+        assert_eq!(group.call(CALL), "4");
+        assert_eq!(diverged(&group, who), None);
+    }
+}
+
+#[test]
+fn r21_a_replica_that_ends_while_its_service_is_away_goes_on() {
+    let mut group = Group::durable(small());
+    let who = ReplicaId(1);
+    assert_eq!(group.call(CALL), "1");
+    group.unreached = vec![who];
+    assert_eq!(group.call(CALL), "2");
+    group.restart(who);
+    group.run();
+    // Told before any call comes there, it lets none leave; then it ends again.
+    group.replica(who, ReplicaInput::Reached(false));
+    assert_eq!(group.call(CALL), "3");
+    group.restart(who);
+    group.run();
+    group.unreached.clear();
+    group.replica(who, ReplicaInput::Reached(true));
+    group.pass(Micros::seconds(2));
+    assert_eq!(diverged(&group, who), None);
+    assert_eq!(group.counters, [3; 4], "each once");
+    assert_eq!(group.call(CALL), "4");
+    assert_eq!(group.counters, [4; 4]);
+}
+
 /// Services that execute a call once, however often it comes.
 fn once() -> Group {
     Group::with_services(small(), Application::Once)

@@ -34,6 +34,9 @@ pub struct PoolLimits {
     pub connect: Duration,
     /// A connection idle for longer is not used again: the peer may be closing it.
     pub idle: Micros,
+    /// Whether the peer must have shown that it leaves a connection open for so long, before one is
+    /// used again at all.
+    pub wary: bool,
 }
 
 impl PoolLimits {
@@ -45,6 +48,7 @@ impl PoolLimits {
             body: limits::ENVELOPE_BYTES,
             connect: Duration::from_secs(2),
             idle: Micros::seconds(20),
+            wary: false,
         }
     }
 }
@@ -159,6 +163,16 @@ pub struct Pool {
     connected: Cell<bool>,
     /// Last used is last: the connection that is warm is used, the others may age.
     idle: RefCell<Vec<(Connection, Instant)>>,
+    habit: Cell<Habit>,
+}
+
+/// What a peer does with an idle connection, as far as it was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Habit {
+    #[default]
+    Unknown,
+    Keeps,
+    Closes,
 }
 
 /// A connection that is open.
@@ -204,6 +218,7 @@ impl Pool {
             at: None,
             connected: Cell::new(false),
             idle: RefCell::default(),
+            habit: Cell::default(),
         })
     }
 
@@ -247,6 +262,9 @@ impl Pool {
         let _turn = self.turns.acquire().await;
         let (limits, timeout) = (self.limits, outgoing.timeout);
         let mut request = Some(request);
+        if limits.wary {
+            self.learn().await;
+        }
         while let Some(connection) = self.warm() {
             let Some(next) = request.take() else { break };
             let exchange = self.exchange(connection, next, limits.body);
@@ -268,10 +286,43 @@ impl Pool {
 
     /// An idle connection that is still open and fresh.
     fn warm(&self) -> Option<Connection> {
+        self.close_idle();
+        let mut idle = self.idle.borrow_mut();
+        idle.pop().map(|(kept, _)| kept)
+    }
+
+    /// Closes the connections that are not used again.
+    pub fn close_idle(&self) {
         let now = clock::instant();
         let mut idle = self.idle.borrow_mut();
         idle.retain(|(kept, since)| !kept.sender.is_closed() && now - *since < self.limits.idle);
-        idle.pop().map(|(kept, _)| kept)
+    }
+
+    /// Finds out whether the peer leaves idle connections open: what is sent on one that it is just
+    /// closing is lost. The first one is watched for that long, and what is to be sent waits; of a
+    /// peer that closes, none is used again.
+    async fn learn(&self) {
+        let now = clock::instant();
+        let early = |(kept, since): &(Connection, Instant)| {
+            kept.sender.is_closed() && now - *since < self.limits.idle
+        };
+        if self.habit.get() == Habit::Keeps {
+            if self.idle.borrow().iter().any(early) {
+                // It may be another one by now.
+                self.habit.set(Habit::Unknown);
+            }
+            return;
+        }
+        let mut kept = std::mem::take(&mut *self.idle.borrow_mut());
+        kept.retain(|(kept, _)| !kept.sender.is_closed());
+        let first = kept.pop().filter(|_| self.habit.get() == Habit::Unknown);
+        if let Some((first, since)) = first {
+            clock::sleep_until(since + self.limits.idle).await;
+            self.habit.set(match first.sender.is_closed() {
+                true => Habit::Closes,
+                false => Habit::Keeps,
+            });
+        }
     }
 
     async fn connect(&self) -> Result<Connection, PostError> {
@@ -387,6 +438,8 @@ impl Pool {
     }
 
     fn unreachable(&self, why: &str) -> PostError {
+        // Whoever is there next may do otherwise.
+        self.habit.set(Habit::Unknown);
         PostError::Connect(self.authority.clone(), why.to_owned())
     }
 

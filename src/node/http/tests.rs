@@ -1,5 +1,6 @@
 //! Both ends against each other, and the server against peers that misbehave.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::limits;
+use crate::types::Micros;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -488,4 +490,59 @@ fn what_is_no_http_url_is_refused() {
     }
     let pool = Pool::new("http://a", PoolLimits::connections(1)).unwrap();
     assert_eq!((pool.authority(), pool.target()), ("a:80", "/"));
+}
+
+/// A server that answers what comes and says nothing of closing, which it does after a while with a
+/// connection on which nothing comes; gives its address and how many connections it had.
+async fn terse(patience: Duration) -> (String, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let count = Rc::new(Cell::new(0));
+    let counted = count.clone();
+    tokio::task::spawn_local(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.set(counted.get() + 1);
+            tokio::task::spawn_local(async move {
+                let mut request = [0; 4_096];
+                while let Ok(Ok(1..)) =
+                    tokio::time::timeout(patience, stream.read(&mut request)).await
+                {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn r21_a_wary_pool_uses_no_connection_again_that_its_peer_may_be_closing() {
+    run(async {
+        let wary = PoolLimits {
+            idle: Micros::millis(50),
+            wary: true,
+            ..PoolLimits::connections(2)
+        };
+        let pool = |address: &str| Pool::new(&format!("http://{address}/x"), wary).unwrap();
+        let get = || Outgoing::get("/x", LONG);
+        // One that closes early: each has a connection of its own, and is answered.
+        let (address, count) = terse(Duration::from_millis(10)).await;
+        let hasty = pool(&address);
+        for sent in 1..=20 {
+            hasty.send(get()).await.unwrap();
+            assert_eq!(count.get(), sent);
+        }
+        // One that keeps them: the first is watched, the second is used as long as it is young.
+        let (address, count) = terse(LONG).await;
+        let pool = pool(&address);
+        for _ in 0..20 {
+            pool.send(get()).await.unwrap();
+        }
+        assert!(count.get() < 20, "{}", count.get());
+        let before = count.get();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        pool.send(get()).await.unwrap();
+        assert_eq!(count.get(), before + 1, "too old");
+    });
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::Notify;
 
+use super::beginning::NEVER_ANSWERS;
 use super::*;
 use crate::endpoint::io::{Completion, Event, Invocation, Ticket};
 use crate::log::{Position, Record};

@@ -69,6 +69,7 @@ fn clear(chance: &mut Chance, scenario: &mut Scenario) {
         scenario.weather = Weather::default();
         scenario.steps.clear();
     }
+    scenario.unreached = 0;
     scenario.partitions.clear();
     scenario.faulty.clear();
     scenario.disks = None;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::endpoint::io::{
-    Answer, CallToken, ClientInput, ClientOutput, Event, Outcome, PostId, ReplicaInput,
-    ReplicaOutput,
+    Answer, CallToken, ClientInput, ClientOutput, Completion, Event, Invocation, Outcome, PostId,
+    ReplicaInput, ReplicaOutput, Ticket,
 };
 use crate::error::{Refused, Rejected};
 use crate::pbft::Role;
@@ -132,6 +132,11 @@ impl World {
     /// A replica wants something of its service.
     fn service_works(&mut self, place: Place, output: ReplicaOutput) {
         match output {
+            ReplicaOutput::Execute { ticket, invocation }
+                if self.road_chance.permille(self.scenario.unreached) =>
+            {
+                self.unreached(place, ticket, invocation);
+            }
             ReplicaOutput::Execute { ticket, invocation } => {
                 let seqno = self.members[place].seen.next();
                 self.say(
@@ -169,6 +174,22 @@ impl World {
             }
             _ => unreachable!("nothing else is the service's"),
         }
+    }
+
+    /// A service is not there for a while: the call for it comes back, and its replica may lose
+    /// power before it knows.
+    fn unreached(&mut self, place: Place, ticket: Ticket, invocation: Invocation) {
+        self.say(place, format_args!("cannot reach its service"));
+        self.counts.fault("service_unreached");
+        let completion = Completion::Unsent(Box::new(invocation));
+        self.done(
+            place,
+            Micros(10),
+            ReplicaInput::Executed { ticket, completion },
+        );
+        let back = Micros(self.road_chance.between(1_000, 500_000));
+        self.done(place, back, ReplicaInput::Reached(true));
+        self.moment(place, Moment::Executing);
     }
 
     /// Hands a client one input and does what it wants.

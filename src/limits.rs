@@ -73,6 +73,12 @@ pub const SEQUENCES_PER_PEER: usize = 8;
 pub const BUNDLE_CALLS: usize = 256;
 /// Octets of one bundle's canonical Body; one call always fits.
 pub const BUNDLE_BYTES: usize = 8 << 20;
+/// Octets after which a bundle takes no further call; one call always fits.
+pub const BUNDLE_FILL_BYTES: usize = 512 << 10;
+/// Octets of a call above which it is large: bundles of such calls go one after the other.
+pub const LARGE_CALL_BYTES: usize = 16 << 10;
+/// Octets of other calls on their way at once after which no further bundle of them goes.
+pub const SMALL_BYTES_OPEN: usize = 1 << 20;
 /// W of R1: how far a call number may be above the last executed one of its sequence.
 pub const CALL_WINDOW: u64 = 4_096;
 /// Call sequences that one client has open at once (R1, R4).
@@ -236,6 +242,9 @@ pub const LIFE_AHEAD: Micros = Micros::seconds(24 * 60 * 60);
 
 const _: () = assert!(WINDOW >= 2 * CHECKPOINT_INTERVAL);
 const _: () = assert!(BUNDLE_BYTES >= 2 * CALL_BYTES);
+const _: () = assert!(BUNDLE_BYTES >= CALL_BYTES + BUNDLE_FILL_BYTES);
+const _: () =
+    assert!(BUNDLE_FILL_BYTES >= BUNDLE_CALLS * 1_024 && LARGE_CALL_BYTES < BUNDLE_FILL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
 const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_WINDOW / 2);
 const _: () = assert!(FRONT_KEPT.1 < FRONT_ALL_KEPT);

@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod lanes;
 mod orders;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +35,7 @@ use super::timing::ClientTimes;
 use super::voter::{Ballot, Counted, Needed};
 
 use calls::{Calls, Waiting as WaitingCall};
+use lanes::Lanes;
 
 /// A bundle whose calls are not answered.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ struct OpenBundle {
     ballot: Ballot,
     /// The calls that wait for it, in the order of its items.
     calls: Vec<WaitingCall>,
+    /// Whether they are large ones, and their octets.
+    size: (bool, usize),
     since: Instant,
     /// When to ask for the replies in full (R12).
     ask_full: Option<Instant>,
@@ -182,11 +186,9 @@ impl Client {
             open.ask_full.map_or(due, |ask| ask.min(due))
         });
         let described = self.descriptions.iter().map(|d| d.deadline);
-        let waiting = self.calls.oldest().map(|since| match self.room() {
-            // At once, but after all that came at the same time: it goes together.
-            true => since,
-            false => since + self.config.call_timeout,
-        });
+        // At once, but after all that came at the same time: it goes together.
+        let ready = self.calls.ready(self.lanes());
+        let waiting = ready.or_else(|| Some(self.calls.oldest()? + self.config.call_timeout));
         let closing = match self.closing {
             Closing::Until(at) => Some(at),
             _ => None,
@@ -238,26 +240,28 @@ impl Client {
 
     // Sending.
 
-    fn room(&self) -> bool {
-        self.open.len() < self.config.pipeline
+    fn lanes(&self) -> Lanes {
+        let open = self.open.values().map(|open| open.size);
+        Lanes::with(open, self.config.pipeline)
     }
 
     /// Freezes what waits into bundles while few enough are undecided.
     fn bundle(&mut self, now: Now) {
-        while !self.calls.is_empty() && self.room() {
+        while let Some(taken) = self.calls.take(self.lanes()) {
+            let unfit = taken.unfit.is_some();
+            if let Some((call, why)) = taken.unfit {
+                self.unfit(call.token, call.version, &why);
+            }
+            let (mut calls, size) = (taken.calls, (taken.large, taken.bytes));
+            if calls.is_empty() {
+                // What else came is looked at before the next large call.
+                return;
+            }
             let times = ClientTimes::default();
             let number = self.sender.next();
             let before = self.stopwatch();
-            let taken = self.calls.freeze(
-                now,
-                &self.config,
-                self.id,
-                self.sender.group_sequence(),
-                number,
-            );
-            let Some((body, calls)) = taken else {
-                return;
-            };
+            let place = (self.sender.group_sequence(), number);
+            let body = (self.calls).freeze(now, &self.config, self.id, place, &mut calls);
             let composed = self.stopwatch();
             let Ok(body) = body else {
                 self.refuse_frozen(calls, "the call does not fit into a bundle");
@@ -283,6 +287,7 @@ impl Client {
             let open = OpenBundle {
                 ballot: Ballot::new(frozen.digest(), self.needed()),
                 calls,
+                size,
                 since: now.instant,
                 ask_full: None,
                 times,
@@ -290,6 +295,9 @@ impl Client {
             };
             self.open.insert(number, open);
             self.sender.push(Rc::new(frozen), &mut self.ids);
+            if unfit {
+                return;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod harness;
+mod large;
 mod learner;
 mod legs;
 mod replies;

@@ -133,6 +133,11 @@ impl TotalOrderManager {
         self.agreement.bundle(now, head)
     }
 
+    /// A bundle has come from its client, not from a peer.
+    pub fn came(&mut self, now: Now, digest: &Digest) {
+        self.agreement.came(now, digest);
+    }
+
     /// A peer's message.
     ///
     /// # Errors

@@ -1,19 +1,23 @@
 //! Bodies by digest (R7): asking peers for those that an open slot misses, and giving them.
 //!
 //! The first question goes to the primary (or to a peer that says the batch is decided), each later
-//! one to the next replica. What a peer may draw in an interval is bounded, so that asking is no
-//! cheaper an attack than sending.
+//! one to the next replica. It waits twice as long as the clients' own copies were late of late: a
+//! large body that is on its way to a busy replica must not be sent to it, and read, once more.
+//! What a peer may draw in an interval is bounded, so that asking is no cheaper an attack than
+//! sending.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::messages::Message;
 use super::{Agreement, Output, To};
 use crate::error::{Ignored, Refused};
 use crate::limits;
-use crate::types::{Digest, Instant, Now, Quorums, ReplicaId, Seqno};
+use crate::types::{Digest, Instant, Micros, Now, Quorums, ReplicaId, Seqno};
 
 /// Octets of bodies that one peer may draw in one status interval.
 const PROVIDED_BYTES: usize = 2 * limits::BATCH_BYTES;
+/// Missing bodies of which it is remembered since when; the oldest are forgotten.
+const MISSED: usize = 64;
 
 #[derive(Debug)]
 struct Fetching {
@@ -33,6 +37,10 @@ pub(super) struct Fetches {
     quorums: Quorums,
     open: BTreeMap<Seqno, Fetching>,
     drawn: Vec<Drawn>,
+    /// Bodies that a batch named before they came, and when it did. At most [`MISSED`].
+    missed: VecDeque<(Digest, Instant)>,
+    /// How late they came from their clients, the latest of the last ones.
+    late: Micros,
 }
 
 impl Fetches {
@@ -41,6 +49,30 @@ impl Fetches {
             quorums,
             open: BTreeMap::new(),
             drawn: vec![Drawn::default(); quorums.n()],
+            missed: VecDeque::new(),
+            late: Micros(0),
+        }
+    }
+
+    /// A batch is in its slot that lacks these bodies.
+    pub(super) fn missed(&mut self, missing: &BTreeSet<Digest>, now: Instant) {
+        if missing.is_empty() {
+            self.late = Micros(self.late.0 - self.late.0.div_ceil(8));
+        }
+        for digest in missing {
+            if self.missed.len() >= MISSED {
+                self.missed.pop_front();
+            }
+            self.missed.push_back((*digest, now));
+        }
+    }
+
+    /// The copy that a body's client sent here has come. One that is late on purpose gains no more
+    /// than `most`.
+    fn came(&mut self, digest: &Digest, now: Instant, most: Micros) {
+        let at = self.missed.iter().position(|(missed, _)| missed == digest);
+        if let Some((_, since)) = at.and_then(|at| self.missed.remove(at)) {
+            self.late = self.late.max((now - since).min(most));
         }
     }
 
@@ -105,11 +137,24 @@ impl Agreement {
             } else {
                 whom
             };
-            let at = now.instant + self.config.status_interval.max(self.config.fetch_delay);
+            let at = now.instant + self.fetch_patience(self.config.status_interval);
             let then = self.fetches.next(whom, me);
             self.fetches.start(seqno, at, then);
             self.send(To::One(whom), Message::Fetch(digests));
         }
+    }
+
+    /// How long a missing body may take to come by itself: twice what the last ones took, at least
+    /// this long, at most an eighth of what makes a primary suspect.
+    pub(super) fn fetch_patience(&self, least: Micros) -> Micros {
+        Micros(self.fetches.late.0.saturating_mul(2)).max(least)
+    }
+
+    /// A bundle has come from its client, not from a peer: how late is what a missing body is
+    /// waited for before it is fetched.
+    pub fn came(&mut self, now: Now, digest: &Digest) {
+        let most = Micros(self.config.request_timeout.0 / 16);
+        self.fetches.came(digest, now.instant, most);
     }
 
     /// A peer lacks bodies; it gets those that are held.

@@ -38,7 +38,8 @@ pub struct Config {
     pub request_timeout: Micros,
     /// When nothing moved for this long and something is outstanding, peers are asked.
     pub status_interval: Micros,
-    /// How long a missing body may take to come by itself before it is fetched.
+    /// How long a missing body may take to come by itself before it is fetched; longer while
+    /// clients' copies come later than that.
     pub fetch_delay: Micros,
     /// T of R19: how long an own checkpoint vote may wait for its certificate.
     pub stall_timeout: Micros,

@@ -257,8 +257,11 @@ impl Agreement {
         for bundle in &batch.bundles {
             self.pool.ordered(bundle, seqno);
         }
+        if !batch.bundles.is_empty() {
+            self.fetches.missed(&missing, now.instant);
+        }
         if !missing.is_empty() {
-            let at = now.instant + self.config.fetch_delay;
+            let at = now.instant + self.fetch_patience(self.config.fetch_delay);
             self.fetches.start(seqno, at, self.primary());
         }
         let accepted = Accepted {

@@ -396,7 +396,8 @@ impl Agreement {
         if let Some(missing) = self.slots.accepted(seqno).map(|a| !a.missing.is_empty())
             && missing
         {
-            self.fetches.start(seqno, now.instant, from);
+            let at = now.instant + self.fetch_patience(Micros(0));
+            self.fetches.start(seqno, at, from);
         }
         self.step(seqno);
         Ok(())

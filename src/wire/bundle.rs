@@ -235,11 +235,15 @@ pub(super) fn plain<'a>(local: &'a str, value: &'a str) -> Attribute<'a> {
 
 /// The children of an element taken out, one after the other.
 fn inner(element: Option<Element<'_, '_>>) -> Vec<u8> {
-    element
-        .iter()
-        .flat_map(|e| e.children())
-        .flat_map(payload::unpack)
-        .collect()
+    let mut octets = Vec::new();
+    for child in element.iter().flat_map(|e| e.children()) {
+        let unpacked = payload::unpack(child);
+        match octets.is_empty() {
+            true => octets = unpacked,
+            false => octets.extend_from_slice(&unpacked),
+        }
+    }
+    octets
 }
 
 /// Writes b:Header, if there is one, b:Payload, and b:Parts, if there are any; their prefixes go

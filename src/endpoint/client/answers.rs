@@ -18,7 +18,7 @@ use crate::wire::reply::Reason;
 use super::super::io::{
     Answer, CallToken, ClientOutput, Event, Ordered, Outcome, PostId, UserCall,
 };
-use super::super::out_handler::{self, Outgoing};
+use super::super::out_handler::{self, Outgoing, Unfit};
 use super::super::timing::breakdown;
 use super::super::voter::Decision;
 use super::calls::{Full, Kind, Waiting};
@@ -37,27 +37,31 @@ impl Client {
         if let Err(fault) = out_handler::check_action(&call.action) {
             return self.answer(token, refusal(&fault, call.version));
         }
-        let content = match out_handler::freeze(&call.envelope, call.version) {
+        let version = call.version;
+        // A large one is taken apart when its turn comes.
+        let large = call.envelope.len() > limits::LARGE_CALL_BYTES;
+        let content = (!large).then(|| out_handler::freeze(&call.envelope, version));
+        let content = match content.transpose() {
             Ok(content) => content,
-            Err(unfit) => {
-                self.out.push_back(ClientOutput::Event(Event::Refused {
-                    from: "user".to_owned(),
-                    reason: unfit.reason.into(),
-                    what: "call",
-                }));
-                return self.answer(token, refusal(&unfit.fault, call.version));
-            }
+            Err(unfit) => return self.unfit(token, version, &unfit),
         };
-        if let Err(full) = self.calls.push(now, token, &call, content) {
+        if let Err(full) = self.calls.push(now, token, call, content) {
             let why = match full {
                 Full::Window | Full::Bytes => "too many calls wait for an answer; try again later",
                 Full::Sequences => "too many call sequences are open at this client",
             };
-            self.answer(
-                token,
-                refusal(&Fault::new(Code::Receiver, why), call.version),
-            );
+            self.answer(token, refusal(&Fault::new(Code::Receiver, why), version));
         }
+    }
+
+    /// A user's call cannot be carried.
+    pub(super) fn unfit(&mut self, token: CallToken, version: Version, unfit: &Unfit) {
+        self.out.push_back(ClientOutput::Event(Event::Refused {
+            from: "user".to_owned(),
+            reason: unfit.reason.into(),
+            what: "call",
+        }));
+        self.answer(token, refusal(&unfit.fault, version));
     }
 
     fn answer(&mut self, token: CallToken, outcome: Outcome) {

@@ -1,11 +1,13 @@
 //! Calls that wait to be bundled, and the call sequences that they stand on (R1, R4).
 //!
 //! A call is frozen when it is taken out of here: its number and content then never change. Plain
-//! calls go on a sequence of this client's own incarnation; a caller that names its own sequence
-//! and number keeps them.
+//! calls go on a sequence of this client's own incarnation and get their numbers when they are
+//! frozen; a caller that names its own sequence and number keeps them. Large calls go one bundle at
+//! a time and hold up nobody but the later calls of their own sequences.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::Refused;
@@ -21,7 +23,8 @@ use crate::wire::bundle::{self, Draft, Head};
 
 use super::super::config::ClientConfig;
 use super::super::io::{CallToken, NumberedCall, Order, UserCall};
-use super::super::out_handler::Content;
+use super::super::out_handler::{self, Content, Unfit};
+use super::lanes::{Lanes, Passed};
 
 /// How often a call is taken again that was not executed.
 const RETRIES: u8 = 5;
@@ -31,9 +34,9 @@ const RETRIES: u8 = 5;
 pub struct Waiting {
     /// Whose.
     pub token: CallToken,
-    /// Its call sequence.
+    /// Its call sequence; of a plain call only once it is frozen.
     pub sequence: Uuid,
-    /// Its number there.
+    /// Its number there; the same.
     pub number: CallNumber,
     /// SOAP version of the user's envelope, and of the answer.
     pub version: Version,
@@ -48,12 +51,46 @@ pub struct Waiting {
     since: Instant,
     action: String,
     content: Content,
+    /// Of a large call what is not taken apart yet.
+    unread: Option<Bytes>,
 }
 
 impl Waiting {
     fn bytes(&self) -> usize {
-        self.content.bytes() + self.action.len() + 512
+        let unread = self.unread.as_ref().map_or(0, Bytes::len);
+        self.content.bytes() + unread + self.action.len() + 512
     }
+
+    /// Whether it goes on the lane of large calls.
+    pub fn is_large(&self) -> bool {
+        self.bytes() > limits::LARGE_CALL_BYTES
+    }
+
+    /// Its sequence, if its caller named it.
+    pub fn named(&self) -> Option<Uuid> {
+        self.named.then_some(self.sequence)
+    }
+
+    /// Takes its envelope apart, unless that was done.
+    fn read(&mut self) -> Result<(), Unfit> {
+        if let Some(envelope) = self.unread.take() {
+            self.content = out_handler::freeze(&envelope, self.version)?;
+        }
+        Ok(())
+    }
+}
+
+/// Calls taken out together, for one bundle.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// In the order of their bundle.
+    pub calls: Vec<Waiting>,
+    /// Whether they are large ones.
+    pub large: bool,
+    /// Their octets.
+    pub bytes: usize,
+    /// A large call that cannot be carried, as it turned out.
+    pub unfit: Option<(Waiting, Unfit)>,
 }
 
 /// What of a bundle's items it becomes, and who is told how it ended.
@@ -137,7 +174,7 @@ impl Calls {
         });
     }
 
-    /// Takes a call.
+    /// Takes a call; a large one without its content, which is made when its turn comes.
     ///
     /// # Errors
     /// Which bound it is over.
@@ -145,10 +182,11 @@ impl Calls {
         &mut self,
         now: Instant,
         token: CallToken,
-        call: &UserCall,
-        content: Content,
+        call: UserCall,
+        content: Option<Content>,
     ) -> Result<(), Full> {
         let (sequence, number) = call.sequence.unwrap_or((self.own, self.next));
+        let unread = content.is_none().then_some(call.envelope);
         let waiting = Waiting {
             token,
             sequence,
@@ -159,8 +197,9 @@ impl Calls {
             named: call.sequence.is_some(),
             again: 0,
             since: now,
-            action: call.action.clone(),
-            content,
+            action: call.action,
+            content: content.unwrap_or_default(),
+            unread,
         };
         if self.bytes.saturating_add(waiting.bytes()) > limits::POOL_BYTES {
             return Err(Full::Bytes);
@@ -170,10 +209,10 @@ impl Calls {
                 .sequences
                 .get(&self.own)
                 .map_or(CallNumber(0), |s| s.released);
-            if number.0 > released.0.saturating_add(limits::CALL_WINDOW / 2) {
+            let before = self.queue.iter().filter(|call| !call.named).count() as u64;
+            if number.0 + before > released.0.saturating_add(limits::CALL_WINDOW / 2) {
                 return Err(Full::Window);
             }
-            self.next = self.next.next();
         } else if !self.sequences.contains_key(&sequence) {
             if self.sequences.len() >= limits::CALL_SEQUENCES {
                 return Err(Full::Sequences);
@@ -207,6 +246,7 @@ impl Calls {
             since: now,
             action: call.action,
             content: call.content,
+            unread: None,
         };
         if self.bytes.saturating_add(waiting.bytes()) > limits::POOL_BYTES {
             return Err(Full::Bytes);
@@ -241,8 +281,16 @@ impl Calls {
         self.queue.front().map(|call| call.since)
     }
 
-    /// Takes out calls that waited too long; they were never sent. Their numbers are not lost: a
-    /// later call gets them, for nothing was frozen under them.
+    /// Since when the first call waits that may be taken out now.
+    #[must_use]
+    pub fn ready(&self, lanes: Lanes) -> Option<Instant> {
+        let mut passed = Passed::default();
+        let mut queue = self.queue.iter();
+        let ready = queue.find(|call| passed.lets(call, lanes))?;
+        Some(ready.since)
+    }
+
+    /// Takes out calls that waited too long; they were never sent.
     pub fn expired(&mut self, now: Instant, timeout: Micros) -> Vec<Waiting> {
         if self.oldest().is_none_or(|since| since + timeout > now) {
             return Vec::new();
@@ -251,18 +299,6 @@ impl Calls {
         let (gone, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(late);
         self.queue = kept.into();
         self.bytes -= gone.iter().map(Waiting::bytes).sum::<usize>();
-        let own = |call: &&mut Waiting| call.sequence == self.own;
-        let unsent = gone
-            .iter()
-            .chain(&self.queue)
-            .filter(|c| c.sequence == self.own);
-        if let Some(first) = unsent.map(|call| call.number).min() {
-            self.next = first;
-            for call in self.queue.iter_mut().filter(own) {
-                call.number = self.next;
-                self.next = self.next.next();
-            }
-        }
         gone
     }
 
@@ -284,9 +320,6 @@ impl Calls {
             return Err(Box::new(call));
         }
         call.again += 1;
-        call.sequence = self.own;
-        call.number = self.next;
-        self.next = self.next.next();
         self.bytes += call.bytes();
         self.queue.push_back(call);
         Ok(())
@@ -331,52 +364,76 @@ impl Calls {
             self.own = new;
             self.next = CallNumber(1);
             self.open(new);
-            for call in self
-                .queue
-                .iter_mut()
-                .filter(|call| call.sequence == sequence)
-            {
-                call.sequence = new;
-                call.number = self.next;
-                self.next = self.next.next();
-            }
         } else {
             self.open(sequence);
         }
     }
 
-    /// Freezes the next bundle: as many waiting calls as fit, led by what begins their sequences.
-    /// Gives `None` if no call waits. It fits its bounds, for every call was bounded when it was
-    /// taken; if it did not, its calls must be told.
+    /// Takes out the calls of the next bundle: as many as fit, all of one lane. `None` if none may
+    /// go.
+    pub fn take(&mut self, mut lanes: Lanes) -> Option<Taken> {
+        let mut passed = Passed::default();
+        let mut prefixes = PrefixList::new();
+        let mut taken = Taken::default();
+        let mut begins = BTreeSet::new();
+        let (mut nodes, mut at) = (0, 0);
+        while let Some(next) = self.queue.get_mut(at) {
+            if !passed.lets(next, lanes) {
+                at += 1;
+                continue;
+            }
+            let (large, before) = (next.is_large(), next.bytes());
+            let read = next.read();
+            let bytes = next.bytes();
+            nodes += next.content.nodes();
+            next.content.list(&mut prefixes);
+            let sequence = next.named().unwrap_or(self.own);
+            let known = self.sequences.get(&sequence);
+            if next.kind == Kind::Call && known.is_some_and(|known| !known.begun) {
+                // It brings a Begin with it.
+                begins.insert(sequence);
+            }
+            let items = self.ended.len() + begins.len() + taken.calls.len() + 1;
+            let full = items > limits::BUNDLE_CALLS
+                || taken.bytes + bytes > limits::BUNDLE_FILL_BYTES
+                || nodes > limits::XML_NODES / 2
+                || prefixes.len() > limits::XML_NAMESPACES;
+            if read.is_ok() && full && !taken.calls.is_empty() {
+                self.bytes = self.bytes - before + bytes;
+                break;
+            }
+            let call = self.queue.remove(at)?;
+            self.bytes -= before;
+            if let Err(unfit) = read {
+                taken.unfit = Some((call, unfit));
+                break;
+            }
+            taken.bytes += bytes;
+            taken.large = large;
+            taken.calls.push(call);
+            lanes = Lanes::only(large);
+        }
+        (!taken.calls.is_empty() || taken.unfit.is_some()).then_some(taken)
+    }
+
+    /// Freezes calls into a bundle, led by what begins their sequences. It fits its bounds, for
+    /// every call was bounded when it was taken; if it did not, its calls must be told.
+    ///
+    /// # Errors
+    /// `TooLarge`.
     pub fn freeze(
         &mut self,
         now: Now,
         config: &ClientConfig,
         client: ClientId,
-        group_sequence: Uuid,
-        number: GroupNumber,
-    ) -> Option<(Result<Part, Refused>, Vec<Waiting>)> {
+        (group_sequence, number): (Uuid, GroupNumber),
+        calls: &mut [Waiting],
+    ) -> Result<Part, Refused> {
         let mut begun = Vec::new();
         self.ended.truncate(limits::CALL_SEQUENCES);
         let mut ended: Vec<_> = self.ended.drain(..).map(Draft::End).collect();
-        let mut prefixes = PrefixList::new();
-        let mut calls: Vec<Waiting> = Vec::new();
-        let (mut bytes, mut nodes) = (0, 0);
-        while let Some(next) = self.queue.front() {
-            // A call may bring a Begin with it.
-            bytes += next.bytes();
-            nodes += next.content.nodes();
-            next.content.list(&mut prefixes);
-            let items = ended.len() + begun.len() + calls.len() + 2;
-            let full = items > limits::BUNDLE_CALLS
-                || bytes > limits::BUNDLE_BYTES / 2
-                || nodes > limits::XML_NODES / 2
-                || prefixes.len() > limits::XML_NAMESPACES;
-            if full && !calls.is_empty() {
-                break;
-            }
-            let call = self.queue.pop_front()?;
-            self.bytes -= call.bytes();
+        for call in &mut *calls {
+            self.number(call);
             match call.kind {
                 Kind::Begin(Some(generation)) => {
                     begun.push(Draft::Begin(call.sequence, generation));
@@ -391,10 +448,6 @@ impl Calls {
                     }
                 }
             }
-            calls.push(call);
-        }
-        if calls.is_empty() {
-            return None;
         }
         let released = self.releases();
         let group = config.group.id;
@@ -411,9 +464,17 @@ impl Calls {
             // Last: what it ends may have a higher generation than what begins.
             .chain(ended)
             .collect();
-        let body = bundle::compose(&head, &items);
-        drop(items);
-        Some((body, calls))
+        bundle::compose(&head, &items)
+    }
+
+    /// Gives a plain call its number. What is not frozen has none: a number that a large call had
+    /// would hold up all above it.
+    fn number(&mut self, call: &mut Waiting) {
+        if !call.named {
+            call.sequence = self.own;
+            call.number = self.next;
+            self.next = self.next.next();
+        }
     }
 
     fn begin<'a>(&mut self, sequence: Uuid, now: Now) -> Draft<'a> {
@@ -468,12 +529,19 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::out_handler;
 
     const OWN: Uuid = Uuid::from_u128(1);
     const NAMED: Uuid = Uuid::from_u128(2);
 
-    /// Takes a call and takes it out again, as its bundle does.
+    /// Takes calls out as their bundle does.
+    fn frozen(calls: &mut Calls) -> Waiting {
+        let taken = calls.take(Lanes::with(std::iter::empty(), 1)).unwrap();
+        let [mut call] = <[Waiting; 1]>::try_from(taken.calls).unwrap();
+        calls.number(&mut call);
+        call
+    }
+
+    /// Takes a call and takes it out again.
     fn sent(calls: &mut Calls, token: u64, sequence: Option<(Uuid, CallNumber)>) -> Waiting {
         let version = Version::V11;
         let ns = version.ns().uri;
@@ -487,10 +555,8 @@ mod tests {
             received_ns: 0,
         };
         let token = CallToken(token);
-        calls.push(Instant(1), token, &call, content).unwrap();
-        let waiting = calls.queue.pop_back().unwrap();
-        calls.bytes -= waiting.bytes();
-        waiting
+        calls.push(Instant(1), token, call, Some(content)).unwrap();
+        frozen(calls)
     }
 
     #[test]
@@ -501,8 +567,7 @@ mod tests {
         calls.lost(OWN, new);
         for number in 1..=u64::from(RETRIES) {
             calls.retry(call).unwrap();
-            call = calls.queue.pop_back().unwrap();
-            calls.bytes -= call.bytes();
+            call = frozen(&mut calls);
             assert_eq!((call.sequence, call.token), (new, CallToken(1)));
             assert_eq!(call.number, CallNumber(number));
         }

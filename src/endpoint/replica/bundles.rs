@@ -116,6 +116,7 @@ impl Replica {
         };
         let body = Rc::new(Body::new(digest, content, forwarded));
         let (ready, leads) = self.receive(now, &sequence, &body)?;
+        self.order.came(now, &digest);
         let waiter = Waiter {
             request,
             client,

@@ -165,6 +165,51 @@ fn r7_a_missing_body_is_fetched_from_the_primary_and_then_from_others_in_turn() 
     assert_eq!(asked, [0, 2, 3, 0]);
 }
 
+/// A body that is on its way to a busy replica is not sent to it once more.
+#[test]
+fn r7_a_body_is_waited_for_as_long_as_clients_copies_were_late_of_late() {
+    let mut backup = replica(1);
+    let patience = |backup: &Agreement| backup.fetches.deadline().map(|due| due - NOW.instant);
+    let usual = backup.config.fetch_delay;
+    let most = Micros(backup.config.request_timeout.0 / 8);
+    let propose = |backup: &mut Agreement, seqno: u64, bundle: u64| {
+        let proposal = pre_prepare(seqno, batch(&[bundle]));
+        backup.message(NOW, by(0, proposal)).unwrap();
+    };
+    propose(&mut backup, 1, 1);
+    assert_eq!(patience(&backup), Some(usual));
+    // What a peer gives says nothing about the client.
+    backup
+        .bundle(later(Micros::millis(40)), from_client(head(1)))
+        .unwrap();
+    backup.fetches.stop(Seqno(1));
+    propose(&mut backup, 2, 2);
+    assert_eq!(patience(&backup), Some(usual));
+    backup.came(later(Micros::millis(40)), &digest(2));
+    backup
+        .bundle(later(Micros::millis(40)), from_client(head(2)))
+        .unwrap();
+    backup.fetches.stop(Seqno(2));
+    propose(&mut backup, 3, 3);
+    assert_eq!(patience(&backup), Some(Micros::millis(80)));
+    // Nor does it grow for ever.
+    backup.came(later(Micros::seconds(9)), &digest(3));
+    backup.bundle(NOW, from_client(head(3))).unwrap();
+    backup.fetches.stop(Seqno(3));
+    propose(&mut backup, 4, 4);
+    assert_eq!(patience(&backup), Some(most));
+    backup.bundle(NOW, from_client(head(4))).unwrap();
+    backup.fetches.stop(Seqno(4));
+    // Those that are in time make it forget.
+    for n in 5..16 {
+        backup.bundle(NOW, from_client(head(n))).unwrap();
+        propose(&mut backup, n, n);
+    }
+    propose(&mut backup, 16, 16);
+    let less = patience(&backup).unwrap();
+    assert!(usual < less && less < Micros(most.0 / 4), "{less:?}");
+}
+
 #[test]
 fn r7_a_fetch_is_answered_with_what_is_held_and_no_more_than_a_bound() {
     let mut replica = replica(1);

@@ -109,6 +109,8 @@ pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
 pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
 /// POSTs of users that wait at once for one number, or for a sequence that is being taken up.
 pub const FRONT_WAITERS: usize = 16;
+/// Octets of what waits for sequences that are being taken up, all of them together.
+pub const FRONT_LATER_BYTES: usize = 16 * CALL_BYTES;
 /// How often a gateway POSTs a reply again that its user does not acknowledge.
 pub const FRONT_RESENDS: u32 = 8;
 /// Envelopes that wait at a gateway to be POSTed to one address of users' own, of users of one

@@ -452,7 +452,9 @@ impl Front {
             return Some(raw);
         }
         let waiting = self.later.get(&uuid).map_or(0, Vec::len);
-        if waiting >= limits::FRONT_WAITERS {
+        let held = self.later.values().flatten().map(|raw| raw.octets.len());
+        let octets = held.sum::<usize>() + raw.octets.len();
+        if waiting >= limits::FRONT_WAITERS || octets > limits::FRONT_LATER_BYTES {
             self.crowded(raw.request);
             return None;
         }

@@ -188,6 +188,30 @@ fn is_open(world: &mut World, user: &User, number: u64) -> bool {
 const ALL: usize = limits::FRONT_SEQUENCES;
 
 #[test]
+fn r20_what_waits_for_sequences_that_are_taken_up_is_bounded_in_octets() {
+    let mut world = World::new();
+    let users = fill(&mut world, 1, 0..4);
+    world.restart();
+    let fill = " ".repeat(limits::CALL_BYTES - 4_096);
+    let sent = (0..8).flat_map(|number| users.iter().map(move |user| (number, user)));
+    let sent: Vec<_> = sent
+        .map(|(number, user)| world.send(user.soap, &(user.message(2 + number, 0) + &fill)))
+        .collect();
+    let refused = sent
+        .iter()
+        .filter(|request| world.answers.contains_key(request));
+    let fit = limits::FRONT_LATER_BYTES / limits::CALL_BYTES;
+    assert_eq!(
+        refused.count(),
+        sent.len() - fit,
+        "told at once to come again"
+    );
+    world.settle();
+    let taken = sent.into_iter().filter_map(|request| world.answer(request));
+    assert_eq!(taken.filter(|(status, _)| *status == 200).count(), fit);
+}
+
+#[test]
 fn r20_replies_that_nobody_acknowledges_hold_a_place_for_a_minute() {
     let mut world = World::new();
     let users = fill(&mut world, 1, 0..ALL);

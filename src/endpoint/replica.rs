@@ -188,7 +188,10 @@ impl Replica {
     fn agreement_config(config: &ReplicaConfig) -> crate::pbft::Config {
         let group = &config.group;
         let life = (config.incarnation, config.plant);
-        TotalOrderManager::config(&group.agreement, group.quorums, config.me, life)
+        crate::pbft::Config {
+            touch: config.touch,
+            ..TotalOrderManager::config(&group.agreement, group.quorums, config.me, life)
+        }
     }
 
     /// Takes one input. Drain [`Replica::poll`] afterwards.
@@ -272,6 +275,12 @@ impl Replica {
             envelopes_aside: self.counts.aside,
             envelopes_to_clients: self.counts.to_clients,
         }
+    }
+
+    /// The others of which nothing authentic came lately.
+    #[must_use]
+    pub fn unheard(&self, now: Instant) -> Vec<ReplicaId> {
+        self.order.agreement().unheard(now)
     }
 
     /// The last executed batch.

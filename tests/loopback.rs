@@ -595,4 +595,51 @@ fn configuration_errors_are_found_at_start() {
         "{said}"
     );
     assert_eq!(bftws(&["replica"]).status.code(), Some(2));
+    // A folder below a file cannot be made.
+    let out = path(&file.join("group"));
+    let url = "builtin:echo";
+    let output = bftws(&[
+        "init",
+        "--replicas",
+        "4",
+        "--service-url",
+        url,
+        "--out",
+        &out,
+    ]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("remedy: name an --out"), "{said}");
+}
+
+#[test]
+fn who_installs_several_machines_is_told_all_files_of_a_replica() {
+    let help = bftws(&["init", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("group");
+    let init = [
+        "init",
+        "--replicas",
+        "4",
+        "--service-url",
+        "builtin:echo",
+        "--out",
+        &path(&out),
+    ];
+    assert!(bftws(&init).status.success());
+    let row = |text: &str| {
+        let mut lines = text.lines();
+        let row = lines.find(|line| line.trim_start_matches(['|', ' ']).starts_with("replica i"));
+        row.unwrap().to_owned()
+    };
+    for made in std::fs::read_dir(&out).unwrap() {
+        let name = made.unwrap().file_name().into_string().unwrap();
+        if name.contains("replica-0") || name.starts_with("group") {
+            let name = name.replace("-0", "-i");
+            assert!(row(&help).contains(&name), "{name}: {help}");
+            assert!(row(&readme).contains(&name), "{name}");
+        }
+    }
 }

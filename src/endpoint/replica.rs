@@ -35,6 +35,7 @@ use super::in_handler;
 use super::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId};
 use super::journal::Journal;
 use super::keys::KeyTable;
+use super::misfit;
 use super::out_handler::Outgoing;
 use super::peer_sender::{PeerSender, Sending, What};
 use super::storage_manager::StorageManager;
@@ -473,7 +474,8 @@ impl Replica {
             return;
         };
         if let Err(reason) = self.read_response(now, to, octets) {
-            self.refuse(Some(Principal::Replica(to)), reason, "response");
+            let what = misfit::response(octets, reason);
+            self.refuse(Some(Principal::Replica(to)), reason, what);
         }
     }
 

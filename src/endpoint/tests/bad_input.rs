@@ -454,7 +454,7 @@ fn r9_a_captured_header_before_junk_is_refused_before_it_is_parsed() {
     noticed(&mut group, 1, "bad_signature");
 }
 
-/// The words for an envelope from `other` under a key of that group, names and epoch, and the answer.
+/// The words for an envelope under a key of that group, names and epoch, and the answer to it.
 fn misfit(group: Digest, names: (&str, &str), epoch: u64) -> (&'static str, Vec<u8>) {
     let mut ours = Group::new();
     let (mine, theirs) = (identity(names.0), identity(names.1));

@@ -1,6 +1,8 @@
 //! A whole group as processes on this machine, driven by the program's own commands: what a user
 //! does, and what a user sees. The interoperability tests do the same with foreign peers.
 
+#[path = "loopback/apart.rs"]
+mod apart;
 #[path = "loopback/packages.rs"]
 mod packages;
 
@@ -321,8 +323,8 @@ fn r14_services_that_are_gone_are_not_called_slow() {
     });
 }
 
-/// What a native client's call comes to in a group whose replicas do not run: exit code, outcome.
-fn call_without_replicas(base: u16) -> (Option<i32>, String) {
+/// What a native client's call comes to in a group whose replicas do not run.
+fn call_without_replicas(base: u16, deadline_ms: u32) -> (Option<i32>, Value) {
     let folder = tempfile::tempdir().unwrap();
     let out = path(&folder.path().join("group"));
     let service = ["--service-url", "http://127.0.0.1:1/"];
@@ -341,7 +343,10 @@ fn call_without_replicas(base: u16) -> (Option<i32>, String) {
     let text = std::fs::read_to_string(&client).unwrap();
     std::fs::write(
         &client,
-        text.replace("deadline_ms = 10000", "deadline_ms = 500"),
+        text.replace(
+            "deadline_ms = 10000",
+            &format!("deadline_ms = {deadline_ms}"),
+        ),
     )
     .unwrap();
     let body = folder.path().join("body.xml");
@@ -355,14 +360,25 @@ fn call_without_replicas(base: u16) -> (Option<i32>, String) {
         "--json",
     ]);
     let answer: Value = serde_json::from_slice(&call.stdout).unwrap();
-    let outcome = answer["outcome"].as_str().unwrap().to_owned();
-    (call.status.code(), outcome)
+    assert_eq!(answer["outcome"], "unknown");
+    (call.status.code(), answer)
 }
 
 #[test]
 fn without_replicas_nothing_could_be_sent() {
-    let told = call_without_replicas(free_base(23_000));
-    assert_eq!(told, (Some(3), "unknown".to_owned()));
+    // By the deadline, or as soon as a group that starts had its time.
+    for (base, deadline_ms) in [(23_000, 500), (23_100, 600_000)] {
+        let base = free_base(base);
+        let (code, told) = call_without_replicas(base, deadline_ms);
+        assert_eq!((code, &told["reached"]), (Some(3), &Value::Bool(false)));
+        let why = told["reason"].as_str().unwrap();
+        let sent = format!(
+            "nothing was sent: no replica could be reached at http://127.0.0.1:{}/",
+            base + 1
+        );
+        assert!(why.starts_with(&sent), "{told}");
+        assert!(told["reply"].as_str().unwrap().contains(&sent), "{told}");
+    }
 }
 
 #[test]
@@ -371,8 +387,12 @@ fn replicas_that_are_reached_and_silent_may_have_got_the_call() {
     // The system takes the connections; nobody ever answers on them.
     let bind = |id| std::net::TcpListener::bind(("127.0.0.1", base + id)).unwrap();
     let _silent: Vec<_> = (1..=4).map(bind).collect();
-    let told = call_without_replicas(base);
-    assert_eq!(told, (Some(4), "unknown".to_owned()));
+    let (code, told) = call_without_replicas(base, 500);
+    assert_eq!((code, &told["reached"]), (Some(4), &Value::Bool(true)));
+    assert!(
+        told["reason"].as_str().unwrap().contains("silent"),
+        "{told}"
+    );
 }
 
 /// An envelope of WS-RM 1.1 in SOAP 1.2.
@@ -575,4 +595,51 @@ fn configuration_errors_are_found_at_start() {
         "{said}"
     );
     assert_eq!(bftws(&["replica"]).status.code(), Some(2));
+    // A folder below a file cannot be made.
+    let out = path(&file.join("group"));
+    let url = "builtin:echo";
+    let output = bftws(&[
+        "init",
+        "--replicas",
+        "4",
+        "--service-url",
+        url,
+        "--out",
+        &out,
+    ]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("remedy: name an --out"), "{said}");
+}
+
+#[test]
+fn who_installs_several_machines_is_told_all_files_of_a_replica() {
+    let help = bftws(&["init", "--help"]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("group");
+    let init = [
+        "init",
+        "--replicas",
+        "4",
+        "--service-url",
+        "builtin:echo",
+        "--out",
+        &path(&out),
+    ];
+    assert!(bftws(&init).status.success());
+    let row = |text: &str| {
+        let mut lines = text.lines();
+        let row = lines.find(|line| line.trim_start_matches(['|', ' ']).starts_with("replica i"));
+        row.unwrap().to_owned()
+    };
+    for made in std::fs::read_dir(&out).unwrap() {
+        let name = made.unwrap().file_name().into_string().unwrap();
+        if name.contains("replica-0") || name.starts_with("group") {
+            let name = name.replace("-0", "-i");
+            assert!(row(&help).contains(&name), "{name}: {help}");
+            assert!(row(&readme).contains(&name), "{name}");
+        }
+    }
 }

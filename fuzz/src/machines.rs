@@ -103,6 +103,7 @@ impl World {
             incarnation: Incarnation(START),
             rng_seed: [1; 32],
             hold: Micros::seconds(5),
+            touch: None,
             stopwatch: None,
             plant: None,
         };

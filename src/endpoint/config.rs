@@ -101,6 +101,8 @@ pub struct ReplicaConfig {
     pub rng_seed: [u8; 32],
     /// How long a bundle's POST stays open (T of R8).
     pub hold: Micros,
+    /// How long a peer may say nothing until it is asked where it stands; `None` for never.
+    pub touch: Option<Micros>,
     /// For the latency breakdown; `None` if it is not measured.
     pub stopwatch: Option<Stopwatch>,
     /// A bug planted for the simulator's test of its own checkers.

@@ -10,6 +10,7 @@ pub mod in_handler;
 pub mod io;
 pub mod journal;
 pub mod keys;
+pub mod misfit;
 pub mod multicast_sender;
 pub mod out_handler;
 pub mod peer_sender;

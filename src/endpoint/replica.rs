@@ -35,6 +35,7 @@ use super::in_handler;
 use super::io::{Event, PostId, ReplicaInput, ReplicaOutput, RequestId};
 use super::journal::Journal;
 use super::keys::KeyTable;
+use super::misfit;
 use super::out_handler::Outgoing;
 use super::peer_sender::{PeerSender, Sending, What};
 use super::storage_manager::StorageManager;
@@ -188,7 +189,10 @@ impl Replica {
     fn agreement_config(config: &ReplicaConfig) -> crate::pbft::Config {
         let group = &config.group;
         let life = (config.incarnation, config.plant);
-        TotalOrderManager::config(&group.agreement, group.quorums, config.me, life)
+        crate::pbft::Config {
+            touch: config.touch,
+            ..TotalOrderManager::config(&group.agreement, group.quorums, config.me, life)
+        }
     }
 
     /// Takes one input. Drain [`Replica::poll`] afterwards.
@@ -272,6 +276,12 @@ impl Replica {
             envelopes_aside: self.counts.aside,
             envelopes_to_clients: self.counts.to_clients,
         }
+    }
+
+    /// The others of which nothing authentic came lately.
+    #[must_use]
+    pub fn unheard(&self, now: Instant) -> Vec<ReplicaId> {
+        self.order.agreement().unheard(now)
     }
 
     /// The last executed batch.
@@ -464,7 +474,8 @@ impl Replica {
             return;
         };
         if let Err(reason) = self.read_response(now, to, octets) {
-            self.refuse(Some(Principal::Replica(to)), reason, "response");
+            let what = misfit::response(octets, reason);
+            self.refuse(Some(Principal::Replica(to)), reason, what);
         }
     }
 

@@ -40,6 +40,12 @@ pub enum DiskError {
     /// The operating system refused.
     #[error("{path}: {1}", path = .0.display())]
     Io(PathBuf, io::Error),
+    /// It is another user's.
+    #[error(
+        "{path}: permission denied\n  remedy: run as the user who owns the data directory, or give \
+         all of it to the user who runs this", path = .0.display()
+    )]
+    Denied(PathBuf),
     /// Another process has it.
     #[error(
         "{path} is in use by another process\n  remedy: end that process, or give this replica \
@@ -49,7 +55,10 @@ pub enum DiskError {
     /// No log was ever begun there.
     #[error(
         "{path} has no record 0: this is not the data directory that `bftws init` made, or its \
-         content is gone\n  remedy: name the right directory, or {WIPE}", path = .0.display()
+         content is gone\n  remedy: in a new installation copy the directory of that name that \
+         `bftws init` wrote beside this replica's file; in one that ran before name the right \
+         directory. Only if that is lost, and the rest of the group runs, {WIPE}",
+        path = .0.display()
     )]
     Empty(PathBuf),
     /// Another replica's, or another group's.
@@ -81,7 +90,10 @@ pub enum DiskError {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
-    move |error| DiskError::Io(path, error)
+    move |error| match error.kind() {
+        io::ErrorKind::PermissionDenied => DiskError::Denied(path),
+        _ => DiskError::Io(path, error),
+    }
 }
 
 impl DiskError {
@@ -90,7 +102,11 @@ impl DiskError {
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Empty(_) | Self::Missing(_) | Self::Damaged(..) | Self::NoSnapshot(..) => true,
-            Self::Io(..) | Self::Locked(_) | Self::Foreign(..) | Self::Sequence(_) => false,
+            Self::Io(..)
+            | Self::Denied(_)
+            | Self::Locked(_)
+            | Self::Foreign(..)
+            | Self::Sequence(_) => false,
         }
     }
 }

@@ -16,8 +16,11 @@ use crate::endpoint::replica::{Replica, Restart, Status};
 use crate::limits;
 use crate::log::Standing;
 use crate::log::recover::Recovered;
-use crate::types::{Incarnation, Instant, Now, ReplicaId};
+use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId};
 use crate::wire::reply::Reason;
+
+/// How long a replica of an idle group hears nothing of another until it asks.
+const TOUCH: Micros = Micros::seconds(5);
 
 /// A replica's machine, which goes on from its log; in memory mode from an empty one.
 ///
@@ -33,6 +36,7 @@ pub fn replica(config: ReplicaProcess, restart: Restart) -> Result<Replica, RunE
         incarnation,
         rng_seed: keys::entropy()?,
         hold: config.hold,
+        touch: Some(TOUCH),
         stopwatch: stopwatch(config.timing),
         plant: None,
     };
@@ -119,6 +123,9 @@ impl Machine for Replica {
 impl ReplicaMachine for Replica {
     fn status(&self) -> Status {
         Self::status(self)
+    }
+    fn unheard(&self, now: Instant) -> Vec<ReplicaId> {
+        Self::unheard(self, now)
     }
 }
 

@@ -4,6 +4,7 @@
 mod beginning;
 mod events;
 mod keeping;
+mod page;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -12,10 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
-use super::admin::{self, Measure, Shown, measure};
+use super::admin;
 use super::clock;
 use super::config::ReplicaProcess;
 use super::driver::{Driver, Machine, World};
@@ -34,10 +35,11 @@ use crate::log::Log;
 use crate::log::recover::Recovered;
 use crate::pbft::Role;
 use crate::state::pieces::Tree;
-use crate::types::{ReplicaId, Seqno};
+use crate::types::{Instant, Quorums, ReplicaId, Seqno};
 use beginning::{gives_snapshots, may_hold_more, recover, service};
 use events::Trouble;
 use keeping::Keeping;
+use page::Page;
 
 /// For a POST between replicas, which is answered at once (R6).
 const PEER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,12 +48,15 @@ const PEER_TIMEOUT: Duration = Duration::from_secs(5);
 pub trait ReplicaMachine: Machine<Input = ReplicaInput, Output = ReplicaOutput> {
     /// Where it is.
     fn status(&self) -> Status;
+    /// The others of which nothing authentic came lately.
+    fn unheard(&self, now: Instant) -> Vec<ReplicaId>;
 }
 
 /// What stands around a replica's machine.
 #[derive(Debug)]
 pub struct ReplicaWorld {
     me: ReplicaId,
+    quorums: Quorums,
     peers: Vec<(Rc<str>, Rc<Pool>)>,
     service: Rc<ServiceClient>,
     keeping: Keeping,
@@ -92,6 +97,7 @@ impl ReplicaWorld {
         });
         Ok(Self {
             me: config.id,
+            quorums: config.group.quorums,
             peers: peers.collect::<Result<_, String>>()?,
             service: Rc::new(service_client(config)?),
             keeping: Keeping::memory(),
@@ -304,161 +310,6 @@ pub async fn front<M: ReplicaMachine>(
     answer
         .await
         .unwrap_or_else(|_| Reply::words(500, "no answer\n"))
-}
-
-/// A running replica, as its page shows it.
-struct Page<M: ReplicaMachine> {
-    driver: Rc<Driver<M, ReplicaWorld>>,
-    front: Rc<Counters>,
-}
-
-impl<M: ReplicaMachine> Page<M> {
-    /// Since when it has no vote, and what it waits for (R18).
-    fn learns(&self, status: &Status) -> Option<(Option<u64>, String)> {
-        let learning = self.driver.world().learning.borrow();
-        let waits_for = match (status.role, status.learns_until) {
-            (Role::Voter, _) => return None,
-            (Role::Unsure, _) => "2f others to say whether they knew it before",
-            (Role::Learner, _) if learning.many => {
-                "nothing that comes by itself: more than f replicas learn"
-            }
-            (Role::Learner, None) => "all others to say how far they are",
-            (Role::Learner, Some(until)) => {
-                let stable = status.stable;
-                let what = format!("the checkpoint after batch {until}; the last is {stable}");
-                return Some((learning.since, what));
-            }
-        };
-        Some((learning.since, waits_for.to_owned()))
-    }
-}
-
-impl<M: ReplicaMachine> Shown for Page<M> {
-    fn unready(&self) -> Option<String> {
-        let world = self.driver.world();
-        if let Some(why) = &*world.diverged.borrow() {
-            return Some(format!("diverged: {why}"));
-        }
-        if let Some(why) = world.keeping.failing() {
-            return Some(format!("its disk fails: {why}"));
-        }
-        if world.stalled.get() {
-            return Some("stalled: no stable checkpoint".to_owned());
-        }
-        if let Some(learns) = self.learns(&self.driver.machine().status()) {
-            return Some(format!("learner: it waits for {}", learns.1));
-        }
-        (!world.service.up()).then(|| "the wrapped service cannot be reached".to_owned())
-    }
-
-    fn status(&self) -> Value {
-        let world = self.driver.world();
-        let status = self.driver.machine().status();
-        let (rejected, ignored) = admin::refusals(&world.report, &self.front);
-        let diverged = world.diverged.borrow().as_ref().map(Trouble::to_string);
-        let diverged = diverged.or_else(|| status.diverged.then(String::new));
-        json!({
-            "role": "replica",
-            "id": world.me.0,
-            "up": true,
-            "view": status.view.0,
-            "primary": status.primary.0,
-            "in_view": status.in_view,
-            "executed": status.executed.0,
-            "stable": status.stable.0,
-            "state_digest": status.state_digest.hex(),
-            "rejected": rejected,
-            "ignored": ignored,
-            "refused_most": admin::refused_most(&self.front),
-            "rss_bytes": admin::resident_bytes(),
-            "cpu_us": admin::cpu_micros(),
-            "calls": status.calls,
-            "calls_closed": world.closed.get(),
-            "bundles": status.bundles,
-            "batches": status.batches,
-            "envelopes": {
-                "to_replicas": status.envelopes_to_replicas,
-                "aside": status.envelopes_aside,
-                "to_clients": status.envelopes_to_clients,
-            },
-            "service_up": world.service.up(),
-            "diverged": diverged,
-            "learner": self.learns(&status).map(|(since, waits_for)| {
-                let until = status.learns_until.map(|until| until.0);
-                let now = clock::wall().0 / 1_000_000;
-                let for_s = since.map(|since| now.saturating_sub(since));
-                json!({"since": since, "for_s": for_s, "until": until, "waits_for": waits_for})
-            }),
-            "transfer": status.transfer.map(|(snapshot, held, missing)| {
-                json!({ "snapshot": snapshot.0, "held": held, "missing": missing })
-            }),
-            "stalled": world.stalled.get(),
-            "durable": world.keeping.is_durable(),
-            "fsyncs": world.keeping.syncs(),
-            "disk_failing": world.keeping.failing(),
-        })
-    }
-
-    fn measures(&self) -> Vec<Measure> {
-        let world = self.driver.world();
-        let status = self.driver.machine().status();
-        let mut all = admin::common(&world.report, &self.front);
-        all.extend([
-            measure("bundles", "bundles executed", true, status.bundles),
-            measure("batches", "batches executed", true, status.batches),
-            measure(
-                "calls_closed",
-                "calls whose outcome is unknown for good",
-                true,
-                world.closed.get(),
-            ),
-            measure("view", "current view", false, status.view.0),
-            measure(
-                "executed_seqno",
-                "last batch executed",
-                false,
-                status.executed.0,
-            ),
-            measure(
-                "stable_seqno",
-                "last stable checkpoint",
-                false,
-                status.stable.0,
-            ),
-            measure(
-                "service_up",
-                "wrapped service is there",
-                false,
-                world.service.up().into(),
-            ),
-            measure(
-                "stalled",
-                "nothing is admitted",
-                false,
-                world.stalled.get().into(),
-            ),
-            measure(
-                "learner",
-                "this replica has no vote",
-                false,
-                u64::from(status.role != Role::Voter),
-            ),
-            measure("fsyncs", "syncs of the disk", true, world.keeping.syncs()),
-            measure(
-                "disk_failing",
-                "the disk takes nothing",
-                false,
-                world.keeping.failing().is_some().into(),
-            ),
-            measure(
-                "diverged",
-                "this replica executes no more",
-                false,
-                world.diverged.borrow().is_some().into(),
-            ),
-        ]);
-        all
-    }
 }
 
 /// Where a life that is not the first begins.

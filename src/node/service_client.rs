@@ -268,7 +268,7 @@ impl ServiceClient {
     /// Looks once whether the service is there, by a connection that is closed at once; leaves it
     /// to a call that is under way.
     pub async fn probe(&self, report: &Report) {
-        if self.inside.is_some() || *self.busy.borrow() {
+        if self.inside.is_some() || self.ending.get() || *self.busy.borrow() {
             return;
         }
         // A service of one thread serves nobody else as long as it has one of ours.

@@ -43,6 +43,8 @@ pub enum Ail {
     Diverged,
     /// No checkpoint forms: it admits nothing.
     Stalled,
+    /// It hears too few others for anything.
+    CutOff,
     /// It executes, and has no vote.
     Learner,
     /// Its disk takes no votes, so that it sends none.
@@ -65,6 +67,7 @@ impl Ail {
             Self::Unreached => "could not be reached",
             Self::Diverged => "says that it is diverged",
             Self::Stalled => "says that it is stalled",
+            Self::CutOff => "says that it hears too few others",
             Self::Learner => "says that it has no vote",
             Self::Disk => "says that its disk fails",
             Self::Service => "says that its service cannot be reached",
@@ -164,6 +167,7 @@ fn said(page: &Value) -> Known {
     let ails = [
         (Ail::Diverged, is("diverged")),
         (Ail::Stalled, page["stalled"] == true),
+        (Ail::CutOff, is("cut_off")),
         (Ail::Learner, is("learner")),
         (Ail::Disk, is("disk_failing")),
         (Ail::Service, page["service_up"] == false),
@@ -219,7 +223,7 @@ mod tests {
         let with = |others: &[(&str, Value)], key: &str, value: Value| {
             let well = json!({
                 "up": true, "stalled": false, "diverged": null, "learner": null, "calls_closed": 0,
-                "service_up": true, "disk_failing": null, "in_view": true,
+                "service_up": true, "disk_failing": null, "in_view": true, "cut_off": null,
             });
             let mut replicas = vec![well; 4];
             replicas[3][key] = value;
@@ -233,6 +237,11 @@ mod tests {
         for (key, ill, orders) in [
             ("up", json!(false), false),
             ("stalled", json!(true), false),
+            (
+                "cut_off",
+                json!("it hears nothing of replica 0, 1, 2"),
+                false,
+            ),
             ("diverged", json!("since batch 4: lost"), true),
             ("learner", json!({"waits_for": "2f others"}), false),
             ("disk_failing", json!("no space left on device"), false),

@@ -38,6 +38,10 @@ pub struct Config {
     pub request_timeout: Micros,
     /// When nothing moved for this long and something is outstanding, peers are asked.
     pub status_interval: Micros,
+    /// A peer of which nothing came for this long, or for `status_interval` if that is longer, is
+    /// asked where it stands, so that whoever is cut off from the others notices it in an idle
+    /// group too. Without it an idle group says nothing.
+    pub touch: Option<Micros>,
     /// How long a missing body may take to come by itself before it is fetched; longer while
     /// clients' copies come later than that.
     pub fetch_delay: Micros,
@@ -67,6 +71,7 @@ impl Config {
             pipeline: 2,
             request_timeout: Micros::seconds(2),
             status_interval: Micros::millis(100),
+            touch: None,
             fetch_delay: Micros::millis(3),
             stall_timeout: Micros::seconds(10),
             life: None,

@@ -34,6 +34,7 @@ mod pool;
 mod restore;
 mod slots;
 mod status;
+mod touch;
 mod view_change;
 
 use std::collections::VecDeque;
@@ -58,6 +59,7 @@ use learner::Lives;
 use pool::Pool;
 use slots::{Slot, Slots};
 use status::Peers;
+use touch::Touch;
 use view_change::Changes;
 
 /// The agreement part of one replica; see the head of this file for how to drive it.
@@ -88,6 +90,7 @@ pub struct Agreement {
     checkpoints: Checkpoints,
     fetches: Fetches,
     peers: Peers,
+    touch: Touch,
     changes: Changes,
     lives: Lives,
     out: VecDeque<Output>,
@@ -120,6 +123,7 @@ impl Agreement {
             checkpoints: Checkpoints::default(),
             fetches: Fetches::new(config.quorums),
             peers: Peers::new(config.quorums),
+            touch: Touch::default(),
             changes: Changes::default(),
             lives: Lives::new(config.life),
             out: VecDeque::new(),
@@ -244,6 +248,7 @@ impl Agreement {
         self.tick_lives(now);
         self.settle(now);
         self.tick_status(now);
+        self.tick_touch(now);
     }
 
     /// When to call `tick` at the latest.
@@ -255,6 +260,7 @@ impl Agreement {
             self.fetches.deadline(),
             self.checkpoints.deadline(),
             self.peers.status_at(),
+            self.touch_deadline(),
             self.changes.deadline(),
             self.lives.deadline(),
         ];

@@ -138,6 +138,11 @@ impl Peers {
         }
     }
 
+    /// When anything came from a peer itself last.
+    pub(super) fn heard_at(&self, peer: ReplicaId) -> Option<Instant> {
+        self.peers.get(peer.index())?.heard
+    }
+
     /// Whether `count` peers were heard in the last `span`.
     fn in_touch(&self, count: usize, now: Instant, span: Micros) -> bool {
         let lately = |peer: &&Peer| peer.heard.is_some_and(|at| now <= at + span);
@@ -234,7 +239,7 @@ impl Agreement {
     }
 
     /// Where this replica stands.
-    fn status(&self, asks: bool) -> Status {
+    pub(super) fn status(&self, asks: bool) -> Status {
         let above = self.slots.above(self.delivered);
         let open = above.filter_map(|(seqno, slot)| {
             Some(Open {

@@ -21,7 +21,7 @@ use crate::types::Digest;
 
 pub use crate::limits::DETACHED_SIGNATURES as DETACHED;
 pub use emit::{DetachedSignature, detached, seal};
-pub use open::{Detached, open, verify_detached, vouched};
+pub use open::{Detached, claimed, open, verify_detached, vouched};
 
 /// The `wsu:Id`s of the parts that we sign. None repeats within an envelope.
 pub mod ids {

@@ -8,11 +8,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bft_ws::endpoint::io::{Answer, Outcome, UserCall};
 use bft_ws::limits;
-use bft_ws::node::client::{ClientNode, ClientWorld};
+use bft_ws::node::client::{ClientMachine, ClientNode, ClientWorld};
 use bft_ws::node::config;
 use bft_ws::node::process::{self, RunError};
 use bft_ws::node::{clock, machines};
 use bft_ws::soap::envelope::{Envelope, Version, write};
+use bft_ws::soap::fault::{Code, Fault};
 use bft_ws::soap::mime::{self, Part};
 use bft_ws::soap::xml::Document;
 use bft_ws::types::CallNumber;
@@ -24,6 +25,9 @@ use crate::output::{self, Exit};
 
 /// Enough for a client to end its sequences.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a group that is just starting has until one of its replicas takes a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Options of `bftws call`.
 #[derive(Args)]
@@ -64,6 +68,12 @@ pub fn call(options: &Call) -> Result<Exit, RunError> {
     let config = config::load_client(&options.config)?;
     let (version, envelope) = envelope(options)?;
     let sequence = options.sequence.zip(options.number.map(CallNumber));
+    let dialled: Vec<String> = config
+        .group
+        .replicas
+        .iter()
+        .map(|r| r.url.clone())
+        .collect();
     process::run(async move {
         let world = ClientWorld::new(&config, None).map_err(RunError::Unsound)?;
         let node = ClientNode::start(machines::client(config)?, world);
@@ -78,32 +88,56 @@ pub fn call(options: &Call) -> Result<Exit, RunError> {
             sequence,
             received_ns,
         };
-        let answer = node.call(call).await;
+        let answer = tokio::select! {
+            answer = node.call(call) => answer,
+            () = nobody(&node, dialled.len()) => Some(unsent(version, &dialled)),
+        };
         let taken = clock::instant() - begun;
-        // What was not sent must not be sent after we said so.
-        if !matches!(
-            &answer,
-            Some(Answer {
-                outcome: Outcome::Unknown { reached: false, .. },
-                ..
-            })
-        ) {
-            node.drain(FAREWELL).await;
-        }
-        match answer {
-            Some(answer) => {
-                let exit = print(&answer, taken.0, options.json);
-                // A replica that was reached may have got the call, whatever came of it since.
-                Ok(match exit {
-                    Exit::Unreached if node.reached_any() => Exit::Unknown,
-                    exit => exit,
-                })
+        let Some(mut answer) = answer else {
+            let what = "the client ended without an answer";
+            return Err(RunError::Unsound(what.to_owned()));
+        };
+        if let Outcome::Unknown { reached, .. } = &mut answer.outcome {
+            // A replica that was reached may have got the call, whatever came of it since.
+            *reached |= node.reached_any();
+            if !*reached {
+                // What was not sent must not be sent after we said so: the client is not ended in
+                // order.
+                return Ok(print(&unsent(version, &dialled), taken.0, options.json));
             }
-            None => Err(RunError::Unsound(
-                "the client ended without an answer".to_owned(),
-            )),
         }
+        node.drain(FAREWELL).await;
+        Ok(print(&answer, taken.0, options.json))
     })
+}
+
+/// Waits until no replica took a connection, though each was tried and a while has passed.
+async fn nobody<M: ClientMachine>(node: &ClientNode<M>, replicas: usize) {
+    tokio::time::sleep(PATIENCE).await;
+    while node.reached_any() || node.unreached().len() < replicas {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The end of a call that never left: no replica was reached.
+fn unsent(version: Version, dialled: &[String]) -> Answer {
+    let reason = format!(
+        "nothing was sent: no replica could be reached at {}",
+        dialled.join(", ")
+    );
+    let fault = Fault::new(Code::Receiver, reason.clone()).write(version);
+    Answer {
+        outcome: Outcome::Unknown {
+            envelope: write(version, &[], &fault),
+            reason,
+            reached: false,
+            closed: false,
+        },
+        seqno: None,
+        view: None,
+        votes: Vec::new(),
+        timing: None,
+    }
 }
 
 /// The file's envelope, or an envelope around what it holds.
@@ -188,6 +222,7 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
             "reply": reply,
             "attachments": parts.iter().map(attachment).collect::<Vec<_>>(),
             "reason": reason,
+            "reached": exit != Exit::Unreached,
             "ms": thousandths(micros),
         }));
     } else {
@@ -196,6 +231,10 @@ fn print(answer: &Answer, micros: u64, as_json: bool) -> Exit {
             let (id, kind) = (part.id(), part.content_type());
             eprintln!("with {id}, {kind}, {} octets", part.octets.len());
         }
+        let outcome = match exit {
+            Exit::Unreached => "not sent",
+            _ => outcome,
+        };
         eprintln!("{outcome} in {} ms", thousandths(micros));
         if let Some(reason) = reason {
             eprintln!("{reason}");

@@ -26,8 +26,12 @@ Examples:
     bftws init --replicas 4 --out group --service-rm 1.0 --service-url http://127.0.0.1:9000/calc
 
 Ports: the gateway at P, replicas from P+1, services started by replicas from P+201; status pages
-at P+100 and from P+101. Keys are readable by you only; give each machine its own *.key, its own
-file, group.toml, and, if it is a replica, group-secret.key.")]
+at P+100 and from P+101. Keys are readable by you only. For several machines edit the addresses,
+then give each machine only what is its own:
+  replica i:  group.toml  replica-i.toml  replica-i.key  group-secret.key  replica-i.data/
+  gateway:    group.toml  gateway.toml    gateway.key
+  client k:   group.toml  client-k.toml   client-k.key
+replica-i.data/ is copied once, before the replica's first start, and never again.")]
 pub struct Init {
     /// How many replicas: 4 endure one faulty, 7 two, 10 three, ...
     #[arg(long, value_name = "N")]
@@ -98,8 +102,8 @@ pub struct RunReplica {
 #[derive(Args)]
 #[command(after_help = "\
 Ends with 0 if calls are answered: 2f + 1 replicas order and f + 1 execute, or 2f + 1 once a call
-was closed. With 1 if not, with 3 if nobody answers. One that is down or stalled, or whose disk
-fails, does neither; a learner does not order; one that is diverged, or whose service cannot be
+was closed. With 1 if not, with 3 if nobody answers. One that is down, stalled or cut off, or whose
+disk fails, does neither; a learner does not order; one that is diverged, or whose service cannot be
 reached, does not execute.
 Example:
   bftws status --config group/group.toml")]
@@ -129,10 +133,18 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
         },
         durable: !options.memory,
     };
+    use std::io::ErrorKind;
     let made = init(&plan).map_err(|error| match error {
-        InitError::File(path, why) if why.kind() != std::io::ErrorKind::AlreadyExists => {
-            RunError::System(std::io::Error::other(format!("{}: {why}", path.display())))
-        }
+        InitError::File(path, why) => match why.kind() {
+            ErrorKind::AlreadyExists => RunError::Unsound(InitError::File(path, why).to_string()),
+            ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::ReadOnlyFilesystem => RunError::Unsound(format!(
+                "{}: {why}\n  remedy: name an --out that you may write",
+                path.display()
+            )),
+            _ => RunError::System(std::io::Error::other(format!("{}: {why}", path.display()))),
+        },
         other => RunError::Unsound(other.to_string()),
     })?;
     if options.json {
@@ -160,6 +172,13 @@ pub fn make(options: Init) -> Result<Exit, RunError> {
 /// Runs a replica.
 pub fn replica(options: &RunReplica) -> Result<Exit, RunError> {
     let config = config::load_replica(&options.run.config)?;
+    if let Some(dialled) = config.mapped_port() {
+        tracing::warn!(
+            listen = %config.listen, url = config.url(),
+            "`listen` has another port than this replica's url in the group file: unless port \
+             {dialled} is mapped to it, no other member reaches this replica"
+        );
+    }
     let recorder = recorder(&options.run, &config.group, &config.identity)?;
     let how = (recorder, options.learn);
     process::run(replica::run(config, how, machines::replica))?;

@@ -97,6 +97,9 @@ fn remarks(member: &Value) -> String {
         let since = since.map_or(String::new(), |s| format!(" for {s} s"));
         remarks.push(format!("LEARNER{since}: waits for {waits_for}"));
     }
+    if let Some(why) = member["cut_off"].as_str() {
+        remarks.push(format!("CUT OFF: {why}"));
+    }
     if let Some(why) = member["disk_failing"].as_str() {
         remarks.push(format!("DISK FAILS: {why}"));
     }
@@ -139,6 +142,11 @@ mod tests {
         assert_eq!(
             remarks(&ill),
             "DISK FAILS: no space; between views: wants view 7; STALLED"
+        );
+        let alone = json!({"in_view": true, "cut_off": "it hears nothing of replica 0, 1, 3"});
+        assert_eq!(
+            remarks(&alone),
+            "CUT OFF: it hears nothing of replica 0, 1, 3"
         );
     }
 }

@@ -19,6 +19,7 @@ use crate::wire::signed;
 use super::super::global_in_handler::{self, Inbound};
 use super::super::in_handler::{self, Incoming};
 use super::super::io::{Event, ReplicaOutput, RequestId};
+use super::super::misfit;
 use super::super::out_handler::Outgoing;
 use super::super::peer_sender;
 use super::{Replica, WAITERS};
@@ -80,7 +81,8 @@ impl Replica {
         let incoming = match in_handler::open(&document, &self.keys, self.config.stopwatch) {
             Ok(incoming) => incoming,
             Err(reason) => {
-                self.refuse(None, reason, "envelope");
+                let what = misfit::request(&document, &self.keys, reason);
+                self.refuse(None, reason, what);
                 return self.plain_fault(request, reason, "");
             }
         };

@@ -1,13 +1,17 @@
 //! "Bad input": each item by itself at the machine: its answer, its counter by name, an event, and
 //! that the next good call works.
 
-use super::harness::{Group, has, text};
+use super::harness::{Group, has, identity, text};
 use super::rogue::{CALLS, LEG, Rogue, begin, call, digest, packed, said};
-use crate::crypto::PairKey;
+use crate::crypto::{PairKey, pair_key};
+use crate::endpoint::io::Event;
+use crate::endpoint::misfit;
+use crate::endpoint::out_handler::Outgoing;
+use crate::error::Rejected;
 use crate::limits;
 use crate::pbft::{Batch, Message, SignedCheckpoint};
 use crate::soap::envelope::Version;
-use crate::types::{CallNumber, ReplicaId, Seqno, Time, View};
+use crate::types::{CallNumber, Digest, ReplicaId, Seqno, Time, View};
 use crate::wire::BUNDLE;
 use crate::wire::agreement::Item;
 
@@ -448,4 +452,54 @@ fn r9_a_captured_header_before_junk_is_refused_before_it_is_parsed() {
     // It took no number from whom it was captured of.
     assert_eq!(rogue.send(octets).0, 200);
     noticed(&mut group, 1, "bad_signature");
+}
+
+/// The words for an envelope under a key of that group, names and epoch, and the answer to it.
+fn misfit(group: Digest, names: (&str, &str), epoch: u64) -> (&'static str, Vec<u8>) {
+    let mut ours = Group::new();
+    let (mine, theirs) = (identity(names.0), identity(names.1));
+    let public = theirs.agreement().public().unwrap();
+    let pair = pair_key(mine.agreement(), &public, &group, epoch, names).unwrap();
+    let mut out = Outgoing::to("http://127.0.0.1:0/");
+    out.message_id = "urn:m".to_owned();
+    let octets = out.ack_request("urn:s", &pair);
+    let (status, answer) = ours.inject(0, octets).unwrap();
+    assert_eq!(status, 400);
+    let told = ours.events.iter().find_map(|(_, event)| match event {
+        Event::Refused { reason, what, .. } if *reason == Rejected::UnknownKey.into() => {
+            Some(*what)
+        }
+        _ => None,
+    });
+    (told.expect("unknown_key"), answer)
+}
+
+#[test]
+fn r9_a_peer_of_another_group_or_epoch_is_told_from_a_stranger() {
+    let (id, names) = (Digest([9; 32]), ("replica-1", "replica-0"));
+    for (told, words) in [
+        (
+            misfit(Digest([8; 32]), names, 1),
+            "seems to be of another group: compare `id`",
+        ),
+        (
+            misfit(id, names, 2),
+            "seems to have another epoch: compare `epoch`",
+        ),
+        (
+            misfit(id, ("nobody", "replica-0"), 1),
+            "only its own group.toml lists",
+        ),
+    ] {
+        assert!(told.0.contains(words), "{}", told.0);
+        // To whom it was said without a signature.
+        let heard = misfit::response(&told.1, Rejected::Unsigned.into());
+        assert!(heard.contains("compare `id` and `epoch`"), "{heard}");
+    }
+    for octets in [&b"<x/>"[..], b"", b"no XML"] {
+        assert_eq!(
+            misfit::response(octets, Rejected::Unsigned.into()),
+            "response"
+        );
+    }
 }

@@ -133,6 +133,7 @@ pub fn replica_config(group: &Rc<GroupConfig>, n: u16, (life, losses): (u8, u64)
         incarnation: Incarnation(START + losses),
         rng_seed,
         hold: Micros::seconds(5),
+        touch: None,
         stopwatch: None,
         plant: None,
     }

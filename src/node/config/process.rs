@@ -7,11 +7,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::complaint::{Complaint, Source};
-use super::group::{Group, url};
-use crate::crypto::Identity;
+use super::group::{Group, ReplicaMember, url};
+use crate::crypto::{Certificate, Identity};
 use crate::endpoint::front::Place;
 use crate::limits;
 use crate::node::disk;
+use crate::node::http::{Pool, PoolLimits};
 use crate::node::keys;
 use crate::node::service_client::built_in;
 use crate::node::wsdl::policy::{Assurance, Delivery};
@@ -89,6 +90,24 @@ pub struct ClientProcess {
     pub timing: bool,
 }
 
+impl ReplicaProcess {
+    /// Where the others reach it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.group.replica(self.id).map_or("", |member| &member.url)
+    }
+
+    /// The port that the others dial, if that is not the one on which it listens. A mapping may
+    /// stand between the two.
+    #[must_use]
+    pub fn mapped_port(&self) -> Option<u16> {
+        let pool = Pool::new(self.url(), PoolLimits::connections(1)).ok()?;
+        let (_, port) = pool.authority().rsplit_once(':')?;
+        let port = port.parse().ok()?;
+        (port != self.listen.port()).then_some(port)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReplicaFile {
@@ -158,12 +177,8 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         let remedy = format!("a number below {}", group.quorums.n());
         return Err(source.at(file.id.span(), what, remedy));
     };
-    let identity = identity(&source, &file.key)?;
-    let same = identity.certificate().der() == member.certificate.der();
-    if !same || identity.name() != member.name {
-        let what = format!("the key is {}'s, not {}'s", identity.name(), member.name);
-        return Err(source.at(file.key.span(), what, "name this replica's own key file"));
-    }
+    let identity = own_key(&source, &file, member)?;
+    apart(&source, &file.listen, &file.admin)?;
     let secret = source.beside(file.group_secret.get_ref());
     let group_secret = keys::read_group_secret(&secret, &group.id).map_err(|what| {
         let remedy = "copy the file that `bftws init` wrote for this group";
@@ -214,6 +229,54 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
         timing: file.timing,
         group,
     })
+}
+
+/// One address cannot be listened on twice.
+fn apart(
+    source: &Source,
+    listen: &Spanned<String>,
+    admin: &Spanned<String>,
+) -> Result<(), Complaint> {
+    if listen.get_ref() != admin.get_ref() {
+        return Ok(());
+    }
+    let what = "`admin` is the address of `listen`";
+    Err(source.at(admin.span(), what, "give it a port of its own"))
+}
+
+/// The key of a replica's file, if it is that replica's.
+fn own_key(
+    source: &Source,
+    file: &ReplicaFile,
+    member: &ReplicaMember,
+) -> Result<Identity, Complaint> {
+    let identity = identity(source, &file.key)?;
+    if identity.name() != member.name {
+        let what = format!("the key is {}'s, not {}'s", identity.name(), member.name);
+        return Err(source.at(file.key.span(), what, "name this replica's own key file"));
+    }
+    let pair = (&identity, &member.certificate);
+    of_this_group(source, &file.key, pair, &file.group)?;
+    Ok(identity)
+}
+
+/// Whether the key of a member is the one that the group file has under its name.
+fn of_this_group(
+    source: &Source,
+    key: &Spanned<PathBuf>,
+    (identity, enrolled): (&Identity, &Certificate),
+    group: &Path,
+) -> Result<(), Complaint> {
+    if identity.certificate().der() == enrolled.der() {
+        return Ok(());
+    }
+    let what = format!(
+        "the key and {} are of different groups: that file has another key for {}",
+        group.display(),
+        identity.name()
+    );
+    let remedy = "take both from what one run of `bftws init` wrote";
+    Err(source.at(key.span(), what, remedy))
 }
 
 /// Whether what is said of a service that the replica starts makes sense.
@@ -274,7 +337,14 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
     let group = Group::load(&source.beside(&file.group))?;
     let identity = identity(&source, &file.key)?;
     let member = group.client(identity.name());
-    if member.is_none_or(|m| m.certificate.der() != identity.certificate().der()) {
+    if let Some(member) = member {
+        of_this_group(
+            &source,
+            &file.key,
+            (&identity, &member.certificate),
+            &file.group,
+        )?;
+    } else {
         let what = format!(
             "{}'s key is not enrolled in the group file",
             identity.name()
@@ -289,13 +359,8 @@ pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
                           the group file";
             return Err(source.at(file.key.span(), what, remedy));
         }
-        if let Some(admin) = file
-            .admin
-            .as_ref()
-            .filter(|a| a.get_ref() == listen.get_ref())
-        {
-            let what = "`admin` is the address of `listen`";
-            return Err(source.at(admin.span(), what, "give it a port of its own"));
+        if let Some(admin) = &file.admin {
+            apart(&source, listen, admin)?;
         }
     }
     let listening = |value: &Option<Spanned<String>>| {
@@ -357,11 +422,20 @@ fn assurance(source: &Source, file: &ClientFile) -> Result<(Assurance, Option<Mi
 /// What users write: others dial it, so that it may be one of TLS; to the WSDL's address nothing
 /// may be added.
 fn public_url(source: &Source, text: &Spanned<String>) -> Result<String, Complaint> {
-    let plain = text.get_ref().replacen("https://", "http://", 1);
-    url(source, &Spanned::new(text.span(), plain))?;
-    if text.get_ref().contains(['?', '#']) {
-        let what = format!("{:?} has more than a path", text.get_ref());
-        return Err(source.at(text.span(), what, "write http://host:port/path"));
+    let remedy = "write http://host:port/path, or https://host:port/path behind a proxy of yours";
+    let complain = |what: String| source.at(text.span(), what, remedy);
+    let written = text.get_ref();
+    if !["http://", "https://"]
+        .iter()
+        .any(|scheme| written.starts_with(scheme))
+    {
+        let what = format!("{written:?} does not begin with http:// or https://");
+        return Err(complain(what));
+    }
+    let plain = written.replacen("https://", "http://", 1);
+    url(source, &Spanned::new(text.span(), plain)).map_err(|wrong| complain(wrong.what))?;
+    if written.contains(['?', '#']) {
+        return Err(complain(format!("{written:?} has more than a path")));
     }
     Ok(text.get_ref().clone())
 }

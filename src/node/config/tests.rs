@@ -288,6 +288,18 @@ fn what_makes_no_sense_in_a_file_is_told_with_its_line_and_remedy() {
         ),
         (
             "replica-0.toml",
+            "admin = \"127.0.0.1:7501\"",
+            "admin = \"127.0.0.1:7401\"",
+            "address of `listen`",
+        ),
+        (
+            "replica-0.toml",
+            "replica-0.key",
+            "replica-1.key",
+            "the key is replica-1's, not replica-0's",
+        ),
+        (
+            "replica-0.toml",
             command,
             "keeps_state = true",
             "only asked of",
@@ -385,7 +397,13 @@ fn what_users_write_for_the_gateway_is_a_plain_url() {
     ] {
         let complaint = read(bad).unwrap_err();
         assert_eq!(complaint.line, Some(1), "{complaint}");
+        assert!(complaint.remedy.contains("or https://"), "{complaint}");
     }
+    let scheme = read("ftp://ws.example/").unwrap_err().what;
+    assert!(
+        scheme.ends_with("begin with http:// or https://"),
+        "{scheme}"
+    );
 }
 
 #[test]
@@ -454,6 +472,44 @@ fn where_the_log_is_or_that_there_is_none_must_be_said() {
     edit(&file, "\nlisten", "\ndata = \"d\"\nmemory = true\nlisten");
     let said = load_replica(&file).unwrap_err().to_string();
     assert!(said.contains("exclude each other"), "{said}");
+}
+
+#[test]
+fn a_key_and_a_group_file_of_different_groups_are_told_so() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&ours, &theirs] {
+        init(&plan(folder.path())).unwrap();
+    }
+    let group = "group.toml";
+    fs::copy(theirs.path().join(group), ours.path().join(group)).unwrap();
+    let replica = load_replica(&ours.path().join("replica-1.toml")).unwrap_err();
+    let client = load_client(&ours.path().join("gateway.toml")).unwrap_err();
+    for (complaint, name, line) in [(replica, "replica-1", 4), (client, "gateway", 3)] {
+        assert_eq!(complaint.line, Some(line), "{complaint}");
+        let what = format!(
+            "the key and group.toml are of different groups: that file has another key for {name}"
+        );
+        assert_eq!(complaint.what, what);
+        assert!(complaint.remedy.contains("one run of `bftws init`"));
+    }
+}
+
+#[test]
+fn a_replica_that_listens_elsewhere_than_it_is_dialled_is_noticed() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    let file = out.path().join("replica-1.toml");
+    assert_eq!(load_replica(&file).unwrap().mapped_port(), None);
+    edit(&file, "127.0.0.1:7402", "0.0.0.0:7402");
+    assert_eq!(load_replica(&file).unwrap().mapped_port(), None);
+    edit(&file, "0.0.0.0:7402", "0.0.0.0:8402");
+    assert_eq!(load_replica(&file).unwrap().mapped_port(), Some(7402));
+    edit(
+        &out.path().join("group.toml"),
+        "127.0.0.1:7402/",
+        "r1.example/",
+    );
+    assert_eq!(load_replica(&file).unwrap().mapped_port(), Some(80));
 }
 
 #[test]

@@ -119,6 +119,17 @@ fn r18_a_directory_without_record_0_is_refused() {
     let empty = tempfile::tempdir().unwrap();
     let refused = reopen(empty.path()).unwrap_err();
     assert!(matches!(refused, DiskError::Empty(_)));
+    // Whoever forgot to copy it must not begin a group of nothing but learners.
+    let said = refused.to_string();
+    let at = |words: &str| said.find(words).expect(words);
+    assert!(at("new installation") < at("the right directory"), "{said}");
+    assert!(at("the right directory") < at("--learn"), "{said}");
+    assert!(at("the rest of the group runs") < at("--learn"), "{said}");
+    let denied = at_denied();
+    assert!(
+        denied.contains("permission denied\n  remedy: run as the user"),
+        "{denied}"
+    );
     assert!(refused.to_string().contains("record 0"), "{refused}");
     let nowhere = empty.path().join("nowhere");
     assert!(matches!(reopen(&nowhere), Err(DiskError::Empty(_))));
@@ -152,6 +163,12 @@ fn r17_a_torn_tail_is_cut_and_the_log_goes_on() {
     let opened = reopen(folder.path()).unwrap();
     let seqnos: Vec<_> = opened.recovered.slots.into_keys().collect();
     assert_eq!(seqnos, [Seqno(1), Seqno(3)]);
+}
+
+/// Whoever runs the tests may be allowed everything, so that no file can show it.
+fn at_denied() -> String {
+    let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    super::at(Path::new("replica-2.data/lock"))(denied).to_string()
 }
 
 #[test]

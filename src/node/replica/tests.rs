@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::beginning::NEVER_ANSWERS;
 use super::*;
 use crate::endpoint::io::{Completion, Event, Invocation, Ticket};
 use crate::log::{Position, Record};
+use crate::node::admin::Shown as _;
 use crate::node::config::{Agreement, load_replica};
 use crate::node::init::{BASE_PORT, Plan, init};
 use crate::soap::envelope::Version;
@@ -20,6 +22,7 @@ struct Script {
     told: Vec<String>,
     records: u64,
     open: Option<RequestId>,
+    unheard: Vec<ReplicaId>,
     changed: Rc<Notify>,
 }
 
@@ -61,6 +64,10 @@ impl Script {
                     let (post, octets) = (PostId(post as u64), vec![b'x']);
                     ReplicaOutput::Post { to, post, octets }
                 }));
+            }
+            b"cut off" => {
+                self.unheard = vec![ReplicaId(1), ReplicaId(3)];
+                self.respond();
             }
             b"hold" => {}
             _ => self.respond(),
@@ -116,6 +123,9 @@ impl Machine for Script {
 }
 
 impl ReplicaMachine for Script {
+    fn unheard(&self, _: Instant) -> Vec<ReplicaId> {
+        self.unheard.clone()
+    }
     fn status(&self) -> Status {
         Status {
             view: View(5),
@@ -274,6 +284,26 @@ fn the_page_shows_the_machine_and_its_troubles() {
             (&json!(3), &json!(2))
         );
         assert_eq!(page.status()["in_view"], false);
+        let heard = |peer: &str| {
+            let label = Some(("replica", peer.to_owned()));
+            let all = page.measures();
+            let mut found = all.iter().filter(|m| m.name == "peer_heard");
+            found.find(|m| m.label == label).map(|m| m.value)
+        };
+        assert_eq!((heard("0"), heard("1")), (None, Some(1)));
+        assert_eq!(page.status()["cut_off"], Value::Null);
+        ask(&node, "cut off").await;
+        assert_eq!((heard("1"), heard("2")), (Some(0), Some(1)));
+        let why = page.unready().unwrap();
+        assert!(
+            why.contains("cut off: it hears nothing of replica 1, 3"),
+            "{why}"
+        );
+        assert_eq!(
+            format!("cut off: {}", page.status()["cut_off"].as_str().unwrap()),
+            why
+        );
+        assert_eq!(page.status()["unheard"], json!([1, 3]));
         node.world().event(Event::Stalled(Seqno(4)));
         assert!(page.unready().unwrap().contains("stalled"));
         node.world().event(Event::Resumed(Seqno(4)));

@@ -68,6 +68,8 @@ pub(super) fn config(
         incarnation: Incarnation(EPOCH + me.index() as u64),
         rng_seed,
         hold: scenario.hold,
+        // A run ends where nobody has anything to say.
+        touch: None,
         stopwatch: None,
         plant: options.plant,
     })

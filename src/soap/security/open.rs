@@ -74,6 +74,17 @@ pub fn vouched(octets: &[u8], keys: &dyn Keys) -> Result<(), Refused> {
     }
 }
 
+/// The name of the pair key under which an envelope says it is, for words about why it is refused:
+/// it proves nothing.
+#[must_use]
+pub fn claimed(envelope: &Envelope<'_, '_>) -> Option<String> {
+    let (mac, _) = signatures(security(&envelope.blocks).ok()?).ok()?;
+    match mac.key {
+        KeyName::Pair(urn) => Some(urn),
+        KeyName::Certificate(_) => None,
+    }
+}
+
 /// Whose pair key made the MAC over its SignedInfo, whose octets are `signed`.
 fn maced_by(
     mac: &Signature<'_, '_>,

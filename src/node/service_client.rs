@@ -2,8 +2,8 @@
 //!
 //! After a failed connect the call is given back, for the service has seen nothing of it; when the
 //! service is there again, which is looked for here, the machine gives it anew. Once an octet may
-//! have left, a lost answer is told as lost; what follows from it is the machine's to decide. Of a service that speaks WS-RM
-//! `rm_service` repeats calls. A service of the form `builtin:NAME` is
+//! have left, a lost answer is told as lost; what follows from it is the machine's to decide. Of a
+//! service that speaks WS-RM `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
 
 use std::cell::{Cell, RefCell};

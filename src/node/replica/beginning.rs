@@ -1,5 +1,5 @@
-//! What a replica begins with: its service, and what its data directory holds. It is opened here and
-//! set going elsewhere.
+//! What a replica begins with: its service, and what its data directory holds. It is opened here
+//! and set going elsewhere.
 
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod harness;
+mod hop;
 mod learner;
 mod legs;
 mod replies;

@@ -75,6 +75,8 @@ pub struct Group {
     /// Executions that are kept waiting, if `slow`.
     pub slow: bool,
     pub kept: Vec<(ReplicaId, Ticket)>,
+    /// What services were given.
+    pub given: Vec<String>,
     /// What each replica wrote, in a durable group.
     pub disks: Vec<TestDisk>,
     durable: bool,
@@ -175,6 +177,7 @@ impl Group {
             tap: Box::new(|_| true),
             slow: false,
             kept: Vec::new(),
+            given: Vec::new(),
             disks: (0..N).map(|_| TestDisk::default()).collect(),
             durable: false,
             services: Application::Outside,
@@ -374,6 +377,7 @@ impl Group {
                 }
                 let octets = String::from_utf8_lossy(&invocation.envelope).into_owned();
                 self.execute(me, ticket, invocation.version, &octets);
+                self.given.push(octets);
             }
             ReplicaOutput::Snapshot(ticket) => {
                 let count = self.counters[me.index()].to_be_bytes().to_vec();

@@ -1,6 +1,8 @@
 //! A whole group as processes on this machine, driven by the program's own commands: what a user
 //! does, and what a user sees. The interoperability tests do the same with foreign peers.
 
+#[path = "loopback/addressing.rs"]
+mod addressing;
 #[path = "loopback/apart.rs"]
 mod apart;
 #[path = "loopback/packages.rs"]

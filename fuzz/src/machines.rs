@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use bft_ws::crypto::{self, Authentic, Identity, PairKey, Principal};
 use bft_ws::endpoint::config::{AgreementConfig, GroupConfig, Member, ReplicaConfig};
-use bft_ws::endpoint::front::{self, Allowed, Front, FrontConfig, FrontInput, FrontOutput, Place};
+use bft_ws::endpoint::front::{Allowed, Front, FrontConfig, FrontInput, FrontOutput, Place};
+use bft_ws::endpoint::hop;
 use bft_ws::endpoint::io::{
     Completion, Invocation, Order, Ordered, ReplicaInput, ReplicaOutput, RequestId,
 };
@@ -431,7 +432,7 @@ pub fn service(octets: &[u8]) {
                     if let Ok(document) = Document::parse_within(&octets, &Bounds::CALL)
                         && let Ok(reply) = Envelope::read(&document)
                     {
-                        assert!(!reply.blocks.iter().any(front::consumed));
+                        assert!(!reply.blocks.iter().any(hop::consumed));
                     }
                     place += 1;
                     sequence.call(&call(place))

@@ -1,9 +1,10 @@
 //! Existing servers of WS-ReliableMessaging behind the replicas of a group: stock Sandesha2 and
 //! gSOAP servers, each called by its replica on a sequence of its own.
 
+use std::net::TcpListener;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bft_ws_interop_tests::group::{Group, post, wait_until};
+use bft_ws_interop_tests::group::{Group, Plan, post, wait_until};
 use bft_ws_interop_tests::matrix::Cell;
 use bft_ws_interop_tests::process::{Process, program};
 use bft_ws_interop_tests::sandesha2::{self, counter, is_complete, serve, serve_for};
@@ -243,4 +244,73 @@ fn an_idle_sequence_is_kept_alive_also_when_its_replica_was_restarted() {
     .unwrap();
     assert_eq!(value(group.gateway.url(), SOAP11, "increment"), 2);
     assert_all_counted(&ports, 2);
+}
+
+/// The addressing of a message of a counter's user.
+fn addressed(ns: &str, id: &str, reply_to: &str) -> String {
+    let to = |local: &str| format!("<a:{local}><a:Address>{reply_to}</a:Address></a:{local}>");
+    format!(
+        "<e:Header xmlns:a='{ns}'><a:To>http://gateway.example/counter</a:To><a:Action>\
+         urn:bft-ws:counter/increment</a:Action><a:MessageID>{id}</a:MessageID>{}{}{}</e:Header>",
+        to("ReplyTo"),
+        to("FaultTo"),
+        to("From"),
+    )
+}
+
+/// Stock copies with the addressing module dial what ReplyTo and FaultTo name. No user's reach
+/// them; who speaks WS-Addressing is answered as such all the same, on his connection.
+#[test]
+fn r3_no_user_has_a_stock_copy_with_addressing_call_an_address_of_his_choice() {
+    const WSA: [(&str, &str); 2] = [
+        ("http://www.w3.org/2005/08/addressing", "/anonymous"),
+        (
+            "http://schemas.xmlsoap.org/ws/2004/08/addressing",
+            "/role/anonymous",
+        ),
+    ];
+    let _alone = alone();
+    let ports = ports();
+    let _servers = serve(&ports).unwrap();
+    let urls = ports.map(counter);
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let plan = Plan {
+        services: &urls,
+        ..Plan::default()
+    };
+    let group = Group::start(&plan).unwrap();
+    let victim = TcpListener::bind("127.0.0.1:0").unwrap();
+    victim.set_nonblocking(true).unwrap();
+    let elsewhere = format!("http://{}/", victim.local_addr().unwrap());
+    let mut calls = 0;
+    for (ns, anonymous) in WSA {
+        for soap in [SOAP11, SOAP12] {
+            for reply_to in [&format!("{ns}{anonymous}"), &elsewhere] {
+                calls += 1;
+                let id = format!("urn:user:{calls}");
+                let envelope = format!(
+                    "<e:Envelope xmlns:e='{soap}'>{}<e:Body><increment xmlns='urn:bft-ws:counter'/>\
+                     </e:Body></e:Envelope>",
+                    addressed(ns, &id, reply_to)
+                );
+                let action = "urn:bft-ws:counter/increment";
+                let kind = match soap {
+                    SOAP11 => format!("text/xml\r\nSOAPAction: \"{action}\""),
+                    _ => format!("application/soap+xml; action=\"{action}\""),
+                };
+                let (status, answer) =
+                    post(group.gateway.url(), &kind, envelope.as_bytes()).unwrap();
+                assert_eq!((status, number(&answer)), (200, Some(calls)), "{answer}");
+                let (before, _) = answer.split_once(":RelatesTo>").expect(&answer);
+                assert!(before.contains(ns), "{answer}");
+                assert!(answer.contains(&format!(">{id}<")), "{answer}");
+                assert!(answer.contains("increment"), "{answer}");
+            }
+        }
+    }
+    assert_all_counted(&ports, calls);
+    let dialled = victim.accept();
+    assert!(dialled.is_err(), "{dialled:?}");
+    let disagreed = &group.page(&group.gateway).unwrap()["disagreed"];
+    assert_eq!(disagreed, &serde_json::json!({}));
 }

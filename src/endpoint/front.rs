@@ -35,7 +35,7 @@ use crate::rm::version::Operation;
 use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
-use crate::soap::xml::{Bounds, Document, Element};
+use crate::soap::xml::{Bounds, Document};
 use crate::types::{Digest, Instant, Micros, Network, Now};
 
 use super::ids::Ids;
@@ -51,7 +51,7 @@ use repeats::{Repeats, Seen};
 use sequence::{Effect, FrontSequence};
 
 pub use allowed::{Allowed, Place};
-pub use message::{consumed, mentions};
+pub use message::mentions;
 pub use words::{FrontConfig, FrontInput, FrontOutput, Post};
 
 /// Whose order a token stands for.
@@ -588,8 +588,7 @@ impl Front {
     fn call(&mut self, action: &str, message: &Message<'_, '_>, asker: &Asker) -> Call {
         let action = message.addressing.action.as_deref().unwrap_or(action);
         let reply_to = message.reply_to.address.as_str();
-        let goes_on = |block: &Element<'_, '_>| !message::consumed(block);
-        let content = out_handler::content(&message.envelope, message.parts.clone(), goes_on);
+        let content = out_handler::content(&message.envelope, message.parts.clone());
         let (content, mut fault) = match content {
             Ok(content) => (content, None),
             Err(unfit) => (Content::default(), Some(unfit.fault)),

@@ -5,6 +5,7 @@ pub mod client;
 pub mod config;
 pub mod front;
 pub mod global_in_handler;
+pub mod hop;
 pub mod ids;
 pub mod in_handler;
 pub mod io;

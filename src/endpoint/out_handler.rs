@@ -5,6 +5,8 @@
 //! group: `Outgoing` addresses, numbers and seals it. A handler runs to its end or refuses; nothing
 //! waits here.
 
+use std::borrow::Cow;
+
 use crate::crypto::{Identity, KeyError, PairKey};
 use crate::error::Rejected;
 use crate::limits;
@@ -15,7 +17,7 @@ use crate::rm::fault::RmFault;
 use crate::rm::header::{self, Block, Sequence};
 use crate::rm::version::{self as rm, Operation, V200702};
 use crate::rm::{Acknowledgement, MessageNumber};
-use crate::soap::addressing::{self, Property};
+use crate::soap::addressing::{self, Addressing, Property};
 use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::{Envelope, NotAnEnvelope, Version};
 use crate::soap::fault::{Code, Fault};
@@ -24,11 +26,12 @@ use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::payload::{self, Packed};
 use crate::soap::security::{self, DetachedSignature, Part, ids};
 use crate::soap::writer::{Attribute, Writer};
-use crate::soap::xml::{Bounds, Document, Element, XmlError};
+use crate::soap::xml::{Bounds, Document, XmlError};
 use crate::types::GroupNumber;
 use crate::wire;
 use crate::wire::leg::Leg;
 
+use super::hop::{self, Addressed};
 use super::ids::Ids;
 use super::multicast_sender::FrozenBundle;
 
@@ -41,6 +44,8 @@ pub struct Content {
     pub payload: Packed,
     /// What the message has beside its envelope; empty for nothing.
     pub parts: Packed,
+    /// How it speaks WS-Addressing, if it does; for its answer.
+    pub addressed: Option<Box<Addressed>>,
 }
 
 impl Content {
@@ -137,12 +142,12 @@ pub fn open(octets: &[u8]) -> Result<(&[u8], Packed), Unfit> {
     Ok((envelope, parts.unwrap_or_default()))
 }
 
-/// Takes a user's message apart; every header block goes on to the service.
+/// Takes a user's message apart that is on no sequence.
 ///
 /// # Errors
 /// Why not, and the fault to answer with: not an envelope, another version than its HTTP head
-/// says, over a bound, or a WS-RM header that must be understood: what is on a sequence does not
-/// come here.
+/// says, over a bound, or a header block that must be understood and means nothing on such a
+/// message: what is on a sequence does not come here.
 pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
     let (octets, parts) = open(octets)?;
     let document = Document::parse_within(octets, &Bounds::CALL)?;
@@ -151,27 +156,38 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
         let why = "the envelope's SOAP version is not that of the Content-Type";
         return Err(Unfit::new(Rejected::Schema, Code::VersionMismatch, why));
     }
-    let reliable = envelope.not_understood(|block| rm::by_namespace(block.ns()).is_none());
-    if reliable.is_some() {
-        let why = "a header block of WS-ReliableMessaging does not go with a plain call";
+    if let Some(block) = envelope.not_understood(|block| !hop::means_nothing(&block)) {
+        let why = match rm::by_namespace(block.ns()) {
+            Some(_) => "a header block of WS-ReliableMessaging does not go with a plain call",
+            None => "a header block of the plain call is not understood",
+        };
         let reason = Rejected::NotUnderstood;
         return Err(Unfit::new(reason, Code::MustUnderstand, why));
     }
-    content(&envelope, parts, |_| true)
+    content(&envelope, parts)
 }
 
-/// The content of a message, whose parts are packed already; header blocks that the caller
-/// consumes stay behind.
+/// The content of a message, whose parts are packed already; header blocks that concern its hop to
+/// us stay behind (R3).
 ///
 /// # Errors
-/// It cannot be carried, or is over a bound.
-pub fn content(
-    envelope: &Envelope<'_, '_>,
-    parts: Packed,
-    goes_on: impl Fn(&Element<'_, '_>) -> bool,
-) -> Result<Content, Unfit> {
+/// It cannot be carried, is over a bound, or what it says of addressing cannot be read.
+pub fn content(envelope: &Envelope<'_, '_>, parts: Packed) -> Result<Content, Unfit> {
+    let (addressing, wsa) = Addressing::read_any(&envelope.blocks).map_err(|reason| {
+        let why = "the WS-Addressing part of the message cannot be read";
+        Unfit::new(reason, Code::Sender, why)
+    })?;
+    let own = |value: Option<Cow<'_, str>>| value.map(Cow::into_owned);
     let mut content = Content {
+        header: wsa.map_or_else(Packed::default, |wsa| hop::carried(&addressing, wsa)),
         parts,
+        addressed: wsa.map(|wsa| {
+            Box::new(Addressed {
+                wsa,
+                action: own(addressing.action),
+                message_id: own(addressing.message_id),
+            })
+        }),
         ..Content::default()
     };
     // Declarations that are copied down count too, and escapes, and the envelope that the service
@@ -187,12 +203,16 @@ pub fn content(
         }
         false => Ok(()),
     };
-    for block in envelope.blocks.iter().filter(|block| goes_on(block)) {
+    for block in envelope.blocks.iter().filter(|block| !hop::consumed(block)) {
         content.header.join(payload::pack(*block));
         bounded(&content)?;
     }
     let mut children = envelope.body.children();
     if let Some(child) = children.next() {
+        if hop::is_no_call(child) {
+            let why = "a Body of WS-ReliableMessaging or WS-MakeConnection is no call of a service";
+            return Err(Unfit::new(Rejected::Schema, Code::Sender, why));
+        }
         content.payload = payload::pack(child);
     }
     if children.next().is_some() {

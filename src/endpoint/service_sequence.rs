@@ -28,7 +28,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use uuid::Builder;
 
 use crate::crypto;
 use crate::limits;
@@ -43,9 +42,8 @@ use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::mime::{self, Package};
 use crate::soap::xml::{Bounds, Document, Element};
 use crate::types::Digest;
-use crate::wire;
 
-use super::front::consumed;
+use super::hop::{self, consumed};
 use super::io::{Completion, Invocation};
 use heard::{Heard, covers, is_end, read};
 use waiting::Waiting;
@@ -406,13 +404,7 @@ impl ServiceSequence {
     }
 
     fn name(&self, what: &str, number: u64) -> String {
-        let mut of = b"urn:bft-ws:1/service ".to_vec();
-        of.extend(self.settings.group.0);
-        of.extend(what.as_bytes());
-        of.extend(number.to_be_bytes());
-        let Digest(digest) = crypto::sha256(&of);
-        let octets = digest.first_chunk().copied().unwrap_or_default();
-        wire::urn(Builder::from_custom_bytes(octets).into_uuid())
+        hop::name(self.settings.group, what, number)
     }
 
     /// CreateSequence (§3.4). A service that does not know that an attempt is repeated takes an

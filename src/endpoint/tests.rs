@@ -3,9 +3,11 @@
 
 mod bad_input;
 mod harness;
+mod hop;
 mod large;
 mod learner;
 mod legs;
+mod members;
 mod replies;
 mod restart;
 mod rogue;

@@ -29,6 +29,7 @@ use crate::wire::bundle::{Call, Item};
 use crate::wire::ended::Place;
 use crate::wire::reply::{Composed, Replies};
 
+use super::hop;
 use super::io::{Completion, Invocation, Ticket};
 use super::out_handler::PREFIXES;
 use super::storage_manager::{Body, StorageManager};
@@ -238,7 +239,7 @@ impl TotalOrderInvoker {
                     let Some(Item::Call(call)) = body.bundle.items.get(running.items.len()) else {
                         unreachable!("only a call's step is Execute");
                     };
-                    if call.action == wire::NULL {
+                    if call.action == wire::NULL || hop::holds_no_call(&call.payload) {
                         let client = body.bundle.head.client;
                         let done = self.calls.executed(client, wanted, Some(nothing()));
                         running.push(done);
@@ -250,7 +251,9 @@ impl TotalOrderInvoker {
                     self.busy = Some(ticket);
                     let env = self.env(&running.delivery);
                     let place = self.calls.give();
-                    return Progress::Execute(ticket, invocation(call, env, place));
+                    let message_id = hop::name(body.bundle.head.group, "call", place);
+                    let invocation = invocation(call, env, place, &message_id);
+                    return Progress::Execute(ticket, invocation);
                 }
             }
         }
@@ -411,8 +414,9 @@ fn refused(wanted: &Wanted, verdict: Verdict) -> Done {
 }
 
 /// The envelope that the service gets: the same octets at every correct replica (R3).
-fn invocation(call: &Call, env: Env, place: u64) -> Invocation {
-    let envelope = envelope::of(call.version, &call.header, &call.payload);
+fn invocation(call: &Call, env: Env, place: u64, message_id: &str) -> Invocation {
+    let header = hop::for_service(&call.header, message_id);
+    let envelope = envelope::of(call.version, &header, &call.payload);
     Invocation {
         version: call.version,
         action: call.action.clone(),
@@ -571,17 +575,22 @@ mod tests {
                 continue;
             }
             let text = ">".repeat(letters);
-            let user =
-                format!("<e:Envelope xmlns:e='{ns}'><e:Body><a>{text}</a></e:Body></e:Envelope>");
+            let wsa = addressing::V200408.ns.uri;
+            let user = format!(
+                "<e:Envelope xmlns:e='{ns}'><e:Header><w:Action xmlns:w='{wsa}'>a</w:Action>\
+                 </e:Header><e:Body><a>{text}</a></e:Body></e:Envelope>"
+            );
             let Ok(content) = freeze(user.as_bytes(), Version::V11) else {
                 continue;
             };
             let call = first_call(content);
-            assert!(invocation(&call, ENV, 1).envelope.len() <= limits::CALL_BYTES);
+            assert!(invocation(&call, ENV, 1, NAME).envelope.len() <= limits::CALL_BYTES);
             taken += 1;
         }
         assert!(taken > 0, "some of them must be taken");
     }
+
+    const NAME: &str = "urn:uuid:00000000-0000-0000-0000-000000000001";
 
     const ENV: Env = Env {
         time: Time(0),
@@ -614,7 +623,7 @@ mod tests {
             let content = freeze(&user, Version::V11).unwrap();
             let (bytes, nodes) = (content.bytes(), content.parts.nodes);
             let call = first_call(content);
-            let message = invocation(&call, ENV, 1).envelope;
+            let message = invocation(&call, ENV, 1, NAME).envelope;
             let (_, body) = mime::apart(&message).unwrap();
             let counted = bytes + nodes * limits::MIME_AROUND + limits::ENVELOPE_AROUND;
             assert!(

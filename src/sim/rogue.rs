@@ -226,6 +226,7 @@ impl Rogue {
             header,
             payload,
             parts,
+            ..
         } = out_handler::freeze(envelope.as_bytes(), Self::VERSION).ok()?;
         let action = format!("urn:{}", op.name);
         let mut items = Vec::new();

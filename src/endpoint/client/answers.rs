@@ -357,8 +357,8 @@ fn ends_of_calls(items: &[Done]) -> impl Iterator<Item = End<'_>> {
 fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome {
     match done {
         Some((Verdict::Executed, Some(reply))) => {
-            let (header, payload) = (&reply.header().octets, &reply.payload().octets);
-            let envelope = envelope::of(call.version, header, payload);
+            let header = call.answered(&reply.header().octets, reply.fault());
+            let envelope = envelope::of(call.version, &header, &reply.payload().octets);
             let parts = &reply.parts().octets;
             Outcome::Reply {
                 fault: reply.fault(),

@@ -56,6 +56,15 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// The header of its answer, whose service's own is this.
+    #[must_use]
+    pub fn answered(&self, header: &[u8], fault: bool) -> Vec<u8> {
+        match &self.content.addressed {
+            Some(addressed) => addressed.answer(&self.action, header, fault),
+            None => header.to_vec(),
+        }
+    }
+
     fn bytes(&self) -> usize {
         let unread = self.unread.as_ref().map_or(0, Bytes::len);
         self.content.bytes() + unread + self.action.len() + 512

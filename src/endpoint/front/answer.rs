@@ -2,21 +2,19 @@
 //!
 //! An answer knows whom it is for and in which versions; what it says, others decide.
 
-use std::borrow::Cow;
-
 use crate::rm::Acknowledgement;
 use crate::rm::fault::{Code as RmCode, RmFault};
 use crate::rm::header::{self, Block, Sequence};
 use crate::rm::version::{self as rm, Operation};
-use crate::soap::addressing::{self, Addressing, Property, block_in};
+use crate::soap::addressing::{self, Property, block_in};
 use crate::soap::envelope::{self, Version};
 use crate::soap::fault::Fault;
-use crate::soap::xml::Document;
 use crate::types::Network;
 use crate::wire::parts::join;
 
+use super::super::hop::passed_on;
 use super::allowed::Allowed;
-use super::message::{Message, consumed, is_back};
+use super::message::{Message, is_back};
 use super::reference::Reference;
 use super::words::Post;
 
@@ -235,30 +233,4 @@ impl Back {
         let status = fault.http_status(self.soap);
         self.answer(&self.fault_to, status, &said, &fault.write(self.soap))
     }
-}
-
-/// The service's header blocks without those in which the gateway speaks itself.
-fn passed_on(header: &[u8]) -> Vec<u8> {
-    if header.is_empty() {
-        return Vec::new();
-    }
-    let whole = [b"<h>", header, b"</h>"].concat();
-    // It was canonical when it was voted.
-    let Ok(document) = Document::parse(&whole) else {
-        return Vec::new();
-    };
-    let blocks = document.root().children();
-    let blocks = blocks.filter(|block| !consumed(block));
-    // Each is canonical and declares all that it uses.
-    blocks.flat_map(|block| block.source().bytes()).collect()
-}
-
-/// The action that the service gave its reply itself, if it did.
-#[must_use]
-pub fn action_of(header: &[u8]) -> Option<String> {
-    let whole = [b"<h>", header, b"</h>"].concat();
-    let document = Document::parse(&whole).ok()?;
-    let blocks: Vec<_> = document.root().children().collect();
-    let (addressing, _) = Addressing::read_any(&blocks).ok()?;
-    addressing.action.map(Cow::into_owned)
 }

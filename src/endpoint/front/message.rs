@@ -20,7 +20,7 @@ use crate::soap::payload::Packed;
 use crate::soap::xml::Element;
 use crate::types::{Digest, Network};
 
-use super::super::out_handler;
+use super::super::{hop, out_handler};
 use super::allowed::Allowed;
 use super::answer::Back;
 use super::reference::{Ill, Reference};
@@ -159,7 +159,7 @@ impl Plain {
         let (addressing, wsa) = (read.0, read.1.unwrap_or(&addressing::V200508));
         let action = addressing.action.as_deref().unwrap_or(action);
         let name = addressing.message_id.as_deref().and_then(|message_id| {
-            let content = out_handler::content(envelope, parts, |b| !consumed(b)).ok()?;
+            let content = out_handler::content(envelope, parts).ok()?;
             Some(repeats::name(
                 message_id,
                 action,
@@ -212,13 +212,6 @@ pub fn is_polled(address: &str) -> bool {
         .is_some_and(|id| !id.is_empty())
 }
 
-/// Whether header blocks in this namespace are consumed by the gateway (R3).
-#[must_use]
-pub fn consumed(block: &Element<'_, '_>) -> bool {
-    let ns = block.ns();
-    rm::by_namespace(ns).is_some() || addressing::by_namespace(ns).is_some() || ns == WSMC.uri
-}
-
 impl<'d, 'a> Message<'d, 'a> {
     /// Reads an envelope; `None` if nothing in it is WS-RM's.
     ///
@@ -232,7 +225,10 @@ impl<'d, 'a> Message<'d, 'a> {
         };
         let known = |block: Element<'_, '_>| {
             // Blocks of other vocabularies go on to the service.
-            rm::by_namespace(block.ns()).is_none() || !block.local().starts_with("UsesSequence")
+            match rm::by_namespace(block.ns()) {
+                Some(_) => !block.local().starts_with("UsesSequence"),
+                None => block.ns() == WSMC.uri || !hop::means_nothing(&block),
+            }
         };
         if let Some(block) = envelope.not_understood(known) {
             let why = format!("the header block {} is not understood", block.local());

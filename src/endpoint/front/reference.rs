@@ -16,7 +16,7 @@ use crate::soap::namespaces::{BFT, DS, SOAP11, SOAP12, WSA, WSSE, WSSE11, WSU, X
 use crate::soap::payload;
 use crate::soap::xml::Element;
 
-use super::message::consumed;
+use super::super::hop::consumed;
 
 /// What holds the parameters, and what in 2004/08 holds properties.
 const PARAMETERS: &str = "ReferenceParameters";

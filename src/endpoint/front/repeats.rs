@@ -3,9 +3,9 @@
 //! users of WS-RM whose stack sends a copy that is not on its sequence.
 //!
 //! A repetition has the same MessageID, action, SOAP version and payload, and the same header
-//! blocks but those of WS-Addressing and WS-RM: who calls on behalf of another user says so there,
-//! and must not get the other's answer. What is known is bounded by time, number and octets, and
-//! dies with the gateway: WS-RM promises more.
+//! blocks but those that concern its hop alone (`hop`): who calls on behalf of another user says so
+//! there, and must not get the other's answer. What is known is bounded by time, number and octets,
+//! and dies with the gateway: WS-RM promises more.
 
 use std::collections::{BTreeMap, VecDeque};
 

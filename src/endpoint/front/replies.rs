@@ -8,7 +8,8 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::state::calls::Stored;
 use crate::types::{CallNumber, Instant, Micros};
 
-use super::answer::{Answer, Back, Said, action_of, nothing};
+use super::super::hop::action_of;
+use super::answer::{Answer, Back, Said, nothing};
 use super::call::{NOBODY, State, Taken};
 use super::message::is_back;
 use super::sequence::{Effect, FrontSequence, Stage};

@@ -14,7 +14,7 @@ use crate::soap::fault::ReadFault;
 use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
 
-use super::consumed;
+use super::super::hop::consumed;
 
 /// What a response says.
 #[derive(Debug)]

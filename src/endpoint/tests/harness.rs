@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::crypto::{self, Identity, PairKey};
+use crate::crypto::{self, PairKey};
 use crate::endpoint::client::Client;
-use crate::endpoint::config::{AgreementConfig, ClientConfig, GroupConfig, Member, ReplicaConfig};
+use crate::endpoint::config::{AgreementConfig, GroupConfig};
 use crate::endpoint::io::{
     Answer, CallToken, ClientInput, ClientOutput, Completion, Event, Outcome, PostId, ReplicaInput,
     ReplicaOutput, RequestId, Save, Ticket, UserCall, Version,
@@ -17,13 +17,9 @@ use crate::endpoint::replica::{Application, Replica, Restart};
 use crate::log::recover::Recovered;
 use crate::log::{Log, Position, Record, Standing, Syncer};
 use crate::state::pieces::Tree;
-use crate::types::{
-    CallNumber, Digest, Incarnation, Instant, Micros, Now, Quorums, ReplicaId, Seqno, Time,
-};
+use crate::types::{CallNumber, Instant, Micros, Now, ReplicaId, Seqno, Time};
 
-pub const N: u16 = 4;
-/// When time begins, and the incarnation of every member.
-pub const START: u64 = 1_700_000_000_000_000;
+pub use super::members::{N, START, client_config, group_config, identity, replica_config};
 
 /// Whose POST a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +73,8 @@ pub struct Group {
     pub kept: Vec<(ReplicaId, Ticket)>,
     /// Replicas that cannot reach their services.
     pub unreached: Vec<ReplicaId>,
+    /// What services were given.
+    pub given: Vec<String>,
     /// What each replica wrote, in a durable group.
     pub disks: Vec<TestDisk>,
     durable: bool,
@@ -94,62 +92,6 @@ pub struct Group {
     responses: Vec<(u16, Vec<u8>)>,
     requests: u64,
     tokens: u64,
-}
-
-pub fn identity(name: &str) -> Identity {
-    Identity::generate(name, &crypto::sha256(name.as_bytes()).0).unwrap()
-}
-
-fn member(name: &str, url: &str) -> Member {
-    let identity = identity(name);
-    Member {
-        name: name.to_owned(),
-        url: url.to_owned(),
-        certificate: identity.certificate().clone(),
-        agreement_key: identity.agreement().public().unwrap(),
-    }
-}
-
-pub fn group_config(agreement: AgreementConfig) -> GroupConfig {
-    let replica = |n: u16| member(&format!("replica-{n}"), &format!("http://127.0.0.1:{n}/"));
-    GroupConfig {
-        id: Digest([9; 32]),
-        quorums: Quorums::of(N).unwrap(),
-        replicas: (0..N).map(replica).collect(),
-        clients: vec![member("gateway", ""), member("other", "")],
-        key_epoch: 1,
-        agreement,
-    }
-}
-
-pub fn replica_config(group: &Rc<GroupConfig>, n: u16, (life, losses): (u8, u64)) -> ReplicaConfig {
-    let mut rng_seed = [u8::try_from(n).unwrap(); 32];
-    rng_seed[1] = life;
-    ReplicaConfig {
-        group: group.clone(),
-        me: ReplicaId(n),
-        identity: identity(&format!("replica-{n}")),
-        group_secret: [3; 32],
-        incarnation: Incarnation(START + losses),
-        rng_seed,
-        hold: Micros::seconds(5),
-        touch: None,
-        stopwatch: None,
-        plant: None,
-    }
-}
-
-pub fn client_config(group: &Rc<GroupConfig>, name: &str, seed: u8) -> ClientConfig {
-    ClientConfig {
-        group: group.clone(),
-        identity: identity(name),
-        incarnation: Incarnation(START),
-        rng_seed: [seed; 32],
-        call_timeout: Micros::seconds(10),
-        pipeline: 7,
-        stopwatch: None,
-        plant: None,
-    }
 }
 
 impl Group {
@@ -179,6 +121,7 @@ impl Group {
             slow: false,
             kept: Vec::new(),
             unreached: Vec::new(),
+            given: Vec::new(),
             disks: (0..N).map(|_| TestDisk::default()).collect(),
             durable: false,
             services: Application::Outside,
@@ -382,6 +325,7 @@ impl Group {
                 }
                 let octets = String::from_utf8_lossy(&invocation.envelope).into_owned();
                 self.execute(me, ticket, invocation.version, &octets);
+                self.given.push(octets);
             }
             ReplicaOutput::Snapshot(ticket) => {
                 let count = self.counters[me.index()].to_be_bytes().to_vec();

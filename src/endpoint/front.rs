@@ -8,6 +8,7 @@ mod allowed;
 mod answer;
 mod beginning;
 mod call;
+mod closing;
 mod ending;
 mod gaps;
 mod identifier;
@@ -35,7 +36,7 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document, Element};
-use crate::types::{Digest, Instant, Micros, Now};
+use crate::types::{Digest, Instant, Micros, Now, Time};
 
 use super::ids::Ids;
 use super::io::{CallToken, Event, Order, Ordered, RequestId};
@@ -130,6 +131,8 @@ pub struct Front {
     repeats: Repeats,
     /// When this life began, as far as it can tell.
     begun: Option<Instant>,
+    /// The wall clock at the present input: lifetimes outlive this life by it.
+    wall: Time,
     orders: BTreeMap<CallToken, Wish>,
     tokens: u64,
     out: VecDeque<FrontOutput>,
@@ -142,6 +145,7 @@ impl Front {
         Self {
             ids: Ids::new(config.rng_seed),
             begun: None,
+            wall: Time(0),
             repeats: Repeats::new(config.window),
             config,
             sequences: BTreeMap::new(),
@@ -159,6 +163,7 @@ impl Front {
 
     /// Takes one input. Drain [`Front::poll`] afterwards.
     pub fn handle(&mut self, now: Now, input: FrontInput) {
+        self.wall = now.wall;
         let now = now.instant;
         self.begun.get_or_insert(now);
         match input {
@@ -448,8 +453,9 @@ impl Front {
             return None;
         }
         self.later.entry(uuid).or_default().push(raw);
-        let gives_up = self.config.gives_up;
-        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now, gives_up);
+        let life = lifetime::left(self.wall, named.ends);
+        let terms = (life, self.config.gives_up);
+        let resumed = || FrontSequence::resumed(named, identifier.to_owned(), now, terms);
         self.sequences
             .entry(uuid)
             .or_insert_with(resumed)

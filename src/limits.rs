@@ -85,6 +85,9 @@ pub const CALL_WINDOW: u64 = 4_096;
 pub const CALL_SEQUENCES: usize = 64;
 /// GroupSequences that the state remembers for one client (R4).
 pub const GROUP_SEQUENCES: usize = 8;
+/// Octets of the note with which a client closes a call sequence (R4): a range of numbers for each
+/// hole that an acknowledgement can tell, the ends included.
+pub const NOTE_BYTES: usize = 40 * (ACK_RANGES + 1);
 /// Octets of stored replies kept for one client before its calls get a fault (B of R1).
 pub const STORED_REPLY_BYTES: usize = 64 << 20;
 /// Clients of a group.

@@ -71,6 +71,11 @@ fn r1_to_r4_bundles() {
     refuses(&packed(
         &parts.replace("<b:Part/>", &"<b:Part/>".repeat(256)),
     ));
+    let close = "<b:Close sequence='$U' note='3 5-9'/>";
+    accepts(&bundle(close));
+    accepts(&bundle(&close.replace("3 5-9", "")));
+    refuses(&bundle(&close.replace("note='3 5-9'", "")));
+    refuses(&bundle(&close.replace("3 5-9", &"9".repeat(10_281))));
     refuses(&bundle(""));
     refuses(&bundle(released));
     refuses(&bundle(&format!("{begin}{released}")));

@@ -304,8 +304,9 @@ pub fn front(octets: &[u8]) {
 fn done(order: Order) -> Done {
     match order {
         Order::Begin(uuid, asked) => {
-            Done::Began(uuid, asked.unwrap_or(Generation(1)), CallNumber(0))
+            Done::Began(uuid, asked.unwrap_or(Generation(1)), CallNumber(0), None)
         }
+        Order::Close(uuid, note) => Done::Closed(uuid, CallNumber(0), note),
         Order::End(uuid) => Done::Ended(uuid),
         Order::Call(call) => {
             let (payload, parts) = (call.content.payload, call.content.parts);

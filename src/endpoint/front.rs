@@ -8,6 +8,7 @@ mod allowed;
 mod answer;
 mod beginning;
 mod call;
+mod closing;
 mod ending;
 mod gaps;
 mod identifier;
@@ -36,7 +37,7 @@ use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document};
-use crate::types::{Digest, Instant, Micros, Network, Now};
+use crate::types::{Digest, Instant, Micros, Network, Now, Time};
 
 use super::ids::Ids;
 use super::io::{CallToken, Event, Order, Ordered, RequestId};
@@ -135,6 +136,8 @@ pub struct Front {
     repeats: Repeats,
     /// When this life began, as far as it can tell.
     begun: Option<Instant>,
+    /// The wall clock at the present input: lifetimes outlive this life by it.
+    wall: Time,
     orders: BTreeMap<CallToken, Wish>,
     tokens: u64,
     out: VecDeque<FrontOutput>,
@@ -147,6 +150,7 @@ impl Front {
         Self {
             ids: Ids::new(config.rng_seed),
             begun: None,
+            wall: Time(0),
             repeats: Repeats::new(config.window),
             config,
             sequences: BTreeMap::new(),
@@ -164,6 +168,7 @@ impl Front {
 
     /// Takes one input. Drain [`Front::poll`] afterwards.
     pub fn handle(&mut self, now: Now, input: FrontInput) {
+        self.wall = now.wall;
         let now = now.instant;
         self.begun.get_or_insert(now);
         match input {
@@ -463,8 +468,9 @@ impl Front {
                 self.crowded(raw.request);
                 return None;
             };
-            let (identifier, gives_up) = (identifier.to_owned(), self.config.gives_up);
-            let resumed = FrontSequence::resumed(named, identifier, raw.network, now, gives_up);
+            let life = lifetime::left(self.wall, named.ends);
+            let (identifier, terms) = (identifier.to_owned(), (life, self.config.gives_up));
+            let resumed = FrontSequence::resumed(named, identifier, raw.network, now, terms);
             self.sequences.insert(uuid, resumed);
             self.enter(uuid, room);
         }

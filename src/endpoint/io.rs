@@ -8,7 +8,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::error::Refused;
-use crate::state::calls::Done;
+use crate::state::calls::{Done, Note};
 use crate::state::pieces::Tree;
 use crate::types::{CallNumber, Env, Generation, ReplicaId, Seqno, Time, View};
 
@@ -257,6 +257,9 @@ pub enum Order {
     /// Begin a call sequence under a new generation. With the one that it once had: learn where it
     /// stands; one that was forgotten does not begin again (R4).
     Begin(Uuid, Option<Generation>),
+    /// Close it: no number above the last executed one is ever executed. The note is told to who
+    /// asks by `Begin`; at most [`limits::NOTE_BYTES`](crate::limits::NOTE_BYTES) octets.
+    Close(Uuid, Note),
     /// End it; its stored replies are freed.
     End(Uuid),
     /// Execute a call of it; nothing begins a sequence that is not there.

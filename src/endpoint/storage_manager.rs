@@ -81,6 +81,7 @@ impl Body {
 fn wanted(item: &wire::bundle::Item) -> Wanted {
     match item {
         wire::bundle::Item::Begin(sequence, generation) => Wanted::Begin(*sequence, *generation),
+        wire::bundle::Item::Close(sequence, note) => Wanted::Close(*sequence, note.as_str().into()),
         wire::bundle::Item::End(sequence) => Wanted::End(*sequence),
         wire::bundle::Item::Call(call) => Wanted::Call(call.sequence, call.number, call.digest()),
     }

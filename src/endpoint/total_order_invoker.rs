@@ -349,7 +349,7 @@ impl TotalOrderInvoker {
                 number,
                 digest,
             }),
-            Wanted::Begin(..) | Wanted::End(_) => None,
+            Wanted::Begin(..) | Wanted::Close(..) | Wanted::End(_) => None,
         }
     }
 
@@ -408,7 +408,9 @@ pub fn gravest(items: &[Done]) -> Verdict {
 /// How the item of a bundle ends that is a no-op whole (R1).
 fn refused(wanted: &Wanted, verdict: Verdict) -> Done {
     match *wanted {
-        Wanted::Begin(sequence, _) | Wanted::End(sequence) => Done::NotBegun(sequence),
+        Wanted::Begin(sequence, _) | Wanted::Close(sequence, _) | Wanted::End(sequence) => {
+            Done::NotBegun(sequence)
+        }
         Wanted::Call(sequence, number, _) => Done::Call(sequence, number, verdict, None),
     }
 }

@@ -10,8 +10,9 @@ use super::record::{Begun, Bound, Known, Placed, Record, Standing, ViewChange, V
 use crate::limits;
 use crate::types::{ClientId, Digest, Incarnation, ReplicaId, Seqno, Time, View};
 
-/// Of what this file writes; another version is refused, never guessed at.
-pub const VERSION: u8 = 1;
+/// Of what this file writes, and of the state that replicas make of it; another version is refused,
+/// never guessed at.
+pub const VERSION: u8 = 2;
 /// Octets before a frame's content: its length and its checksum.
 pub const HEAD: usize = 8;
 
@@ -68,8 +69,11 @@ pub enum Broken {
     /// The checksum is not that of the content.
     #[error("its checksum is wrong")]
     Checksum,
-    /// The checksum is right and the content is none of this version's.
+    /// The checksum is right and the content is of another version of the format.
     #[error("it is not of this version of the format")]
+    Version,
+    /// The checksum and the version are right and the content is nothing.
+    #[error("it says nothing that is known")]
     Unknown,
 }
 
@@ -105,6 +109,9 @@ pub fn decode(octets: &[u8]) -> Result<(Frame, usize), Broken> {
         return Err(Broken::Checksum);
     }
     let mut content = Reader(content);
+    if content.u8().is_ok_and(|version| version != VERSION) {
+        return Err(Broken::Version);
+    }
     let frame = content.frame().map_err(|_| Broken::Unknown)?;
     match content.0 {
         [] => Ok((frame, HEAD + size)),
@@ -388,9 +395,6 @@ type Read<T> = Result<T, Broken>;
 
 impl<'a> Reader<'a> {
     fn frame(&mut self) -> Read<Frame> {
-        if self.u8()? != VERSION {
-            return Err(Broken::Unknown);
-        }
         Ok(match self.u8()? {
             1 => Frame::Segment(Segment {
                 group: self.digest()?,

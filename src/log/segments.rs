@@ -9,7 +9,7 @@
 //! What cannot be told here: a last segment that lost whole groups at its end looks like one that
 //! was never longer.
 
-use super::codec::{Frame, Needed, Segment, decode, encode};
+use super::codec::{Broken, Frame, Needed, Segment, decode, encode};
 use super::record::Record;
 
 /// What a segment holds.
@@ -35,6 +35,9 @@ pub enum Damage {
     /// It does not begin as a segment does.
     #[error("it does not begin as a segment of a log does")]
     Header,
+    /// Another build wrote it, in another version of the format.
+    #[error("it was written by another build of bftws, whose logs this one does not go on from")]
+    Version,
     /// What was promised cannot be read any more.
     #[error("it is damaged at octet {0}: what stood there may have been promised to others")]
     At(usize),
@@ -51,8 +54,10 @@ const BLOCK: usize = 512;
 /// # Errors
 /// What is wrong with it.
 pub fn scan(octets: &[u8], last: bool) -> Result<Scan, Damage> {
-    let Ok((Frame::Segment(segment), header)) = decode(octets) else {
-        return Err(Damage::Header);
+    let (segment, header) = match decode(octets) {
+        Ok((Frame::Segment(segment), header)) => (segment, header),
+        Err(Broken::Version) => return Err(Damage::Version),
+        _ => return Err(Damage::Header),
     };
     let mut scan = Scan {
         segment,

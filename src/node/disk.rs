@@ -77,6 +77,12 @@ pub enum DiskError {
     /// A segment is not there.
     #[error("{path} is missing\n  remedy: put it back, or {WIPE}", path = .0.display())]
     Missing(PathBuf),
+    /// It is whole, and of another version of the format: nothing is lost.
+    #[error(
+        "{path}: {damage}\n  remedy: start the build that wrote it, or make a new group with \
+         `bftws init`", path = .0.display(), damage = Damage::Version
+    )]
+    Version(PathBuf),
     /// A file is damaged.
     #[error("{path}: {1}\n  remedy: {WIPE}", path = .0.display())]
     Damaged(PathBuf, Damage),
@@ -106,7 +112,8 @@ impl DiskError {
             | Self::Denied(_)
             | Self::Locked(_)
             | Self::Foreign(..)
-            | Self::Sequence(_) => false,
+            | Self::Sequence(_)
+            | Self::Version(_) => false,
         }
     }
 }
@@ -250,8 +257,10 @@ pub fn open(folder: &Path, group: Digest, replica: ReplicaId) -> Result<Opened, 
     for number in &numbers {
         let path = folder.join(segment_name(*number));
         let octets = fs::read(&path).map_err(at(&path))?;
-        let scan = scan(&octets, *number == last)
-            .map_err(|damage| DiskError::Damaged(path.clone(), damage))?;
+        let scan = scan(&octets, *number == last).map_err(|damage| match damage {
+            Damage::Version => DiskError::Version(path.clone()),
+            damage => DiskError::Damaged(path.clone(), damage),
+        })?;
         check(folder, &scan, (group, replica, *number), before)?;
         needed = needed.max(scan.needed);
         before = Some((*number, scan.next_group, scan.sealed));

@@ -330,6 +330,16 @@ impl<M> Destination<M> {
         self.mark(number, now);
     }
 
+    /// It was closed for good elsewhere: all up to `last` counts as received, and what is
+    /// acknowledged is exactly this.
+    pub fn conclude(&mut self, last: u64, acknowledged: Ranges) {
+        if let Some(last) = MessageNumber::new(last) {
+            // Not so where no number below the first ever came.
+            let _ = self.received.insert_range(self.settings.first, last);
+        }
+        self.acknowledged = acknowledged;
+    }
+
     /// What is acknowledged: everything, each time, in at most [`limits::ACK_RANGES`] ranges (the
     /// lowest ones; the next acknowledgement says more).
     #[must_use]

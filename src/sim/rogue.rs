@@ -189,6 +189,13 @@ impl Rogue {
             return self.post(act, all, bundle.as_ref());
         };
         let sequence = self.sequence.0;
+        if self.sequence.2.is_multiple_of(2) {
+            // Closed, it executes no more; the call after it says that it should (R4).
+            let close = self.sign(&[Draft::Close(sequence, "rogue")]);
+            self.post(act, all, close.as_ref());
+            let more = self.next(act, 0);
+            self.post(act, all, more.as_ref());
+        }
         let end = self.sign(&[Draft::End(sequence)]);
         self.post(act, all, end.as_ref());
         if self.legs.1 < SEQUENCES {

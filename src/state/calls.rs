@@ -21,11 +21,17 @@ pub enum Wanted {
     /// Begin a call sequence, or find that it has begun. Generations rise per client, so that a
     /// sequence that was forgotten cannot begin again.
     Begin(Uuid, Generation),
+    /// Close a call sequence: no number above its last executed one is ever executed.
+    Close(Uuid, Note),
     /// End a call sequence; its stored replies are freed.
     End(Uuid),
     /// Execute call `number` of a sequence; the digest covers all its content.
     Call(Uuid, CallNumber, Digest),
 }
+
+/// What a client has kept with a call sequence that it closes, and is told when it asks; nobody
+/// else looks into it. At most [`limits::NOTE_BYTES`] octets.
+pub type Note = Rc<str>;
 
 /// What a client says of one of its call sequences: replies up to here are no longer needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +70,8 @@ pub enum Verdict {
     Gap,
     /// Its sequence has not begun, has ended, or was forgotten: the whole bundle did nothing.
     UnknownSequence,
+    /// Its sequence was closed before its number was executed: it never is.
+    SequenceClosed,
     /// Executed, and its reply is released.
     Released,
     /// Too many replies of this client are stored: it must release some first.
@@ -76,10 +84,14 @@ pub enum Verdict {
 /// How one item of a bundle ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// The sequence lives, with this generation; its last executed number.
-    Began(Uuid, Generation, CallNumber),
-    /// The sequence could not begin: its generation is forgotten, or no room.
+    /// The sequence lives, with this generation; its last executed number, and the note with which
+    /// it was closed if it was.
+    Began(Uuid, Generation, CallNumber, Option<Note>),
+    /// The sequence could not begin: its generation is forgotten, or no room. Or one that is not
+    /// there was to be closed.
     NotBegun(Uuid),
+    /// The sequence is closed, now or before: its last number, and the note of whoever closed it.
+    Closed(Uuid, CallNumber, Note),
     /// The sequence has ended.
     Ended(Uuid),
     /// The call's verdict, and its reply where there is one.
@@ -87,10 +99,14 @@ pub enum Done {
 }
 
 impl Done {
-    /// The same end, its reply left out.
+    /// The same end, its reply or note left out.
     #[must_use]
     pub fn without_reply(self) -> Self {
         match self {
+            Self::Began(sequence, generation, last, Some(_)) => {
+                Self::Began(sequence, generation, last, Some(Note::default()))
+            }
+            Self::Closed(sequence, last, _) => Self::Closed(sequence, last, Note::default()),
             Self::Call(sequence, number, verdict, _) => Self::Call(sequence, number, verdict, None),
             other => other,
         }
@@ -141,6 +157,8 @@ struct CallSequence {
     released: CallNumber,
     /// Invariant: holds exactly the numbers in `released + 1 ..= last`.
     replies: BTreeMap<CallNumber, (Digest, Kept)>,
+    /// The note with which it was closed: then `last` stays.
+    closed: Option<Note>,
     /// For choosing which to forget.
     used: Seqno,
 }
@@ -324,7 +342,9 @@ impl Calls {
             .get(&bundle.client)
             .map(|client| &client.sequences);
         let look = |item: &Wanted| match *item {
-            Wanted::Begin(sequence, _) | Wanted::End(sequence) => Done::NotBegun(sequence),
+            Wanted::Begin(sequence, _) | Wanted::Close(sequence, _) | Wanted::End(sequence) => {
+                Done::NotBegun(sequence)
+            }
             Wanted::Call(sequence, number, digest) => {
                 let known = sequences.and_then(|s| s.get(&sequence));
                 let (verdict, reply) = known.map_or((Verdict::UnknownSequence, None), |known| {
@@ -374,6 +394,7 @@ impl Calls {
                         last.insert(*sequence, live.unwrap_or_default());
                     }
                 }
+                Wanted::Close(..) => {}
                 Wanted::End(sequence) => {
                     ended.insert(*sequence);
                 }
@@ -417,6 +438,7 @@ impl Calls {
             Wanted::Begin(sequence, generation) => {
                 Step::Done(client.begin(sequence, generation, seqno))
             }
+            Wanted::Close(sequence, ref note) => Step::Done(client.close(sequence, note, seqno)),
             Wanted::End(sequence) => {
                 let floor = client.floor;
                 client.forget(sequence);
@@ -432,6 +454,10 @@ impl Calls {
                     return Step::Done(Done::Call(sequence, number, verdict, None));
                 };
                 known.used = seqno;
+                if number > known.last && known.closed.is_some() {
+                    let verdict = Verdict::SequenceClosed;
+                    return Step::Done(Done::Call(sequence, number, verdict, None));
+                }
                 if number > known.last || skip {
                     if full {
                         return Step::Done(Done::Call(sequence, number, Verdict::Full, None));
@@ -556,10 +582,23 @@ impl Client {
         (finished.digest == bundle.digest).then_some(finished)
     }
 
-    /// The item's end with its reply, if that is still stored.
+    /// The item's end with its reply or note, if that is still stored.
     fn with_reply(&self, done: &Done) -> Done {
-        let Done::Call(sequence, number, Verdict::Executed, _) = *done else {
-            return done.clone();
+        let note = |sequence| {
+            let known = self.sequences.get(sequence);
+            known
+                .and_then(|known| known.closed.clone())
+                .unwrap_or_default()
+        };
+        let (sequence, number) = match *done {
+            Done::Began(sequence, generation, last, Some(_)) => {
+                return Done::Began(sequence, generation, last, Some(note(&sequence)));
+            }
+            Done::Closed(sequence, last, _) => {
+                return Done::Closed(sequence, last, note(&sequence));
+            }
+            Done::Call(sequence, number, Verdict::Executed, _) => (sequence, number),
+            _ => return done.clone(),
         };
         let stored = self
             .sequences
@@ -577,7 +616,7 @@ impl Client {
     fn begin(&mut self, sequence: Uuid, generation: Generation, seqno: Seqno) -> Done {
         if let Some(known) = self.sequences.get_mut(&sequence) {
             known.used = seqno;
-            return Done::Began(sequence, known.generation, known.last);
+            return Done::Began(sequence, known.generation, known.last, known.closed.clone());
         }
         if generation <= self.floor {
             return Done::NotBegun(sequence);
@@ -590,10 +629,21 @@ impl Client {
             last: CallNumber(0),
             released: CallNumber(0),
             replies: BTreeMap::new(),
+            closed: None,
             used: seqno,
         };
         self.sequences.insert(sequence, begun);
-        Done::Began(sequence, generation, CallNumber(0))
+        Done::Began(sequence, generation, CallNumber(0), None)
+    }
+
+    /// Closes a sequence; who closed it first has the say.
+    fn close(&mut self, sequence: Uuid, note: &Note, seqno: Seqno) -> Done {
+        let Some(known) = self.sequences.get_mut(&sequence) else {
+            return Done::NotBegun(sequence);
+        };
+        known.used = seqno;
+        let note = known.closed.get_or_insert_with(|| note.clone());
+        Done::Closed(sequence, known.last, note.clone())
     }
 
     /// Forgets the sequence that was not used for longest.

@@ -50,6 +50,8 @@ pub struct Bundle {
 pub enum Item {
     /// Begin a call sequence (R4).
     Begin(Uuid, Generation),
+    /// Close a call sequence, with a note that is kept with it (R4).
+    Close(Uuid, String),
     /// End a call sequence (R4).
     End(Uuid),
     /// Execute a call (R1).
@@ -132,6 +134,8 @@ fn declared_below(root: Element<'_, '_>, prefixes: &mut PrefixList) {
 pub enum Draft<'a> {
     /// Begin a call sequence (R4).
     Begin(Uuid, Generation),
+    /// Close a call sequence, with a note that is kept with it (R4).
+    Close(Uuid, &'a str),
     /// End a call sequence (R4).
     End(Uuid),
     /// Execute a call (R1).
@@ -309,6 +313,11 @@ impl Draft<'_> {
                 ];
                 out.leaf(BFT, "Begin", &attributes, "");
             }
+            Self::Close(sequence, note) => {
+                let sequence = urn(sequence);
+                let attributes = [plain("note", note), plain("sequence", &sequence)];
+                out.leaf(BFT, "Close", &attributes, "");
+            }
             Self::End(sequence) => {
                 out.leaf(BFT, "End", &[plain("sequence", &urn(sequence))], "");
             }
@@ -336,6 +345,15 @@ impl Draft<'_> {
     }
 }
 
+/// The note of a closed call sequence: opaque, and bounded.
+pub(super) fn note<'d>(element: Element<'d, '_>, local: &str) -> Result<&'d str, Refused> {
+    let note = attribute(element, local)?;
+    match note.len() <= limits::NOTE_BYTES {
+        true => Ok(note),
+        false => Err(Rejected::TooLarge.into()),
+    }
+}
+
 impl Item {
     fn read(element: Element<'_, '_>) -> Result<Self, Refused> {
         schema(element.ns().eq(BFT.uri).then_some(()))?;
@@ -345,6 +363,10 @@ impl Item {
                 empty(element, &["generation", "sequence"])?;
                 let generation = Generation(positive(element, "generation")?);
                 Ok(Self::Begin(sequence, generation))
+            }
+            "Close" => {
+                empty(element, &["note", "sequence"])?;
+                Ok(Self::Close(sequence, note(element, "note")?.to_owned()))
             }
             "End" => {
                 empty(element, &["sequence"])?;

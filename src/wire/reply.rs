@@ -15,7 +15,7 @@ use crate::soap::payload::{AMBIENT, Packed};
 use crate::soap::security::{Part, ids};
 use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::{Document, Element};
-use crate::state::calls::{Done, Stored, Verdict};
+use crate::state::calls::{Done, Note, Stored, Verdict};
 use crate::types::{CallNumber, Digest, Generation, ReplicaId, Seqno, View};
 
 use super::bundle::{self, plain, read_content, user_prefixes};
@@ -159,18 +159,28 @@ impl Replies {
 
 fn write_item(out: &mut Writer<'_>, prefixes: &mut PrefixList, item: &Done) {
     match item {
-        Done::Began(sequence, generation, last) => {
+        Done::Began(sequence, generation, last, closed) => {
             let (sequence, generation) = (urn(*sequence), generation.to_string());
             let last = last.to_string();
-            let attributes = [
+            let closed = closed.iter().map(|note| plain("closed", note));
+            let attributes = closed.chain([
                 plain("generation", &generation),
                 plain("last", &last),
                 plain("sequence", &sequence),
-            ];
-            out.leaf(BFT, "Began", &attributes, "");
+            ]);
+            out.leaf(BFT, "Began", &attributes.collect::<Vec<_>>(), "");
         }
         Done::NotBegun(sequence) => {
             out.leaf(BFT, "NotBegun", &[plain("sequence", &urn(*sequence))], "");
+        }
+        Done::Closed(sequence, last, note) => {
+            let (sequence, last) = (urn(*sequence), last.to_string());
+            let attributes = [
+                plain("last", &last),
+                plain("note", note),
+                plain("sequence", &sequence),
+            ];
+            out.leaf(BFT, "Closed", &attributes, "");
         }
         Done::Ended(sequence) => {
             out.leaf(BFT, "Ended", &[plain("sequence", &urn(*sequence))], "");
@@ -203,17 +213,24 @@ fn read_item(element: Element<'_, '_>) -> Result<Done, Refused> {
     let sequence = uuid_of(element, "sequence")?;
     match element.local() {
         "Began" => {
-            empty(element, &["generation", "last", "sequence"])?;
+            empty(element, &["closed", "generation", "last", "sequence"])?;
             let generation = Generation(positive(element, "generation")?);
-            Ok(Done::Began(
-                sequence,
-                generation,
-                CallNumber(number(element, "last")?),
-            ))
+            let last = CallNumber(number(element, "last")?);
+            let closed = match element.attribute("", "closed") {
+                Some(_) => Some(Note::from(bundle::note(element, "closed")?)),
+                None => None,
+            };
+            Ok(Done::Began(sequence, generation, last, closed))
         }
         "NotBegun" => {
             empty(element, &["sequence"])?;
             Ok(Done::NotBegun(sequence))
+        }
+        "Closed" => {
+            empty(element, &["last", "note", "sequence"])?;
+            let last = CallNumber(number(element, "last")?);
+            let note = bundle::note(element, "note")?;
+            Ok(Done::Closed(sequence, last, note.into()))
         }
         "Ended" => {
             empty(element, &["sequence"])?;
@@ -242,11 +259,12 @@ fn read_item(element: Element<'_, '_>) -> Result<Done, Refused> {
     }
 }
 
-const VERDICTS: [(Verdict, &str); 7] = [
+const VERDICTS: [(Verdict, &str); 8] = [
     (Verdict::Executed, "executed"),
     (Verdict::Conflict, "conflict"),
     (Verdict::Gap, "gap"),
     (Verdict::UnknownSequence, "unknown-sequence"),
+    (Verdict::SequenceClosed, "sequence-closed"),
     (Verdict::Released, "released"),
     (Verdict::Full, "full"),
     (Verdict::Unknown, "outcome-unknown"),

@@ -139,13 +139,16 @@ fn r1_to_r3_a_bundle_comes_back_as_it_was_meant() {
             };
             let content = packed(content);
             let begin = Draft::Begin(SEQUENCE, Generation(3));
-            let items = [begin, draft(&header, &content), Draft::End(SEQUENCE)];
+            let close = Draft::Close(SEQUENCE, "2 4-5");
+            let items = [begin, draft(&header, &content), close, Draft::End(SEQUENCE)];
             let part = compose(&head(), &items).unwrap();
             let bundle = proven(&part, Bundle::read).unwrap();
             assert_eq!(bundle.head, head());
-            let [_, super::bundle::Item::Call(call), _] = &bundle.items[..] else {
+            let [_, super::bundle::Item::Call(call), close, _] = &bundle.items[..] else {
                 panic!("{bundle:?}");
             };
+            let closes = super::bundle::Item::Close(SEQUENCE, "2 4-5".to_owned());
+            assert_eq!(close, &closes);
             assert_eq!(call.action, "urn:a\"<&\t\n");
             // What comes out stands on its own, and packs to the same again.
             let again = Document::parse(&call.payload).unwrap();
@@ -159,7 +162,8 @@ fn r1_to_r3_a_bundle_comes_back_as_it_was_meant() {
 fn r23_a_bundle_that_is_not_as_the_schema_wants_it_is_refused() {
     let (header, content) = (packed("<h xmlns='urn:h'/>"), packed("<p xmlns='urn:p'/>"));
     let begin = Draft::Begin(SEQUENCE, Generation(3));
-    let part = compose(&head(), &[begin, draft(&header, &content)]).unwrap();
+    let close = Draft::Close(SEQUENCE, "2 4-5");
+    let part = compose(&head(), &[begin, draft(&header, &content), close]).unwrap();
     let uuid = urn(SEQUENCE);
     let upper = uuid.to_uppercase();
     let changes = [
@@ -188,8 +192,14 @@ fn r23_a_bundle_that_is_not_as_the_schema_wants_it_is_refused() {
         ("</b:Payload>", "<q/></b:Payload>"),
         ("</b:Payload>", "</b:Payload><b:Payload/>"),
         ("b:Begin ", "b:Begin more=\"\" "),
+        ("note=\"2 4-5\"", ""),
+        ("b:Close ", "b:Close more=\"\" "),
+        ("</b:Close>", "<b:Close/></b:Close>"),
     ];
     refuses(part.octets(), &changes, Bundle::read);
+    let long = "9".repeat(limits::NOTE_BYTES + 1);
+    let long = changed(part.octets(), "2 4-5", &long, Bundle::read);
+    assert_eq!(long.unwrap_err(), Rejected::TooLarge.into());
     let long = "x".repeat(limits::URI_BYTES + 1);
     let long = changed(part.octets(), "urn:a", &long, Bundle::read);
     assert_eq!(long.unwrap_err(), Rejected::TooLarge.into());
@@ -236,8 +246,10 @@ fn r11_to_r13_replies_come_back_under_the_digest_that_was_voted() {
     for content in CONTENT {
         for header in [Packed::default(), packed(CONTENT[2])] {
             let said = replies(vec![
-                Done::Began(SEQUENCE, Generation(1), CallNumber(0)),
+                Done::Began(SEQUENCE, Generation(1), CallNumber(0), None),
+                Done::Began(SEQUENCE, Generation(1), CallNumber(3), Some("".into())),
                 Done::NotBegun(SEQUENCE),
+                Done::Closed(SEQUENCE, CallNumber(3), "2".into()),
                 reply(header, packed(content)),
                 Done::Call(SEQUENCE, CallNumber(2), Verdict::Gap, None),
                 Done::Ended(SEQUENCE),
@@ -260,7 +272,7 @@ fn r11_to_r13_replies_come_back_under_the_digest_that_was_voted() {
                 assert_eq!(read.replies.is_some(), full);
                 assert!(read.replies.iter().all(|r| r.doubt == said.doubt));
                 let Some(Done::Call(.., Some(stored))) =
-                    read.replies.as_ref().map(|r| r.items[2].clone())
+                    read.replies.as_ref().map(|r| r.items[4].clone())
                 else {
                     continue;
                 };
@@ -292,7 +304,8 @@ fn r2_of_replies_that_are_released_only_the_first_digest_is_said_again() {
 #[test]
 fn r23_replies_that_are_not_as_the_schema_wants_them_are_refused() {
     let said = replies(vec![
-        Done::Began(SEQUENCE, Generation(1), CallNumber(0)),
+        Done::Began(SEQUENCE, Generation(1), CallNumber(0), Some("2 4-5".into())),
+        Done::Closed(SEQUENCE, CallNumber(6), "3".into()),
         reply(packed("<h xmlns='urn:h'/>"), packed("<p xmlns='urn:p'/>")),
     ]);
     let timing = Some(Timing::default());
@@ -311,6 +324,14 @@ fn r23_replies_that_are_not_as_the_schema_wants_them_are_refused() {
         ("b:Timing", "b:Time"),
         ("</b:BundleReply>", "<b:More/></b:BundleReply>"),
         ("</b:Began>", "x</b:Began>"),
+        ("closed=", "shut="),
+        ("last=\"6\"", "last=\"06\""),
+        ("note=\"3\"", ""),
+        ("</b:Closed>", "x</b:Closed>"),
+        (
+            "closed=\"2 4-5\"",
+            &format!("closed=\"{}\"", "9".repeat(limits::NOTE_BYTES + 1)),
+        ),
     ];
     for (from, to) in changes {
         let text = String::from_utf8(part.octets().to_vec()).unwrap();

@@ -217,7 +217,11 @@ impl World {
             Order::Begin(uuid, _) => {
                 let replies = self.table.entry(uuid).or_default();
                 let last = CallNumber(replies.len() as u64);
-                Done::Began(uuid, Generation(1), last)
+                Done::Began(uuid, Generation(1), last, None)
+            }
+            Order::Close(uuid, note) => {
+                let last = self.table.entry(uuid).or_default().len();
+                Done::Closed(uuid, CallNumber(last as u64), note)
             }
             Order::End(uuid) => {
                 self.table.remove(&uuid);

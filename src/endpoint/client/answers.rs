@@ -416,6 +416,10 @@ fn verdict_fault(verdict: Verdict) -> Fault {
             Code::Receiver,
             "this call sequence is forgotten; nothing was executed",
         ),
+        Verdict::SequenceClosed => (
+            Code::Sender,
+            "this call sequence was closed before this number; nothing was executed",
+        ),
         Verdict::Released => (
             Code::Sender,
             "the call was executed and its reply released; it is not kept",
@@ -429,6 +433,7 @@ fn verdict_fault(verdict: Verdict) -> Fault {
         Verdict::Conflict => "Conflict",
         Verdict::Gap => "Gap",
         Verdict::UnknownSequence => "UnknownCallSequence",
+        Verdict::SequenceClosed => "CallSequenceClosed",
         Verdict::Released | Verdict::Executed | Verdict::Unknown => "Released",
         Verdict::Full => "Full",
     };

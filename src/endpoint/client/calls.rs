@@ -15,7 +15,7 @@ use crate::limits;
 use crate::soap::c14n::PrefixList;
 use crate::soap::envelope::Version;
 use crate::soap::security::Part;
-use crate::state::calls::Verdict;
+use crate::state::calls::{Note, Verdict};
 use crate::types::{
     CallNumber, ClientId, Generation, GroupNumber, Incarnation, Instant, Micros, Now,
 };
@@ -67,7 +67,11 @@ impl Waiting {
 
     fn bytes(&self) -> usize {
         let unread = self.unread.as_ref().map_or(0, Bytes::len);
-        self.content.bytes() + unread + self.action.len() + 512
+        let note = match &self.kind {
+            Kind::Close(note) => note.len(),
+            _ => 0,
+        };
+        self.content.bytes() + unread + self.action.len() + note + 512
     }
 
     /// Whether it goes on the lane of large calls.
@@ -103,7 +107,7 @@ pub struct Taken {
 }
 
 /// What of a bundle's items it becomes, and who is told how it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A call; its user gets an envelope.
     Call,
@@ -111,6 +115,8 @@ pub enum Kind {
     Numbered,
     /// A Begin, under this generation or a new one.
     Begin(Option<Generation>),
+    /// A Close, with its note.
+    Close(Note),
     /// An End.
     End,
 }
@@ -240,6 +246,7 @@ impl Calls {
     pub fn push_order(&mut self, now: Instant, token: CallToken, order: Order) -> Result<(), Full> {
         let (kind, call) = match order {
             Order::Begin(sequence, generation) => (Kind::Begin(generation), empty(sequence)),
+            Order::Close(sequence, note) => (Kind::Close(note), empty(sequence)),
             Order::End(sequence) => (Kind::End, empty(sequence)),
             Order::Call(call) => (Kind::Numbered, call),
         };
@@ -318,7 +325,7 @@ impl Calls {
     /// Gives it back where its caller counts himself, or it was taken often enough.
     pub fn retry(&mut self, mut call: Waiting) -> Result<(), Box<Waiting>> {
         // Items that are no calls are named by their sequence alone, wherever they stand.
-        let whole = matches!(call.kind, Kind::Begin(_) | Kind::End);
+        let whole = matches!(call.kind, Kind::Begin(_) | Kind::Close(_) | Kind::End);
         if whole && call.again < RETRIES {
             call.again += 1;
             self.bytes += call.bytes();
@@ -357,7 +364,7 @@ impl Calls {
     pub fn is_lost(&self, sequence: Uuid, verdict: Verdict) -> bool {
         match verdict {
             Verdict::UnknownSequence => true,
-            Verdict::Gap | Verdict::Full => sequence == self.own,
+            Verdict::SequenceClosed | Verdict::Gap | Verdict::Full => sequence == self.own,
             Verdict::Executed | Verdict::Conflict | Verdict::Released | Verdict::Unknown => false,
         }
     }
@@ -449,7 +456,7 @@ impl Calls {
                 }
                 Kind::Begin(None) => begun.push(self.begin(call.sequence, now)),
                 Kind::End => ended.push(Draft::End(call.sequence)),
-                Kind::Numbered => {}
+                Kind::Numbered | Kind::Close(_) => {}
                 Kind::Call => {
                     let sequence = self.sequences.get_mut(&call.sequence);
                     if sequence.is_some_and(|s| !std::mem::replace(&mut s.begun, true)) {
@@ -470,6 +477,8 @@ impl Calls {
         let items: Vec<_> = begun
             .into_iter()
             .chain(calls.iter().filter_map(Waiting::draft))
+            // Behind calls of its sequence that were taken before it.
+            .chain(calls.iter().filter_map(Waiting::close))
             // Last: what it ends may have a higher generation than what begins.
             .chain(ended)
             .collect();
@@ -532,6 +541,14 @@ impl Waiting {
             parts: &self.content.parts,
         };
         matches!(self.kind, Kind::Call | Kind::Numbered).then_some(call)
+    }
+
+    /// The item that it is, if it closes a sequence.
+    fn close(&self) -> Option<Draft<'_>> {
+        match &self.kind {
+            Kind::Close(note) => Some(Draft::Close(self.sequence, note)),
+            _ => None,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What somebody orders who counts the calls of his sequences himself (R20), and how he is told.
 //!
 //! Verdicts go to him as they are: what to do about a gap or a sequence that is gone is his to
-//! decide. Only a Begin or End is ordered again here whose bundle did nothing for the sake of
-//! another item in it (R1).
+//! decide. Only a Begin, Close or End is ordered again here whose bundle did nothing for the sake
+//! of another item in it (R1).
 
 use crate::state::calls::{Done, Verdict};
 use crate::types::Instant;
@@ -29,8 +29,12 @@ impl Client {
     /// Tells how an item ended that is no user's call; gives it back if it must be ordered again.
     pub(super) fn tell(&mut self, item: Waiting, items: &[Done]) -> Option<Waiting> {
         let about = |done: &&Done| match done {
-            Done::Began(sequence, ..) | Done::NotBegun(sequence) => {
-                *sequence == item.sequence && item.kind != Kind::End
+            Done::Began(sequence, ..) => {
+                *sequence == item.sequence && matches!(item.kind, Kind::Begin(_))
+            }
+            Done::NotBegun(sequence) => *sequence == item.sequence && item.kind != Kind::End,
+            Done::Closed(sequence, ..) => {
+                *sequence == item.sequence && matches!(item.kind, Kind::Close(_))
             }
             Done::Ended(sequence) => *sequence == item.sequence && item.kind == Kind::End,
             Done::Call(sequence, number, ..) => {

@@ -159,7 +159,7 @@ impl Front {
             return;
         };
         let back = creating.askers.first().map(|asker| asker.back.clone());
-        let (Ordered::Done(Done::Began(_, generation, _)), Some(back)) = (ordered, back) else {
+        let (Ordered::Done(Done::Began(_, generation, ..)), Some(back)) = (ordered, back) else {
             return self.not_created(Why::Group, &creating.askers);
         };
         let (life, expires) = creating.granted;
@@ -168,6 +168,7 @@ impl Front {
             sequence,
             generation: *generation,
             rm: back.rm,
+            ends: lifetime::ends(self.wall, life),
             offered: offered.map(|offer| offer.identifier),
             acks_to: creating.acks_to,
         };

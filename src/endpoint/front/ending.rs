@@ -170,7 +170,7 @@ impl Front {
 impl FrontSequence {
     /// CloseSequence (§3.5). What came past a gap is dropped: its source sends it again on another
     /// sequence. The answer waits until all that came without a gap is executed: it has the final
-    /// acknowledgement, which never changes.
+    /// acknowledgement, which never changes, for the group is told that it is closed.
     ///
     /// # Errors
     /// As [`Destination::close`](crate::rm::destination::Destination::close).
@@ -189,6 +189,7 @@ impl FrontSequence {
         }
         self.closers.push(asker.clone());
         self.ask_again();
+        self.go_on();
         self.tell_closers();
         Ok(())
     }
@@ -200,7 +201,7 @@ impl FrontSequence {
 
     /// Answers those who closed it, once the acknowledgement is final.
     pub(super) fn tell_closers(&mut self) {
-        if !self.is_drained() {
+        if !self.is_final() {
             return;
         }
         let identifier = self.inbox.identifier().to_owned();
@@ -225,7 +226,7 @@ impl FrontSequence {
         &mut self,
         last: Option<MessageNumber>,
     ) -> Result<Option<Acknowledgement>, Refusal> {
-        let closed = self.inbox.state() == State::Closed && self.is_drained();
+        let closed = self.inbox.state() == State::Closed && self.is_final();
         let said = match self.inbox.state() {
             State::Terminated => self.inbox.take_acknowledgement(),
             State::Open | State::Closed => self.inbox.terminate(last)?,

@@ -68,6 +68,7 @@ impl FrontSequence {
         if !askers.is_empty() {
             self.told_over();
         }
+        self.go_on();
     }
 
     /// Its user was told that it is over, if it is.

@@ -1,8 +1,8 @@
 //! The Identifier of a user's sequence: it says all that a gateway must know to take it up (R20).
 //!
-//! It holds the call sequence, its generation, the version of WS-RM, the offered sequence and where
-//! acknowledgements go, under a MAC of the gateway's key. So a gateway that was restarted,
-//! or its twin, goes on with a sequence that it never saw, and nobody else can name one.
+//! It holds the call sequence, its generation, the version of WS-RM, when it expires, the offered
+//! sequence and where acknowledgements go, under a MAC of the gateway's key. So a gateway that was
+//! restarted, or its twin, goes on with a sequence that it never saw, and nobody else can name one.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -22,8 +22,11 @@ const PREFIX: &str = "urn:bft-ws:1:sequence:";
 const FORM: u8 = 1;
 const WITH_MARKED: u8 = 2;
 const WITH_UNMARKED: u8 = 3;
-/// Octets before the texts: form, version, call sequence, generation.
+/// Is added for one that expires.
+const EXPIRES: u8 = 3;
+/// Octets before the texts: form, version, call sequence, generation; and when it expires.
 const HEAD: usize = 1 + 1 + 16 + 8;
+const END: usize = 8;
 /// Octets of the MAC that are written: a guess hits with a chance of 2^-128.
 const MAC: usize = 16;
 
@@ -36,6 +39,9 @@ pub struct Named {
     pub generation: Generation,
     /// The version in which it was created.
     pub rm: &'static Version,
+    /// When its Expires is over, in seconds of the wall clock of the gateway that created it, since
+    /// 1970-01-01T00:00Z.
+    pub ends: Option<u64>,
     /// The offered sequence that was accepted.
     pub offered: Option<String>,
     /// Where acknowledgements go. Its reference parameters are in the Identifier where there is
@@ -52,7 +58,8 @@ impl Named {
         let mut texts = vec![offered.as_bytes(), address.as_bytes(), blocks];
         let sum: usize = texts.iter().map(|text| text.len() + 2).sum();
         // Three octets are four characters.
-        let whole = PREFIX.len() + (HEAD + sum + MAC).div_ceil(3) * 4;
+        let end = self.ends.map_or(0, |_| END);
+        let whole = PREFIX.len() + (HEAD + end + sum + MAC).div_ceil(3) * 4;
         let form = match blocks.is_empty() || whole > limits::URI_BYTES {
             true => {
                 texts.truncate(2);
@@ -61,11 +68,14 @@ impl Named {
             false if marked => WITH_MARKED,
             false => WITH_UNMARKED,
         };
-        let mut octets = vec![form];
+        let mut octets = vec![form + self.ends.map_or(0, |_| EXPIRES)];
         let row = version::TABLE.iter().position(|row| *row == self.rm);
         octets.push(u8::try_from(row.unwrap_or_default()).unwrap_or_default());
         octets.extend_from_slice(self.sequence.as_bytes());
         octets.extend_from_slice(&self.generation.0.to_be_bytes());
+        if let Some(ends) = self.ends {
+            octets.extend_from_slice(&ends.to_be_bytes());
+        }
         for text in texts {
             // Bounded when CreateSequence is read.
             let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
@@ -93,6 +103,10 @@ impl Named {
         let [form, row] = take(&mut rest)?;
         let sequence = Uuid::from_bytes(take(&mut rest)?);
         let generation = Generation(u64::from_be_bytes(take(&mut rest)?));
+        let (form, ends) = match form.checked_sub(EXPIRES) {
+            Some(form) if form >= FORM => (form, Some(u64::from_be_bytes(take(&mut rest)?))),
+            _ => (form, None),
+        };
         let offered = text_of(&mut rest)?;
         let address = text_of(&mut rest)?;
         let acks_to = match form {
@@ -108,6 +122,7 @@ impl Named {
             sequence,
             generation,
             rm: rm?,
+            ends,
             offered: (!offered.is_empty()).then_some(offered),
             acks_to,
         })
@@ -143,6 +158,7 @@ mod tests {
             sequence: Uuid::from_u128(7),
             generation: Generation(42),
             rm: &V200502,
+            ends: None,
             offered: Some("urn:uuid:5DFFFBCD2BF3D340411795188068406".to_owned()),
             acks_to: Reference::bare("http://www.w3.org/2005/08/addressing/anonymous"),
         }
@@ -159,7 +175,11 @@ mod tests {
             offered: None,
             ..named()
         };
-        for named in [named(), bare] {
+        let expires = Named {
+            ends: Some(u64::MAX),
+            ..named()
+        };
+        for named in [named(), bare, expires] {
             let identifier = named.write(&key(1));
             assert!(identifier.len() < limits::URI_BYTES / 2);
             assert_eq!(Named::read(&identifier, &key(1)), Some(named));
@@ -187,6 +207,7 @@ mod tests {
         let with = |octets: usize| {
             let blocks = "x".repeat(octets).into_bytes().into();
             Named {
+                ends: octets.is_multiple_of(3).then_some(1_700_000_000),
                 acks_to: Reference::with("http://a.example/", blocks, octets.is_multiple_of(2)),
                 ..named()
             }
@@ -208,9 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn r20_an_identifier_of_a_gateway_that_knew_no_end_is_read() {
+        let named = named();
+        let mut octets = vec![1, 1];
+        octets.extend_from_slice(named.sequence.as_bytes());
+        octets.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 42]);
+        for text in [named.offered.as_deref().unwrap(), &named.acks_to.address] {
+            octets.extend_from_slice(&[0, u8::try_from(text.len()).unwrap()]);
+            octets.extend_from_slice(text.as_bytes());
+        }
+        let mac = key(1).mac(&octets);
+        octets.extend_from_slice(&mac[..16]);
+        let before = format!("urn:bft-ws:1:sequence:{}", BASE64.encode(octets));
+        assert_eq!(Named::read(&before, &key(1)), Some(named));
+    }
+
+    #[test]
     fn the_longest_addresses_fit() {
         let long = "x".repeat(limits::FRONT_URI_BYTES);
         let named = Named {
+            ends: Some(0),
             offered: Some(long.clone()),
             acks_to: Reference::bare(long),
             ..named()

@@ -4,7 +4,7 @@
 //! `limits::FRONT_IDLE` anyhow.
 
 use crate::limits;
-use crate::types::Micros;
+use crate::types::{Micros, Time};
 
 /// Seconds that each letter stands for, before and behind the `T`. A month and a year are as long
 /// as they can be.
@@ -30,6 +30,20 @@ pub fn grant(expires: Option<&str>) -> Option<(Micros, Option<String>)> {
     }
     let seconds = limits::FRONT_LIFE.0 / 1_000_000;
     Some((limits::FRONT_LIFE, Some(format!("PT{seconds}S"))))
+}
+
+/// The second of the wall clock in which a life that begins now is over; `None` if it never is.
+#[must_use]
+pub fn ends(now: Time, life: Micros) -> Option<u64> {
+    (life != FOREVER).then(|| now.0.saturating_add(life.0).div_ceil(1_000_000))
+}
+
+/// How much is left of a life that is over in that second.
+#[must_use]
+pub fn left(now: Time, ends: Option<u64>) -> Micros {
+    ends.map_or(FOREVER, |ends| {
+        Micros(ends.saturating_mul(1_000_000).saturating_sub(now.0))
+    })
 }
 
 fn seconds(text: &str) -> Option<u64> {
@@ -90,6 +104,18 @@ mod tests {
         for text in ["P99Y", "P1D", "P1DT1S", "P1M", "PT18446744073709551615S"] {
             assert_eq!(grant(Some(text)), capped, "{text}");
         }
+    }
+
+    #[test]
+    fn wsrm_3_4_what_is_left_of_a_life_is_known_to_the_second() {
+        let now = Time(7_300_000);
+        assert_eq!(ends(now, FOREVER), None);
+        assert_eq!(left(now, None), FOREVER);
+        let end = ends(now, Micros::seconds(2));
+        assert_eq!(end, Some(10));
+        assert_eq!(left(Time(9_999_999), end), Micros(1));
+        assert_eq!(left(Time(10_000_000), end), Micros(0));
+        assert_eq!(left(Time(u64::MAX), end), Micros(0));
     }
 
     #[test]

@@ -24,8 +24,8 @@ use super::super::io::{Order, Ordered, RequestId};
 use super::super::out_handler::Content;
 use super::answer::{Answer, Said, nothing};
 use super::call::{Asker, Call, NOBODY, State, Taken};
+use super::closing::Closing;
 use super::identifier::Named;
-use super::lifetime::FOREVER;
 use super::message::is_back;
 
 /// How long a message past a gap waits for what lacks before it; some peers' next call waits for
@@ -93,6 +93,7 @@ pub struct FrontSequence {
     /// Octets of replies that were kept when that was last looked at.
     pub(super) kept: usize,
     pub(super) last: Option<MessageNumber>,
+    pub(super) closing: Closing,
     /// Who closed it, until all has run that will; at most [`limits::FRONT_WAITERS`].
     pub(super) closers: Vec<Asker>,
     pub(super) used: Instant,
@@ -130,6 +131,7 @@ impl FrontSequence {
             released: 0,
             kept: 0,
             last: None,
+            closing: Closing::Not,
             closers: Vec::new(),
             used: now,
             expires: now + life,
@@ -137,19 +139,24 @@ impl FrontSequence {
         }
     }
 
-    /// A sequence that another life of this gateway began: the replicas say where it stands.
+    /// A sequence that another life of this gateway began, and how long it still lives: the
+    /// replicas say where it stands, unless its time is over.
     #[must_use]
     pub fn resumed(
         named: Named,
         identifier: String,
         network: Network,
         now: Instant,
-        gives_up: Option<Micros>,
+        (life, gives_up): (Micros, Option<Micros>),
     ) -> Self {
-        let mut sequence = Self::begun(named, identifier, network, now, (FOREVER, gives_up));
-        sequence.stage = Stage::Doubtful;
+        let mut sequence = Self::begun(named, identifier, network, now, (life, gives_up));
         sequence.known = false;
-        sequence.go_on();
+        if life == Micros(0) {
+            sequence.end();
+        } else {
+            sequence.stage = Stage::Doubtful;
+            sequence.go_on();
+        }
         sequence
     }
 
@@ -195,7 +202,7 @@ impl FrontSequence {
     #[must_use]
     pub fn acknowledgement(&mut self) -> Option<Acknowledgement> {
         let mut said = self.inbox.take_acknowledgement();
-        said.last &= self.is_drained();
+        said.last &= self.is_final();
         let sayable = self.named.rm.none_and_final || !said.ranges.is_empty();
         sayable.then_some(said)
     }
@@ -401,6 +408,7 @@ impl FrontSequence {
                 self.effects.push_back(Effect::Order(*number, order));
             }
         }
+        self.close_for_good();
     }
 
     /// An order of a call has ended.
@@ -437,7 +445,10 @@ impl FrontSequence {
                 let fault = Fault::new(crate::soap::fault::Code::Receiver, why);
                 self.done(number, None, Some(fault.subcode(BFT, "OutcomeUnknown")));
             }
-            Verdict::Gap | Verdict::UnknownSequence => self.undone(number, false),
+            // A twin of this gateway may have closed it.
+            Verdict::Gap | Verdict::UnknownSequence | Verdict::SequenceClosed => {
+                self.undone(number, false);
+            }
             Verdict::Full => self.undone(number, true),
         }
     }
@@ -472,8 +483,11 @@ impl FrontSequence {
         }
     }
 
-    /// The replicas' word on where the sequence stands, or on its end.
+    /// The replicas' word on where the sequence stands, on its closing or on its end.
     pub fn told(&mut self, now: Instant, ordered: &Ordered) {
+        if self.closing == Closing::Ordered {
+            return self.close_ordered(now, ordered);
+        }
         if self.stage == Stage::Ended {
             self.effects.push_back(Effect::Gone);
             return;
@@ -482,10 +496,14 @@ impl FrontSequence {
             return self.go_on();
         }
         match ordered {
-            Ordered::Done(Done::Began(_, _, last)) => {
+            Ordered::Done(Done::Began(_, _, last, closed)) => {
                 self.stage = Stage::Live;
                 self.known = true;
-                self.taken_up(now, *last);
+                self.executed_elsewhere(now, *last);
+                if let Some(note) = closed {
+                    self.closed_for_good(now, *last, note);
+                }
+                self.taken_up(now);
             }
             Ordered::Done(_) => self.lost(),
             Ordered::Refused(_) | Ordered::Unknown(_) => {
@@ -502,15 +520,18 @@ impl FrontSequence {
         }
     }
 
-    fn taken_up(&mut self, now: Instant, last: CallNumber) {
+    /// What was executed up to here and never came to us was in another life.
+    pub(super) fn executed_elsewhere(&mut self, now: Instant, last: CallNumber) {
         let known = self.inbox.contiguous();
         if let Some(number) = MessageNumber::new(last.0)
             && last.0 > known
         {
-            // Executed in another life.
             self.inbox.acknowledge_through(number, now);
             (self.executed, self.resumed, self.replies) = (last.0, last.0, last.0);
         }
+    }
+
+    fn taken_up(&mut self, now: Instant) {
         for (number, call, asker) in std::mem::take(&mut self.held) {
             // Whoever is not served is told.
             let _ = self.arrive(now, number, call, asker);
@@ -520,7 +541,7 @@ impl FrontSequence {
     }
 
     /// The replicas do not know it any more.
-    fn lost(&mut self) {
+    pub(super) fn lost(&mut self) {
         let held = std::mem::take(&mut self.held);
         let taken = std::mem::take(&mut self.calls).into_values();
         let early = std::mem::take(&mut self.early).into_values();

@@ -189,6 +189,8 @@ impl Replica {
             // sequence that its client has given up for that.
             Verdict::Gap => Ignored::Early.into(),
             Verdict::UnknownSequence => Ignored::Forgotten.into(),
+            // Its client's twin closed the sequence meanwhile.
+            Verdict::SequenceClosed => Ignored::Old.into(),
             Verdict::Full => Ignored::Full.into(),
         };
         let from = Principal::Client(body.bundle.head.client);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use super::*;
-use crate::log::{Log, Position};
+use crate::log::{Log, Position, codec};
 use crate::types::{ClientId, Incarnation, Time, View};
 
 const GROUP: Digest = Digest([9; 32]);
@@ -437,6 +437,28 @@ fn r18_a_lost_log_is_set_aside_and_begun_anew_as_a_learners() {
     let standing = opened.recovered.standing.unwrap();
     assert_eq!((standing.votes, standing.bound), (false, None));
     assert_eq!(opened.recovered.incarnation, None);
+}
+
+#[test]
+fn r18_the_log_of_another_build_is_refused_and_not_taken_for_lost() {
+    let folder = fresh();
+    let path = last(folder.path());
+    let mut octets = fs::read(&path).unwrap();
+    let length = u32::from_le_bytes(octets[..4].try_into().unwrap());
+    let end = codec::HEAD + usize::try_from(length).unwrap();
+    octets[codec::HEAD] = codec::VERSION - 1;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&octets[..4]);
+    hasher.update(&octets[codec::HEAD..end]);
+    octets[4..8].copy_from_slice(&hasher.finalize().to_le_bytes());
+    fs::write(&path, &octets).unwrap();
+    let refused = reopen(folder.path()).unwrap_err();
+    assert!(!refused.is_loss(), "{refused}");
+    let told = refused.to_string();
+    assert!(
+        told.contains("another build") && !told.contains("--learn"),
+        "{told}"
+    );
 }
 
 #[test]

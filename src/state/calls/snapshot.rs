@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::stored::{Kept, Stored, bytes};
 use super::{
-    CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Verdict, Wanted,
+    CallSequence, Calls, Client, Done, FINISHED, Finished, GroupSequence, Note, Verdict, Wanted,
 };
 use crate::crypto;
 use crate::limits;
@@ -23,7 +23,7 @@ use crate::soap::payload::Packed;
 use crate::types::{CallNumber, ClientId, Digest, Generation, GroupNumber, Seqno};
 
 /// The first octets: what this is, and in which version.
-const HEAD: &[u8; 8] = b"bftcall3";
+const HEAD: &[u8; 8] = b"bftcall4";
 
 /// Octets that are no snapshot of a table of calls, and where they stop to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,12 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-const VERDICTS: [Verdict; 7] = [
+const VERDICTS: [Verdict; 8] = [
     Verdict::Executed,
     Verdict::Conflict,
     Verdict::Gap,
     Verdict::UnknownSequence,
+    Verdict::SequenceClosed,
     Verdict::Released,
     Verdict::Full,
     Verdict::Unknown,
@@ -150,6 +151,10 @@ impl Writer {
             self.number(sequence.last.0);
             self.number(sequence.released.0);
             self.number(sequence.used.0);
+            self.octet(u8::from(sequence.closed.is_some()));
+            if let Some(note) = &sequence.closed {
+                self.octets(note.as_bytes());
+            }
             self.count(sequence.replies.len());
             for (number, (call, reply)) in &sequence.replies {
                 self.number(number.0);
@@ -204,8 +209,8 @@ impl Writer {
 
     fn done(&mut self, done: &Done) {
         match done {
-            Done::Began(sequence, generation, last) => {
-                self.octet(b'b');
+            Done::Began(sequence, generation, last, closed) => {
+                self.octet(if closed.is_some() { b'B' } else { b'b' });
                 self.uuid(sequence);
                 self.number(generation.0);
                 self.number(last.0);
@@ -213,6 +218,11 @@ impl Writer {
             Done::NotBegun(sequence) => {
                 self.octet(b'n');
                 self.uuid(sequence);
+            }
+            Done::Closed(sequence, last, _) => {
+                self.octet(b'c');
+                self.uuid(sequence);
+                self.number(last.0);
             }
             Done::Ended(sequence) => {
                 self.octet(b'e');
@@ -348,6 +358,10 @@ impl<'a> Reader<'a> {
         let generation = Generation(self.number()?);
         let (last, released) = (CallNumber(self.number()?), CallNumber(self.number()?));
         let used = Seqno(self.number()?);
+        let closed = match self.truth()? {
+            true => Some(self.note()?),
+            false => None,
+        };
         let number = |reader: &mut Self| reader.number().map(CallNumber);
         let replies = self.map(usize::MAX, number, |reader| {
             Some((reader.digest()?, reader.kept()?))
@@ -361,8 +375,14 @@ impl<'a> Reader<'a> {
             last,
             released,
             replies,
+            closed,
             used,
         })
+    }
+
+    fn note(&mut self) -> Option<Note> {
+        let count = self.count(limits::NOTE_BYTES)?;
+        std::str::from_utf8(self.take(count)?).ok().map(Note::from)
     }
 
     fn kept(&mut self) -> Option<Kept> {
@@ -427,10 +447,12 @@ impl<'a> Reader<'a> {
         let kind = self.octet()?;
         let sequence = self.uuid()?;
         Some(match kind {
-            b'b' => {
+            b'b' | b'B' => {
                 let (generation, last) = (self.number()?, self.number()?);
-                Done::Began(sequence, Generation(generation), CallNumber(last))
+                let closed = (kind == b'B').then(Note::default);
+                Done::Began(sequence, Generation(generation), CallNumber(last), closed)
             }
+            b'c' => Done::Closed(sequence, CallNumber(self.number()?), Note::default()),
             b'n' => Done::NotBegun(sequence),
             b'e' => Done::Ended(sequence),
             verdict => {
@@ -454,6 +476,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Act {
         Begin(u8, u64),
+        Close(u8, String),
         End(u8),
         Call(u8, u64),
         Release(u8, u64),
@@ -463,6 +486,7 @@ mod tests {
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             (0u8..3, 1u64..9).prop_map(|(s, g)| Act::Begin(s, g)),
+            (0u8..3, "[0-9 -]{0,9}").prop_map(|(s, note)| Act::Close(s, note)),
             (0u8..3).prop_map(Act::End),
             (0u8..3, 1u64..6).prop_map(|(s, n)| Act::Call(s, n)),
             (0u8..3, 1u64..6).prop_map(|(s, n)| Act::Release(s, n)),
@@ -478,6 +502,9 @@ mod tests {
         let mut all = Vec::new();
         for act in acts {
             all.push(match *act {
+                Act::Close(s, ref note) => {
+                    run.bundle(&[], &[Wanted::Close(uuid(s), note.as_str().into())])
+                }
                 Act::Begin(s, g) => run.bundle(&[], &[Wanted::Begin(uuid(s), Generation(g))]),
                 Act::End(s) => run.bundle(&[], &[Wanted::End(uuid(s))]),
                 Act::Call(s, n) => {

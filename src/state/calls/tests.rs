@@ -208,7 +208,10 @@ fn r4_a_begin_is_idempotent_and_tells_the_last_executed_number() {
     run.bundle(&[], &[call(1)]).unwrap();
     let begin = Wanted::Begin(SEQUENCE, Generation(5));
     let done = run.bundle(&[], &[begin]).unwrap();
-    assert_eq!(done, [Done::Began(SEQUENCE, Generation(1), CallNumber(1))]);
+    assert_eq!(
+        done,
+        [Done::Began(SEQUENCE, Generation(1), CallNumber(1), None)]
+    );
 }
 
 #[test]
@@ -378,4 +381,83 @@ fn r4_group_numbers_with_gaps_are_remembered_up_to_a_bound() {
     let group = client.groups.get(&GROUP).unwrap();
     assert!(group.beyond.len() as u64 <= limits::LEG_AHEAD);
     assert!(group.finished.len() <= FINISHED);
+}
+
+fn close(note: &str) -> Wanted {
+    Wanted::Close(SEQUENCE, note.into())
+}
+
+#[test]
+fn r4_a_closed_sequence_executes_no_higher_number_and_answers_the_lower_ones() {
+    let mut run = Run::begun();
+    let first = run.bundle(&[], &[call(1)]).unwrap();
+    let open = run.calls.digest();
+    let closed = Done::Closed(SEQUENCE, CallNumber(1), "2 4-5".into());
+    // In the bundle that closes it, and later.
+    let done = run.bundle(&[], &[close("2 4-5"), call(2)]).unwrap();
+    assert_eq!(done[0], closed);
+    assert_eq!(verdicts(&done[1..]), [Verdict::SequenceClosed]);
+    assert_eq!(
+        verdicts(&run.bundle(&[], &[call(2)]).unwrap()),
+        [Verdict::SequenceClosed]
+    );
+    assert_ne!(run.calls.digest(), open);
+    // Stored replies stay until they are released.
+    assert_eq!(run.bundle(&[], &[call(1)]).unwrap(), first);
+    let released = Released {
+        sequence: SEQUENCE,
+        up_to: CallNumber(1),
+    };
+    let again = run.bundle(&[released], &[call(1)]).unwrap();
+    assert_eq!(verdicts(&again), [Verdict::Released]);
+    // Who closed it first has the say, and whoever resumes it is told.
+    assert_eq!(run.bundle(&[], &[close("other")]).unwrap(), [closed]);
+    let begin = Wanted::Begin(SEQUENCE, Generation(1));
+    let note = Some("2 4-5".into());
+    assert_eq!(
+        run.bundle(&[], std::slice::from_ref(&begin)).unwrap(),
+        [Done::Began(SEQUENCE, Generation(1), CallNumber(1), note)]
+    );
+    run.bundle(&[], &[Wanted::End(SEQUENCE)]).unwrap();
+    for gone in [begin, close("")] {
+        assert_eq!(
+            run.bundle(&[], &[gone]).unwrap(),
+            [Done::NotBegun(SEQUENCE)]
+        );
+    }
+    assert_eq!(run.asked, 1);
+}
+
+#[test]
+fn r2_a_repeated_close_or_resume_is_answered_with_its_note() {
+    let mut run = Run::begun();
+    let items = [close("2"), Wanted::Begin(SEQUENCE, Generation(1))];
+    let done = run.bundle(&[], &items).unwrap();
+    let bundle = Bundle {
+        client: CLIENT,
+        group_sequence: GROUP,
+        number: run.number,
+        digest: crypto::sha256(format!("{}{items:?}", run.number).as_bytes()),
+        released: &[],
+        items: &items,
+    };
+    assert_eq!(run.calls.finished(&bundle).unwrap().1, done);
+    let restored = Calls::restore(&run.calls.snapshot()).unwrap();
+    assert_eq!(restored.finished(&bundle).unwrap().1, done);
+}
+
+#[test]
+fn r4_a_note_over_its_bound_is_no_part_of_a_snapshot() {
+    let mut run = Run::begun();
+    for (octets, taken) in [(limits::NOTE_BYTES, true), (limits::NOTE_BYTES + 1, false)] {
+        let sequence = run
+            .calls
+            .clients
+            .get_mut(&CLIENT)
+            .unwrap()
+            .sequences
+            .get_mut(&SEQUENCE);
+        sequence.unwrap().closed = Some("9".repeat(octets).into());
+        assert_eq!(Calls::restore(&run.calls.snapshot()).is_ok(), taken);
+    }
 }

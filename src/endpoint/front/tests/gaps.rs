@@ -1,6 +1,6 @@
 //! Where at most one delivery is promised, a number that does not come is given up (AtMostOnce).
 
-use super::harness::{User, VERSIONS, World, acked, fault};
+use super::harness::{User, VERSIONS, World, acked, fault, ranges};
 use crate::endpoint::io::Ordered;
 use crate::limits;
 use crate::soap::envelope::Version;
@@ -22,18 +22,6 @@ fn begun(versions: usize) -> (World, User) {
 fn executed(world: &World) -> Vec<&str> {
     let all = world.group.executed.iter();
     all.map(|(_, _, action, _)| action.as_str()).collect()
-}
-
-/// All ranges that an answer acknowledges.
-fn ranges(answer: &str) -> Vec<(u64, u64)> {
-    let ranges = answer.split("AcknowledgementRange ").skip(1);
-    let bound = |range: &str, name: &str| {
-        let text = range.split(&format!("{name}=\"")).nth(1).unwrap();
-        text.split('"').next().unwrap().parse().unwrap()
-    };
-    ranges
-        .map(|r| (bound(r, "Lower"), bound(r, "Upper")))
-        .collect()
 }
 
 #[test]
@@ -167,13 +155,6 @@ fn the_holes_of_an_acknowledgement_are_bounded() {
     assert_eq!((world.front.sequences(), world.group.sequences()), (0, 0));
 }
 
-/// CloseSequence, by its number of the copy.
-fn close(user: &User, copy: u64) -> String {
-    let inside = format!("<r:Identifier>{}</r:Identifier>", user.identifier);
-    let close = user.operation("CloseSequence", &inside);
-    close.replace("urn:m:", &format!("urn:m:{copy}:"))
-}
-
 #[test]
 fn wsrm_3_5_a_final_acknowledgement_never_changes() {
     for versions in [4, 5, 6, 7] {
@@ -188,7 +169,7 @@ fn wsrm_3_5_a_final_acknowledgement_never_changes() {
             world.send(user.soap, &user.message(3, 0));
             world.send(user.soap, &user.message(4, 0));
             for copy in 0..3 {
-                let (_, closed) = world.ask(user.soap, &close(&user, copy));
+                let (_, closed) = world.ask(user.soap, &user.close(copy));
                 assert!(closed.contains("CloseSequenceResponse") && closed.contains("Final>"));
                 assert_eq!(ranges(&closed), [(1, 1)]);
                 world.wait(WAIT);
@@ -211,7 +192,7 @@ fn wsrm_3_5_a_final_acknowledgement_never_changes() {
 fn wsrm_3_5_the_final_acknowledgement_waits_for_what_came_in_order() {
     let (mut world, user) = begun(6);
     let requests = [1, 2, 3].map(|number| world.send(user.soap, &user.message(number, 0)));
-    let closed = world.send(user.soap, &close(&user, 0));
+    let closed = world.send(user.soap, &user.close(0));
     world.execute(0);
     let (_, first) = world.answer(requests[0]).unwrap();
     assert!(
@@ -226,7 +207,7 @@ fn wsrm_3_5_the_final_acknowledgement_waits_for_what_came_in_order() {
     let (mut world, user) = begun(6);
     world.send(user.soap, &user.message(2, 0));
     world.wait(WAIT);
-    let closed = world.send(user.soap, &close(&user, 0));
+    let closed = world.send(user.soap, &user.close(0));
     let (_, late) = world.ask(user.soap, &user.message(1, 0));
     assert_eq!(fault(&late).unwrap().1, "SequenceClosed", "{late}");
     assert_eq!(ranges(&world.answer(closed).unwrap().1), [(2, 2)]);
@@ -238,11 +219,11 @@ fn wsrm_3_5_the_final_acknowledgement_waits_for_what_came_in_order() {
 fn wsrm_3_5_who_closes_is_told_nothing_as_long_as_nobody_knows() {
     let (mut world, user) = begun(6);
     world.send(user.soap, &user.message(1, 0));
-    let closed = world.send(user.soap, &close(&user, 0));
+    let closed = world.send(user.soap, &user.close(0));
     let (token, _) = world.orders.pop_front().unwrap();
     world.ordered(token, Ordered::Unknown(String::new()));
     assert_eq!(world.answer(closed), Some((202, String::new())));
-    let (_, closed) = world.ask(user.soap, &close(&user, 1));
+    let (_, closed) = world.ask(user.soap, &user.close(1));
     assert!(closed.contains("Final>"), "{closed}");
     assert_eq!(ranges(&closed), [(1, 1)]);
 }

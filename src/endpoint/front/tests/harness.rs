@@ -14,7 +14,7 @@ use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::ReadFault;
 use crate::soap::payload;
 use crate::soap::xml::Document;
-use crate::state::calls::{Done, Stored, Verdict};
+use crate::state::calls::{Done, Note, Stored, Verdict};
 use crate::types::{CallNumber, Generation, Instant, Micros, Network, Now, Time};
 use crate::wire;
 
@@ -37,6 +37,7 @@ pub const VERSIONS: [(&Rm, &Wsa, Version); 8] = [
 #[derive(Default)]
 pub struct Group {
     table: BTreeMap<Uuid, (Generation, Vec<std::rc::Rc<Stored>>)>,
+    closed: BTreeMap<Uuid, Note>,
     floor: Generation,
     last: Generation,
     /// Octets by which replies are longer.
@@ -56,7 +57,8 @@ impl Group {
         match order {
             Order::Begin(uuid, asked) => {
                 if let Some((generation, replies)) = self.table.get(&uuid) {
-                    return Done::Began(uuid, *generation, CallNumber(replies.len() as u64));
+                    let (last, closed) = (replies.len() as u64, self.closed.get(&uuid));
+                    return Done::Began(uuid, *generation, CallNumber(last), closed.cloned());
                 }
                 let generation = asked.unwrap_or(self.last.next());
                 if generation <= self.floor {
@@ -64,7 +66,14 @@ impl Group {
                 }
                 self.last = self.last.max(generation);
                 self.table.insert(uuid, (generation, Vec::new()));
-                Done::Began(uuid, generation, CallNumber(0))
+                Done::Began(uuid, generation, CallNumber(0), None)
+            }
+            Order::Close(uuid, note) => {
+                let Some((_, replies)) = self.table.get(&uuid) else {
+                    return Done::NotBegun(uuid);
+                };
+                let note = self.closed.entry(uuid).or_insert(note).clone();
+                Done::Closed(uuid, CallNumber(replies.len() as u64), note)
             }
             Order::End(uuid) => {
                 if let Some((generation, _)) = self.table.remove(&uuid) {
@@ -81,6 +90,9 @@ impl Group {
                 let last = replies.len() as u64;
                 if number.0 > last + 1 {
                     return end(Verdict::Gap, None);
+                }
+                if number.0 > last && self.closed.contains_key(&uuid) {
+                    return end(Verdict::SequenceClosed, None);
                 }
                 if number.0 == last + 1 {
                     let text = String::from_utf8(call.content.payload.octets).unwrap();
@@ -122,6 +134,8 @@ pub struct World {
     pub now: Instant,
     /// Where messages come from.
     pub network: Network,
+    /// The wall clock when the instants began.
+    pub booted: Time,
     next: u64,
     lives: u8,
 }
@@ -137,6 +151,7 @@ impl World {
             posts: Vec::new(),
             now: Instant(1_000_000),
             network: Network::default(),
+            booted: Time(1_700_000_000_000_000),
             next: 0,
             lives: 1,
         }
@@ -171,10 +186,17 @@ impl World {
         self.group.released.clear();
     }
 
+    /// Takes the gateway's machine down for so long: its instants begin anew.
+    pub fn reboot(&mut self, down: Micros) {
+        self.restart();
+        self.booted.0 += self.now.0 + down.0;
+        self.now = Instant(0);
+    }
+
     pub fn handle(&mut self, input: FrontInput) {
         let now = Now {
             instant: self.now,
-            wall: Time(self.now.0),
+            wall: Time(self.booted.0 + self.now.0),
         };
         self.front.handle(now, input);
         while let Some(output) = self.front.poll() {
@@ -370,6 +392,23 @@ impl User {
         self.envelope("urn:do", &blocks, &format!("<x>{number}</x>"))
     }
 
+    /// CloseSequence; each copy has a number of its own.
+    pub fn close(&self, copy: u64) -> String {
+        let inside = format!("<r:Identifier>{}</r:Identifier>", self.identifier);
+        let close = self.operation("CloseSequence", &inside);
+        close.replace("urn:m:", &format!("urn:m:{copy}:"))
+    }
+
+    /// AckRequested alone.
+    pub fn ack_requested(&self) -> String {
+        let asks = format!(
+            "<r:AckRequested><r:Identifier>{}</r:Identifier></r:AckRequested>",
+            self.identifier
+        );
+        let action = format!("{}/AckRequested", self.rm.ns.uri);
+        self.envelope(&action, &asks, "")
+    }
+
     pub fn terminate(&self, last: u64) -> String {
         let last = match self.rm.last_number {
             true => format!("<r:LastMsgNumber>{last}</r:LastMsgNumber>"),
@@ -406,6 +445,18 @@ pub fn acked(answer: &str) -> u64 {
     let upper = answer.split("Upper=\"").nth(1);
     let upper = upper.and_then(|rest| rest.split('"').next());
     upper.map_or(0, |number| number.parse().unwrap())
+}
+
+/// All ranges that an answer acknowledges.
+pub fn ranges(answer: &str) -> Vec<(u64, u64)> {
+    let ranges = answer.split("AcknowledgementRange ").skip(1);
+    let bound = |range: &str, name: &str| {
+        let text = range.split(&format!("{name}=\"")).nth(1).unwrap();
+        text.split('"').next().unwrap().parse().unwrap()
+    };
+    ranges
+        .map(|r| (bound(r, "Lower"), bound(r, "Upper")))
+        .collect()
 }
 
 /// The QName of a fault as both versions of SOAP tell it: in SOAP 1.1 a SequenceFault block, or the

@@ -3,10 +3,11 @@
 //!
 //! Pure. It says what to POST next and reads what came; `node` carries it and pauses in between.
 //!
-//! What the service sees is the same at every replica: a call's MessageNumber is its place among
-//! all calls that the service was ever given, which is replicated state, and its MessageID is a
-//! digest of the group and that place. Only the addresses, and the Identifier that the service
-//! itself gave to the sequence, are the replica's own.
+//! What the service sees is the same at every replica whose service takes the same messages: a
+//! call's MessageNumber is its place among all calls that the service was ever given, which is
+//! replicated state, less the numbers that were free again (`settle`), and its MessageID is a digest
+//! of the group and that place. Only the addresses, and the Identifier that the service itself gave
+//! to the sequence, are the replica's own.
 //!
 //! The service executes a number once, however often it comes. So a call whose answer is lost is
 //! sent again in the same octets, and one that was open when its replica crashed under the same
@@ -18,10 +19,10 @@
 //! the call is told as lost. The sequence is never terminated: a replica that is started again
 //! goes on with it.
 //!
-//! A call that ended in doubt (R14) leaves a message that the service may not have. Each later call
-//! sends it once more before its own, whatever the service says to it, until it is acknowledged or
-//! replied to. A service that keeps order holds later numbers until it has the earlier one; another
-//! may execute the earlier one after later ones. Neither can be told from here.
+//! A call that ended in doubt (R14) leaves a message that the service may not have, and one that was
+//! answered with a fault and without an acknowledgement a number that it may lack, so that what
+//! comes after would wait for it for ever. What the service has it is asked before the next call
+//! (`settle`).
 //!
 //! `rm::source` is not used: it begins at number 1 in each life, and paces many messages at once.
 
@@ -45,10 +46,12 @@ use crate::types::Digest;
 
 use super::hop::{self, consumed};
 use super::io::{Completion, Invocation};
-use heard::{Heard, covers, is_end, read};
+use heard::{Heard, is_end, read};
+use settle::whole;
 use waiting::Waiting;
 
 mod heard;
+mod settle;
 mod waiting;
 
 /// Offers that a service may decline until the sequence is taken without one: it may know the
@@ -82,6 +85,11 @@ pub struct Kept {
     pub first: Letter,
     /// Replies up to this one were acknowledged, or more.
     pub acknowledged: Option<MessageNumber>,
+    /// A call's place less this is its MessageNumber.
+    pub before: u64,
+    /// The place of the last call that the service refused, so that its number is free, if that
+    /// counts in `before`; else 0.
+    pub refused: u64,
 }
 
 /// What to do while no call uses the sequence.
@@ -104,6 +112,8 @@ pub struct Letter {
     pub envelope: Bytes,
     /// It carries no call: it may be repeated for as long as it takes.
     pub patient: bool,
+    /// What it asks, the service knows at once: no answer for some seconds is none.
+    pub brief: bool,
 }
 
 /// What to do next.
@@ -123,13 +133,21 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Create,
+    /// Which numbers the service has is not known, and so the call has none yet.
+    Ask,
     /// The message of that number, of a call before, which the service may not have.
     Before(MessageNumber),
     Call,
+    /// Whether it has the call, whose answer does not tell.
+    Check,
 }
 
 #[derive(Debug)]
 struct Current {
+    place: u64,
+    /// It may have been sent in a life before.
+    again: bool,
+    /// Settled when the call is sent; before, as things stood.
     number: MessageNumber,
     message_id: String,
     letter: Letter,
@@ -139,6 +157,16 @@ struct Current {
     /// Copies that may have come to the service.
     copies: u32,
     acknowledged: bool,
+    /// What is in doubt was sent once more before it.
+    repeated: bool,
+    /// How often the service was asked what it has, without an answer.
+    asked: u32,
+    /// It does not say.
+    silent: bool,
+    /// The lowest number that it then refused.
+    free: Option<MessageNumber>,
+    /// The fault that it answered, by which it may have refused the message.
+    answer: Option<Completion>,
 }
 
 /// The sequence.
@@ -155,6 +183,12 @@ pub struct ServiceSequence {
     /// Calls that ended without an answer or an acknowledgement, in order; bounded.
     before: Waiting,
     told_dropped: bool,
+    /// The service has all numbers that were used.
+    settled: bool,
+    /// In this life something showed that it may not.
+    doubt: bool,
+    /// The sequence was created in this life, and the service refused all that was sent on it.
+    fresh: bool,
     /// The highest number on the offered sequence.
     received: Option<MessageNumber>,
     /// The same at the last tick, and whether there was a call since then.
@@ -178,6 +212,9 @@ impl ServiceSequence {
             current: None,
             before: Waiting::default(),
             told_dropped: false,
+            settled: false,
+            doubt: false,
+            fresh: false,
             received,
             ticked: (received, false),
             two_way: BTreeMap::new(),
@@ -186,39 +223,58 @@ impl ServiceSequence {
 
     /// A call is to be executed; the one before has ended.
     pub fn call(&mut self, call: &Invocation) -> Step {
-        let Some(number) = MessageNumber::new(call.place) else {
+        if let Some(kept) = self.kept.as_mut().filter(|k| k.refused == call.place) {
+            // It may be taken this time.
+            (kept.before, kept.refused) = (kept.before.saturating_sub(1), 0);
+        }
+        let free = self.kept.as_ref().map_or(0, |kept| kept.before);
+        let number = call.place.checked_sub(free).and_then(MessageNumber::new);
+        let Some(number) = number else {
             return lost("no number is left on the sequence");
         };
-        let message_id = self.call_id(number);
         let phase = match &self.kept {
-            None if number != MessageNumber::FIRST => {
+            None if call.place != 1 => {
                 return lost(
                     "the Identifier of the sequence to the service is not kept; `rm` can be given \
                      to a replica only when its group is made",
                 );
             }
             None => Phase::Create,
-            Some(_) => self.after(None),
+            Some(_) if self.settled => Phase::Call,
+            Some(_) => Phase::Ask,
         };
-        let mut current = Current {
+        let current = Current {
+            place: call.place,
+            again: call.again,
             number,
-            message_id,
+            message_id: self.call_id(call.place),
             letter: Letter {
                 version: call.version,
                 action: action_of(call),
                 envelope: Bytes::copy_from_slice(&call.envelope),
                 patient: false,
+                brief: false,
             },
             kind: Digest::default(),
             phase,
             // Without a sequence it never left.
             copies: u32::from(call.again && phase != Phase::Create),
             acknowledged: false,
+            repeated: false,
+            asked: 0,
+            silent: false,
+            free: None,
+            answer: None,
         };
-        if let Some(kept) = &self.kept {
-            self.prepare(kept, &mut current);
-        }
         self.ticked.1 = true;
+        match phase {
+            Phase::Call => self.begin(current),
+            _ => self.go(current),
+        }
+    }
+
+    /// Goes on with the call.
+    fn go(&mut self, current: Current) -> Step {
         self.current = Some(current);
         self.again()
     }
@@ -235,6 +291,7 @@ impl ServiceSequence {
                 self.attempts += 1;
                 self.create(version, attempt)
             }
+            Phase::Ask | Phase::Check => self.ask(current),
             Phase::Before(number) => self
                 .before
                 .letter(number)
@@ -244,33 +301,38 @@ impl ServiceSequence {
         })
     }
 
-    /// What is to be sent when the message of that number was.
-    fn after(&self, number: Option<MessageNumber>) -> Phase {
-        self.before.next(number).map_or(Phase::Call, Phase::Before)
-    }
-
-    /// The current call goes on with what follows the message of that number.
-    fn pass(&mut self, number: MessageNumber) -> Step {
-        let phase = self.after(Some(number));
-        if let Some(current) = &mut self.current {
-            current.phase = phase;
-        }
-        self.again()
-    }
-
     /// The Identifier is on the disk.
     pub fn kept(&mut self, kept: Kept) -> Step {
-        self.kept = Some(kept);
-        if let Some(current) = &mut self.current {
-            current.phase = Phase::Call;
+        if self.kept.is_none() {
+            (self.fresh, self.settled) = (true, true);
         }
-        self.again()
+        self.kept = Some(kept);
+        match self.current.take() {
+            Some(Current {
+                answer: Some(answer),
+                ..
+            }) => Step::Done(answer),
+            Some(mut current) => {
+                current.phase = Phase::Call;
+                self.go(current)
+            }
+            None => lost("no call is open"),
+        }
     }
 
     /// No whole response came; `left`: an octet of the request may have.
     pub fn failed(&mut self, left: bool) {
-        if let Some(current) = self.current.as_mut().filter(|c| c.phase == Phase::Call) {
-            current.copies += u32::from(left);
+        let Some(current) = self.current.as_mut().filter(|_| left) else {
+            return;
+        };
+        match current.phase {
+            Phase::Call => {
+                current.copies += 1;
+                self.fresh = false;
+            }
+            // It waits for no answer twice.
+            Phase::Before(number) => self.pass(number, true),
+            Phase::Create | Phase::Ask | Phase::Check => {}
         }
     }
 
@@ -286,27 +348,77 @@ impl ServiceSequence {
         let Some(mut current) = self.current.take() else {
             return lost("no call is open");
         };
-        self.before.release(|number| covers(&said, number));
-        let step = match current.phase {
-            Phase::Create => self.created(&mut current, heard),
-            Phase::Before(number) => {
-                let has_it = match heard {
-                    Heard::Fault(code) if is_end(code) => {
-                        return Step::Done(self.forgotten(code));
-                    }
-                    Heard::Reply(to, ..) => to.is_none_or(|to| to == self.call_id(number)),
-                    // It was taken, as far as HTTP goes.
-                    Heard::HeadersAlone => octets.is_empty(),
-                    _ => false,
-                };
-                self.before.release(|of| has_it && of == number);
+        let has = self.has(&said);
+        self.before
+            .release(|of| has.as_ref().is_some_and(|has| has.contains(of)));
+        match current.phase {
+            Phase::Create => {
+                let step = self.created(&mut current, heard);
                 self.current = Some(current);
-                return self.pass(number);
+                step
             }
+            Phase::Ask => self.told(current, &heard, has.as_ref()),
+            Phase::Check => self.checked(current, &heard, has.as_ref()),
+            Phase::Before(number) => self.went(current, number, &heard, octets),
             Phase::Call => {
                 current.copies += 1;
-                current.acknowledged |= covers(&said, current.number);
-                self.replied(&current, heard, (status, octets))
+                self.came(current, heard, has.as_ref(), (status, octets))
+            }
+        }
+    }
+
+    /// The answer to the call itself.
+    fn came(
+        &mut self,
+        mut current: Current,
+        heard: Heard,
+        has: Option<&Ranges>,
+        raw: (u16, &Bytes),
+    ) -> Step {
+        // Past a gap it may wait for ever.
+        let covered = has.map(|has| whole(has) >= current.number.get());
+        current.acknowledged |= covered == Some(true);
+        if self.fresh
+            && current.place - current.number.get() > 0
+            && matches!(heard, Heard::Fault(code) if is_end(code))
+        {
+            return self.anew(current);
+        }
+        let alone = matches!(heard, Heard::HeadersAlone);
+        let fault = matches!(heard, Heard::Reply(_, _, _, true));
+        let step = match (covered, current.answer.take()) {
+            // A copy of what it has: no message comes twice to it.
+            (_, Some(answer)) if alone => Step::Done(answer),
+            (Some(true), None) if alone => {
+                self.note(current.number, &heard, has);
+                return self.taken(current);
+            }
+            (Some(false), None) if alone => {
+                Step::Repeat("it does not acknowledge all up to this message".to_owned())
+            }
+            (None, None) if alone => {
+                current.phase = Phase::Check;
+                return self.go(current);
+            }
+            (Some(false) | None, before) if fault => match self.replied(&current, heard, raw) {
+                Step::Done(answer) => {
+                    current.answer = Some(answer);
+                    if before.is_some() {
+                        return self.refused(current, has);
+                    }
+                    (current.phase, current.asked) = (Phase::Check, 0);
+                    return self.go(current);
+                }
+                step => {
+                    current.answer = before;
+                    step
+                }
+            },
+            (_, before) => {
+                self.note(current.number, &heard, has);
+                let step = self.replied(&current, heard, raw);
+                current.answer = before;
+                step
             }
         };
         if !matches!(step, Step::Done(_)) {
@@ -320,12 +432,15 @@ impl ServiceSequence {
     pub fn too_large(&mut self) -> Step {
         match self.current.as_ref().map(|current| current.phase) {
             Some(Phase::Create) => no_sequence("a response over the bound"),
+            Some(Phase::Ask | Phase::Check) => Step::Repeat("a response over the bound".to_owned()),
             Some(Phase::Before(number)) => {
                 self.before.release(|of| of == number);
-                self.pass(number)
+                self.pass(number, false);
+                self.again()
             }
             Some(Phase::Call) | None => {
                 self.current = None;
+                (self.settled, self.doubt, self.fresh) = (false, true, false);
                 Step::Done(Completion::Reply {
                     status: 502,
                     octets: Bytes::new(),
@@ -337,9 +452,17 @@ impl ServiceSequence {
     /// The call's time is over: what is told of it.
     pub fn give_up(&mut self, why: &str) -> Completion {
         if let Some(current) = self.current.take()
-            && !current.acknowledged
+            && matches!(current.phase, Phase::Call | Phase::Check)
         {
-            self.before.hold(current.number, current.letter);
+            (self.settled, self.doubt) = (false, true);
+            if let Some(answer) = current.answer {
+                return answer;
+            }
+            if !current.acknowledged {
+                let mut letter = current.letter;
+                letter.brief = true;
+                self.before.hold(current.number, letter);
+            }
         }
         Completion::Lost(format!(
             "sent again until its time was over; the last: {why}"
@@ -367,7 +490,8 @@ impl ServiceSequence {
         }
         let kept = kept.clone();
         let mut letters = Vec::new();
-        if !used {
+        // What was refused shall not be taken later.
+        if !used && !self.fresh {
             letters.push(kept.first.clone());
             letters.extend(self.acknowledge(&kept, settled));
         }
@@ -399,8 +523,8 @@ impl ServiceSequence {
     }
 
     /// The MessageID of a call.
-    fn call_id(&self, number: MessageNumber) -> String {
-        self.name("call", number.get())
+    fn call_id(&self, place: u64) -> String {
+        self.name("call", place)
     }
 
     fn name(&self, what: &str, number: u64) -> String {
@@ -516,13 +640,16 @@ impl ServiceSequence {
                     expires: made.expires.filter(|e| e != "PT0S"),
                     first: current.letter.clone(),
                     acknowledged: None,
+                    before: current.place - 1,
+                    refused: 0,
                 };
+                current.number = MessageNumber::FIRST;
                 self.prepare(&kept, current);
                 kept.first = current.letter.clone();
                 Step::Keep(kept)
             }
             Heard::Fault(code) => no_sequence(&code.to_string()),
-            Heard::Unreadable(why) | Heard::Other(why) => no_sequence(&why),
+            Heard::Unreadable(_, why) | Heard::Other(why) => no_sequence(&why),
             Heard::HeadersAlone | Heard::Reply(..) => no_sequence("it does not speak this WS-RM"),
         }
     }
@@ -531,10 +658,10 @@ impl ServiceSequence {
         match heard {
             Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
             Heard::Fault(code) => Step::Repeat(format!("the fault {code}")),
-            Heard::Reply(to, _, _) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
+            Heard::Reply(to, ..) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
                 Step::Repeat("a reply to something else".to_owned())
             }
-            Heard::Reply(_, sequence, octets) => {
+            Heard::Reply(_, sequence, octets, _) => {
                 let offered = self.kept.as_ref().and_then(|kept| kept.offered.as_ref());
                 let ours = sequence.filter(|s| Some(&s.identifier) == offered);
                 self.received = self.received.max(ours.map(|s| s.number));
@@ -544,27 +671,31 @@ impl ServiceSequence {
                     octets: octets.into(),
                 })
             }
-            Heard::HeadersAlone => {
-                // The connection is open until the reply is there: without one there is none, but
-                // for a copy that came while the service works on another one.
-                let one_way = self.two_way.get(&current.kind) == Some(&false);
-                if current.copies > 1 && !one_way {
-                    return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
-                }
-                self.learn(current.kind, false);
-                Step::Done(Completion::Reply {
-                    status: 202,
-                    octets: Bytes::new(),
-                })
-            }
+            Heard::HeadersAlone => Step::Repeat("no reply".to_owned()),
             // So it is told as a fault that names the status, as for a plain service.
-            Heard::Unreadable(_) if (200..300).contains(&raw.0) => Step::Done(Completion::Reply {
+            Heard::Unreadable(..) if (200..300).contains(&raw.0) => Step::Done(Completion::Reply {
                 status: raw.0,
                 octets: raw.1.clone(),
             }),
-            Heard::Unreadable(why) | Heard::Other(why) => Step::Repeat(why),
+            Heard::Unreadable(_, why) | Heard::Other(why) => Step::Repeat(why),
             Heard::Created(_) => Step::Repeat("a CreateSequenceResponse".to_owned()),
         }
+    }
+
+    /// The service has it, and gave no reply.
+    fn taken(&mut self, current: Current) -> Step {
+        // The connection is open until the reply is there: without one there is none, but for a
+        // copy that came while the service works on another one.
+        let one_way = self.two_way.get(&current.kind) == Some(&false);
+        if current.copies > 1 && !one_way {
+            self.current = Some(current);
+            return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
+        }
+        self.learn(current.kind, false);
+        Step::Done(Completion::Reply {
+            status: 202,
+            octets: Bytes::new(),
+        })
     }
 
     fn learn(&mut self, kind: Digest, two_way: bool) {
@@ -591,6 +722,7 @@ fn letter(version: Version, action: &str, blocks: &[Vec<u8>], body: &[u8]) -> Le
         action: action.to_owned(),
         envelope: envelope::write(version, &blocks, body).into(),
         patient: true,
+        brief: false,
     }
 }
 

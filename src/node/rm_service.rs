@@ -26,6 +26,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// For the answer to that.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For an answer that the service has at once.
+const BRIEF: Duration = Duration::from_secs(5);
+
 /// The way to a service that speaks WS-RM.
 #[derive(Debug)]
 pub(super) struct RmService {
@@ -95,6 +98,10 @@ impl RmService {
                         }
                         Some(until) => clock::duration(until - begun),
                         None => clock::duration(client.call_timeout()),
+                    };
+                    let time = match letter.brief {
+                        true => time.min(BRIEF),
+                        false => time,
                     };
                     let answer = client.post(&letter, Some(&call.env), time).await;
                     let left = !matches!(answer, Err(PostError::Connect(..)));
@@ -375,11 +382,14 @@ mod tests {
                 offered: None,
                 expires: None,
                 acknowledged: None,
+                before: 0,
+                refused: 0,
                 first: Letter {
                     version: Soap::V12,
                     action: String::new(),
                     envelope: Bytes::new(),
                     patient: false,
+                    brief: false,
                 },
             };
             let rm = service.rm.unwrap().ns.uri;

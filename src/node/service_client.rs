@@ -27,6 +27,7 @@ use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
 use crate::soap::envelope::Version;
 use crate::soap::mime;
+use crate::soap::xml::{Bounds, Document};
 use crate::types::{Digest, Env, Micros};
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -331,6 +332,7 @@ impl ServiceClient {
         let (content_type, envelope) = over_http(version, action, sent);
         let outgoing = Outgoing {
             headers: &headers(version, action, env),
+            whole: Some(is_whole),
             ..Outgoing::post(&content_type, envelope, timeout)
         };
         let response = self.pool.send(outgoing).await?;
@@ -378,6 +380,11 @@ impl ServiceClient {
             );
         }
     }
+}
+
+/// Whether these octets are an envelope to its end.
+fn is_whole(octets: &[u8]) -> bool {
+    Document::parse_within(octets, &Bounds::CALL).is_ok()
 }
 
 /// What HTTP says of a call beside its content type.

@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 
+use crate::rm::Acknowledgement;
 use crate::rm::content::{Content, CreateSequenceResponse};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::header::{Headers, Sequence};
 use crate::rm::version as rm;
-use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::addressing::Addressing;
 use crate::soap::envelope::Envelope;
 use crate::soap::fault::ReadFault;
@@ -24,10 +24,11 @@ pub(super) enum Heard {
     Created(CreateSequenceResponse),
     /// No Body, no reply.
     HeadersAlone,
-    /// Whose reply it is, its number, and the message without what is consumed on the way.
-    Reply(Option<String>, Option<Sequence>, Vec<u8>),
-    /// No envelope of SOAP.
-    Unreadable(String),
+    /// Whose reply it is, its number, the message without what is consumed on the way, and whether
+    /// it is a fault.
+    Reply(Option<String>, Option<Sequence>, Vec<u8>, bool),
+    /// No envelope of SOAP: HTTP status, and why.
+    Unreadable(u16, String),
     /// What no answer of a service looks like.
     Other(String),
 }
@@ -40,16 +41,12 @@ pub(super) fn is_end(code: Code) -> bool {
     )
 }
 
-pub(super) fn covers(said: &[Acknowledgement], number: MessageNumber) -> bool {
-    said.iter().any(|said| said.ranges.contains(number))
-}
-
 /// Reads a response, and what it acknowledges.
 pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>) {
     if octets.is_empty() {
         let heard = match (200..300).contains(&status) {
             true => Heard::HeadersAlone,
-            false => Heard::Unreadable(format!("HTTP status {status}")),
+            false => Heard::Unreadable(status, format!("HTTP status {status}")),
         };
         return (heard, Vec::new());
     }
@@ -59,7 +56,7 @@ pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>)
         .and_then(|(envelope, _)| Document::parse_within(envelope, &Bounds::CALL).ok());
     let Some(envelope) = document.as_ref().and_then(|d| Envelope::read(d).ok()) else {
         let why = format!("HTTP status {status}, and no envelope that can be read");
-        return (Heard::Unreadable(why), Vec::new());
+        return (Heard::Unreadable(status, why), Vec::new());
     };
     let headers = Headers::read(envelope.blocks.iter().copied());
     let addressing = Addressing::read_any(&envelope.blocks);
@@ -68,8 +65,9 @@ pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>)
         return (Heard::Other(why.to_owned()), Vec::new());
     };
     let heard = match (heard(&envelope, &headers, &addressing), opened) {
-        (Heard::Reply(to, sequence, octets), Some((_, Some(package)))) => {
-            Heard::Reply(to, sequence, package.write(envelope.version, "", &octets))
+        (Heard::Reply(to, sequence, octets, fault), Some((_, Some(package)))) => {
+            let octets = package.write(envelope.version, "", &octets);
+            Heard::Reply(to, sequence, octets, fault)
         }
         (heard, _) => heard,
     };
@@ -79,8 +77,8 @@ pub(super) fn read(status: u16, octets: &Bytes) -> (Heard, Vec<Acknowledgement>)
 fn heard(envelope: &Envelope<'_, '_>, headers: &Headers, addressing: &Addressing<'_>) -> Heard {
     let child = envelope.body.children().next();
     let fault = child.and_then(ReadFault::read);
-    let fault = fault.and_then(|fault| RmFault::read(&fault));
-    if let Some(code) = headers.fault.or(fault.map(|fault| fault.code)) {
+    let ours = fault.as_ref().and_then(RmFault::read);
+    if let Some(code) = headers.fault.or(ours.map(|fault| fault.code)) {
         return Heard::Fault(code);
     }
     match child.map(Content::read) {
@@ -95,5 +93,6 @@ fn heard(envelope: &Envelope<'_, '_>, headers: &Headers, addressing: &Addressing
     }
     let relates_to = addressing.relates_to.as_deref().map(str::to_owned);
     let octets = envelope.without(consumed);
-    Heard::Reply(relates_to, headers.sequence.clone(), octets)
+    let sequence = headers.sequence.clone();
+    Heard::Reply(relates_to, sequence, octets, fault.is_some())
 }

@@ -11,6 +11,7 @@ use crate::soap::namespaces::{SOAP11, SOAP12};
 use crate::types::{Env, Time};
 
 mod doubt;
+mod settle;
 
 const URL: &str = "http://127.0.0.1:9000/counter";
 const ACTION: &str = "urn:bft-ws:counter/increment";
@@ -40,7 +41,10 @@ fn sequence(rm: &'static rm::Version, kept: Option<&Kept>) -> ServiceSequence {
         rm,
         url: URL.to_owned(),
     };
-    ServiceSequence::new(settings, kept.cloned())
+    // As if a call had shown that the service has all before.
+    let mut sequence = ServiceSequence::new(settings, kept.cloned());
+    sequence.settled = kept.is_some();
+    sequence
 }
 
 fn known() -> Kept {
@@ -53,8 +57,11 @@ fn known() -> Kept {
             action: ACTION.to_owned(),
             envelope: Bytes::from_static(b"the first"),
             patient: false,
+            brief: false,
         },
         acknowledged: None,
+        before: 0,
+        refused: 0,
     }
 }
 
@@ -145,7 +152,7 @@ fn wsrm_12_section_3_the_messages_are_these() {
 #[test]
 fn wsrm_10_a_call_is_a_message_and_acknowledges_what_was_replied() {
     let mut sequence = sequence(&V200502, Some(&known()));
-    let first = sent(sequence.call(&call(Version::V11, 4)));
+    let first = sent(sequence.call(&call(Version::V11, 3)));
     let answer = reply(
         Version::V11,
         &V200502,
@@ -462,10 +469,17 @@ fn an_action_is_the_users_own_or_made_of_the_body() {
     assert_eq!(action_of(&call(Version::V11, 1)), ACTION);
 }
 
-/// A service that executes each number once, in order, and gives the reply again.
+/// A service that executes each number once, in order, and gives the reply again. What it refuses
+/// its WS-RM never sees; what comes past a gap it acknowledges and keeps until the gap is filled.
 struct Service {
     rm: &'static rm::Version,
-    /// MessageIDs, in order.
+    /// Whether it answers an AckRequested alone.
+    tells: bool,
+    /// MessageIDs that it refuses.
+    refuses: Vec<String>,
+    /// MessageIDs, by their numbers.
+    taken: BTreeMap<u64, String>,
+    /// The same of those that were executed, in order.
     executed: Vec<String>,
     offers: Vec<String>,
     identifier: String,
@@ -475,10 +489,27 @@ impl Service {
     fn new(rm: &'static rm::Version) -> Self {
         Self {
             rm,
+            tells: true,
+            refuses: Vec::new(),
+            taken: BTreeMap::new(),
             executed: Vec::new(),
             offers: Vec::new(),
             identifier: String::new(),
         }
+    }
+
+    fn says(&self, version: Version, header: &str, body: &str) -> Bytes {
+        let mut ranges = Ranges::new();
+        for number in self.taken.keys() {
+            ranges.insert(MessageNumber::new(*number).unwrap());
+        }
+        let said = Acknowledgement {
+            identifier: self.identifier.clone(),
+            ranges,
+            last: false,
+        };
+        let said = String::from_utf8(said.write(self.rm, block(version))).unwrap();
+        answer(version, &format!("{header}{said}"), body)
     }
 
     fn takes(&mut self, letter: &Letter) -> Bytes {
@@ -504,16 +535,44 @@ impl Service {
             let body = made.write(self.rm, &addressing::V200508);
             return answer(letter.version, "", std::str::from_utf8(&body).unwrap());
         }
-        let sequence = headers.sequence.unwrap();
+        let Some(sequence) = headers.sequence else {
+            assert_eq!(headers.requested, [self.identifier.clone()]);
+            return match self.tells {
+                true => self.says(letter.version, "", ""),
+                false => Bytes::new(),
+            };
+        };
         assert_eq!(sequence.identifier, self.identifier, "an unknown sequence");
-        let number = usize::try_from(sequence.number.get()).unwrap();
-        let name = message_id(letter);
-        if number == self.executed.len() + 1 {
+        let (number, name) = (sequence.number.get(), message_id(letter));
+        let to = format!("<a:RelatesTo>{name}</a:RelatesTo>");
+        if self.refuses.contains(&name) {
+            return answer(letter.version, &to, &refusal(letter.version));
+        }
+        self.taken.entry(number).or_insert(name);
+        while let Some(name) = self.taken.get(&(self.executed.len() as u64 + 1)) {
             self.executed.push(name.clone());
         }
-        assert_eq!(self.executed.get(number - 1), Some(&name), "out of order");
-        let body = format!("<r xmlns=''>{number}</r>");
-        reply(letter.version, self.rm, &name, number as u64, &body)
+        let Some(name) = self.executed.get(number as usize - 1) else {
+            return self.says(letter.version, "", "");
+        };
+        let header = format!(
+            "<a:RelatesTo>{name}</a:RelatesTo><q:Sequence xmlns:q='{}'><q:Identifier>urn:offer:1\
+             </q:Identifier><q:MessageNumber>{number}</q:MessageNumber></q:Sequence>",
+            self.rm.ns.uri
+        );
+        self.says(letter.version, &header, &format!("<r xmlns=''>{name}</r>"))
+    }
+}
+
+/// The fault of a service that refuses a message.
+fn refusal(version: Version) -> String {
+    match version {
+        Version::V11 => "<S:Fault><faultcode>S:MustUnderstand</faultcode><faultstring>no\
+                         </faultstring></S:Fault>"
+            .to_owned(),
+        Version::V12 => "<S:Fault><S:Code><S:Value>S:MustUnderstand</S:Value></S:Code><S:Reason>\
+                         <S:Text xml:lang='en'>no</S:Text></S:Reason></S:Fault>"
+            .to_owned(),
     }
 }
 
@@ -538,19 +597,43 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 proptest! {
     #[test]
-    fn r21_each_call_is_executed_once_and_in_order_whatever_is_lost(
+    fn r21_each_call_is_executed_once_and_in_order_whatever_is_lost_or_refused(
         fates in prop::collection::vec(fate(), 0..60),
+        refused in prop::collection::vec(any::<bool>(), 8),
+        restarted in prop::collection::vec(any::<bool>(), 8),
         new in any::<bool>(),
+        tells in any::<bool>(),
     ) {
         let rm = if new { &V200702 } else { &V200502 };
         let mut service = Service::new(rm);
+        service.tells = tells;
         let mut fates = fates.into_iter();
         let (mut sequence, mut disk) = (sequence(rm, None), None);
-        for place in 1..=6 {
+        let again = |disk: &Option<Kept>| {
+            let settings = Settings {
+                group: Digest([7; 32]),
+                rm,
+                url: URL.to_owned(),
+            };
+            ServiceSequence::new(settings, disk.clone())
+        };
+        let mut names = Vec::new();
+        for (place, (refused, restarted)) in (1..).zip(refused.into_iter().zip(restarted)) {
+            if restarted {
+                sequence = again(&disk);
+            }
+            let name = sequence.name("call", place);
+            match refused {
+                true => service.refuses.push(name.clone()),
+                false => names.push(name.clone()),
+            }
             // Both versions of SOAP, as users have them.
             let version = if place % 3 == 0 { Version::V11 } else { Version::V12 };
             let mut step = sequence.call(&call(version, place));
+            let mut posts = 0;
             loop {
+                posts += 1;
+                prop_assert!(posts < 200, "no end of call {place}");
                 step = match step {
                     Step::Send(letter) => match fates.next().unwrap_or(Fate::Passes) {
                         Fate::Passes => {
@@ -568,12 +651,7 @@ proptest! {
                         }
                         Fate::Crash => {
                             service.takes(&letter);
-                            let settings = Settings {
-                                group: sequence.settings.group,
-                                rm,
-                                url: URL.to_owned(),
-                            };
-                            sequence = ServiceSequence::new(settings, disk.clone());
+                            sequence = again(&disk);
                             sequence.call(&Invocation { again: true, ..call(version, place) })
                         }
                     },
@@ -583,7 +661,10 @@ proptest! {
                     }
                     Step::Repeat(_) => sequence.again(),
                     Step::Done(Completion::Reply { octets, .. }) => {
-                        let expected = format!(">{place}</r>");
+                        let expected = match refused {
+                            true => "MustUnderstand".to_owned(),
+                            false => format!(">{name}</r>"),
+                        };
                         let text = String::from_utf8(octets.to_vec()).unwrap();
                         prop_assert!(text.contains(&expected), "{}", text);
                         break;
@@ -592,7 +673,6 @@ proptest! {
                 };
             }
         }
-        let names: Vec<_> = (1..=6).map(|place| sequence.name("call", place)).collect();
         prop_assert_eq!(&service.executed, &names);
     }
 }

@@ -39,6 +39,12 @@ impl Waiting {
         self.octets = self.letters.iter().map(octets).sum();
     }
 
+    /// Nothing is waited for any more.
+    pub(super) fn clear(&mut self) {
+        self.letters.clear();
+        self.octets = 0;
+    }
+
     /// The lowest number, or the lowest after that one.
     pub(super) fn next(&self, after: Option<MessageNumber>) -> Option<MessageNumber> {
         let mut numbers = self.letters.iter().map(|(number, _)| *number);
@@ -65,6 +71,7 @@ mod tests {
             action: String::new(),
             envelope: Bytes::from(vec![b'x'; octets]),
             patient: false,
+            brief: false,
         }
     }
 

@@ -29,6 +29,11 @@ struct Text {
     offered: Option<String>,
     expires: Option<String>,
     acknowledged: Option<u64>,
+    /// Places before the first number.
+    #[serde(default)]
+    before: u64,
+    #[serde(default)]
+    refused: u64,
     first: Message,
 }
 
@@ -59,6 +64,8 @@ pub fn keep_sequence(folder: &Path, group: Digest, rm: &str, kept: &Kept) -> io:
         offered: kept.offered.clone(),
         expires: kept.expires.clone(),
         acknowledged: kept.acknowledged.map(MessageNumber::get),
+        before: kept.before,
+        refused: kept.refused,
         first: Message {
             soap: kept.first.version.name().to_owned(),
             action: kept.first.action.clone(),
@@ -96,11 +103,14 @@ pub fn kept_sequence(folder: &Path, group: Digest, rm: &str) -> Result<Option<Ke
         offered: text.offered,
         expires: text.expires,
         acknowledged: text.acknowledged.and_then(MessageNumber::new),
+        before: text.before,
+        refused: text.refused,
         first: Letter {
             version,
             action: text.first.action,
             envelope: text.first.envelope.into(),
             patient: false,
+            brief: false,
         },
     }))
 }
@@ -122,11 +132,14 @@ mod tests {
                 offered: offered.map(str::to_owned),
                 expires: None,
                 acknowledged: offered.and_then(|_| MessageNumber::new(7)),
+                before: u64::from(offered.is_some()),
+                refused: u64::from(offered.is_some()) * 9,
                 first: Letter {
                     version: Version::V12,
                     action: "urn:a".to_owned(),
                     envelope: "<e a=\"'\">\r\n\t\u{85}é\\</e>".into(),
                     patient: false,
+                    brief: false,
                 },
             };
             keep_sequence(folder.path(), group, "urn:rm", &kept).unwrap();

@@ -68,7 +68,14 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
     /// For the whole exchange from the moment it has a connection's turn.
     pub timeout: Duration,
+    /// Whether octets are a whole answer though its sender leaves the body open, which Sandesha2
+    /// does where a message on a sequence of WS-RM 1.1 is refused: asked when none comes for
+    /// [`OPEN_END`].
+    pub whole: Option<fn(&[u8]) -> bool>,
 }
+
+/// Until a body that may be whole is taken for it.
+const OPEN_END: Duration = Duration::from_millis(500);
 
 impl<'a> Outgoing<'a> {
     /// A POST to the pool's own URL.
@@ -82,6 +89,7 @@ impl<'a> Outgoing<'a> {
             headers: &[],
             body,
             timeout,
+            whole: None,
         }
     }
 
@@ -96,6 +104,7 @@ impl<'a> Outgoing<'a> {
             headers: &[],
             body,
             timeout,
+            whole: None,
         }
     }
 }
@@ -267,7 +276,7 @@ impl Pool {
         }
         while let Some(connection) = self.warm() {
             let Some(next) = request.take() else { break };
-            let exchange = self.exchange(connection, next, limits.body);
+            let exchange = self.exchange(connection, next, (limits.body, outgoing.whole));
             match self.within(timeout, exchange).await? {
                 Exchanged::Whole(response) => return Ok(response),
                 Exchanged::NotTaken(back) => request = Some(*back),
@@ -277,7 +286,7 @@ impl Pool {
             return Err(self.lost("the request is gone"));
         };
         let connection = self.connect().await?;
-        let exchange = self.exchange(connection, request, limits.body);
+        let exchange = self.exchange(connection, request, (limits.body, outgoing.whole));
         match self.within(timeout, exchange).await? {
             Exchanged::Whole(response) => Ok(response),
             Exchanged::NotTaken(_) => Err(self.unreachable("closed before it took the request")),
@@ -356,7 +365,7 @@ impl Pool {
         &self,
         mut connection: Connection,
         request: hyper::Request<Full<Bytes>>,
-        limit: usize,
+        (limit, whole): (usize, Option<fn(&[u8]) -> bool>),
     ) -> Result<Exchanged, PostError> {
         let Connection { sender, allowed } = &mut connection;
         if sender.ready().await.is_err() {
@@ -377,9 +386,12 @@ impl Pool {
         let kind = head.headers.get(CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok());
         let content_type = kind.unwrap_or_default().to_owned();
-        let body = self.body(body, limit).await?;
+        let (body, ended) = match whole {
+            Some(whole) => self.open_body(body, limit, whole).await?,
+            None => (self.body(body, limit).await?, true),
+        };
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.limits.connections {
+        if ended && idle.len() < self.limits.connections {
             idle.push((connection, clock::instant()));
         }
         Ok(Exchanged::Whole(Response {
@@ -397,6 +409,32 @@ impl Pool {
                 Err(PostError::TooLarge(self.authority.clone(), limit))
             }
             Err(error) => Err(self.lost(&error.to_string())),
+        }
+    }
+
+    /// The body, and whether its sender ended it.
+    async fn open_body(
+        &self,
+        body: Incoming,
+        limit: usize,
+        whole: fn(&[u8]) -> bool,
+    ) -> Result<(Bytes, bool), PostError> {
+        let mut body = std::pin::pin!(body);
+        let mut octets = Vec::new();
+        loop {
+            let frame = match tokio::time::timeout(OPEN_END, body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Err(self.lost(&error.to_string())),
+                Ok(None) => return Ok((octets.into(), true)),
+                Err(_) if whole(&octets) => return Ok((octets.into(), false)),
+                Err(_) => continue,
+            };
+            if let Some(data) = frame.data_ref() {
+                if octets.len() + data.len() > limit {
+                    return Err(PostError::TooLarge(self.authority.clone(), limit));
+                }
+                octets.extend_from_slice(data);
+            }
         }
     }
 

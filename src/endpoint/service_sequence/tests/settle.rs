@@ -1,0 +1,173 @@
+//! The sequence to a wrapped service that refuses messages before its WS-RM sees them.
+
+use super::*;
+
+const V: Version = Version::V11;
+const RM: &rm::Version = &V200702;
+
+fn refuses(sequence: &mut ServiceSequence, step: Step) -> Step {
+    let letter = sent(step);
+    let header = format!("<a:RelatesTo>{}</a:RelatesTo>", message_id(&letter));
+    sequence.answered(500, &answer(V, &header, &refusal(V)))
+}
+
+fn number(letter: &Letter) -> u64 {
+    let document = Document::parse(&letter.envelope).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let headers = Headers::read(envelope.blocks.iter().copied()).unwrap();
+    headers.sequence.unwrap().number.get()
+}
+
+fn is_fault(step: &Step) -> bool {
+    matches!(step, Step::Done(Completion::Reply { status: 500, octets })
+        if octets.windows(14).any(|w| w == b"MustUnderstand"))
+}
+
+#[test]
+fn section_38_a_number_that_the_service_lacks_after_a_fault_is_the_next_calls() {
+    let mut sequence = sequence(RM, Some(&known()));
+    let step = sequence.call(&call(V, 5));
+    let asked = refuses(&mut sequence, step);
+    assert!(sent(asked).action.ends_with("/AckRequested"));
+    let Step::Keep(kept) = sequence.answered(200, &acknowledged(V, RM, 4)) else {
+        panic!("it is not kept before the fault is told");
+    };
+    assert_eq!((kept.before, kept.refused), (1, 5));
+    assert!(is_fault(&sequence.kept(kept.clone())));
+    assert_eq!(number(&sent(sequence.call(&call(V, 6)))), 5);
+
+    // A replica that died before that was in its log sends it under its own number.
+    let again = Invocation {
+        again: true,
+        ..call(V, 5)
+    };
+    let mut restarted = super::sequence(RM, Some(&kept));
+    restarted.settled = false;
+    sent(restarted.call(&again));
+    let step = restarted.answered(200, &acknowledged(V, RM, 4));
+    assert_eq!(number(&sent(step)), 5);
+}
+
+#[test]
+fn a_fault_about_a_message_that_the_service_has_uses_its_number() {
+    let mut sequence = sequence(RM, Some(&known()));
+    let step = sequence.call(&call(V, 5));
+    sent(refuses(&mut sequence, step));
+    assert!(is_fault(&sequence.answered(200, &acknowledged(V, RM, 5))));
+    assert_eq!(number(&sent(sequence.call(&call(V, 6)))), 6);
+}
+
+#[test]
+fn a_service_that_does_not_say_what_it_has_is_asked_by_a_copy() {
+    for refused_again in [true, false] {
+        let mut sequence = sequence(RM, Some(&known()));
+        let first = sent(sequence.call(&call(V, 5)));
+        let step = sequence.again();
+        let mut step = refuses(&mut sequence, step);
+        for _ in 0..2 {
+            assert!(sent(step).brief);
+            step = sequence.answered(202, &Bytes::new());
+        }
+        assert_eq!(sent(step), first);
+        let told = match refused_again {
+            true => {
+                let step = sequence.again();
+                let Step::Keep(kept) = refuses(&mut sequence, step) else {
+                    panic!("not kept");
+                };
+                sequence.kept(kept)
+            }
+            false => sequence.answered(202, &Bytes::new()),
+        };
+        assert!(is_fault(&told));
+        let next = sent(sequence.call(&call(V, 6)));
+        assert_eq!(number(&next), 6 - u64::from(refused_again));
+    }
+}
+
+#[test]
+fn an_acknowledgement_past_a_gap_ends_no_call() {
+    let mut sequence = sequence(RM, Some(&known()));
+    let letter = sent(sequence.call(&call(V, 5)));
+    let header = format!(
+        "<q:SequenceAcknowledgement xmlns:q='{}'><q:Identifier>urn:service:1</q:Identifier>\
+         <q:AcknowledgementRange Lower='1' Upper='3'/><q:AcknowledgementRange Lower='5' \
+         Upper='5'/></q:SequenceAcknowledgement>",
+        RM.ns.uri
+    );
+    let gap = answer(V, &header, "");
+    assert!(matches!(sequence.answered(200, &gap), Step::Repeat(_)));
+    assert_eq!(sent(sequence.again()), letter);
+    sequence.give_up("it waits");
+    // The next one fills it.
+    sent(sequence.call(&call(V, 6)));
+    let Step::Keep(kept) = sequence.answered(200, &gap) else {
+        panic!("not kept");
+    };
+    assert_eq!(number(&sent(sequence.kept(kept))), 4);
+}
+
+#[test]
+fn what_is_in_doubt_and_is_refused_is_given_up_and_the_call_goes_under_its_number() {
+    let mut sequence = sequence(RM, Some(&known()));
+    sent(sequence.call(&call(V, 5)));
+    sequence.failed(true);
+    sequence.give_up("it is mute");
+    sent(sequence.call(&call(V, 6)));
+    let step = sequence.answered(200, &acknowledged(V, RM, 4));
+    let step = refuses(&mut sequence, step);
+    assert!(sent(step).brief, "asked again");
+    let Step::Keep(kept) = sequence.answered(200, &acknowledged(V, RM, 4)) else {
+        panic!("not kept");
+    };
+    let letter = sent(sequence.kept(kept));
+    assert_eq!(number(&letter), 5);
+    assert_eq!(message_id(&letter), sequence.name("call", 6));
+}
+
+#[test]
+fn a_sequence_on_which_all_was_refused_may_end() {
+    let mut service = Service::new(RM);
+    let mut sequence = sequence(RM, None);
+    let refused = sequence.name("call", 1);
+    service.refuses.push(refused);
+    let mut step = sequence.call(&call(V, 1));
+    for _ in 0..4 {
+        step = match step {
+            Step::Keep(kept) => sequence.kept(kept),
+            other => {
+                let octets = service.takes(&sent(other));
+                sequence.answered(200, &octets)
+            }
+        };
+    }
+    let Step::Keep(kept) = step else {
+        panic!("{step:?}");
+    };
+    assert!(matches!(sequence.kept(kept), Step::Done(_)));
+    assert!(sequence.fresh && sequence.settled);
+    let tick = [sequence.tick().unwrap(), sequence.tick().unwrap()];
+    assert!(tick.iter().all(|tick| tick.letters.is_empty()), "{tick:?}");
+    let unknown = answer(
+        V,
+        &format!(
+            "<w:SequenceFault xmlns:w='{}'><w:FaultCode>w:UnknownSequence</w:FaultCode>\
+             </w:SequenceFault>",
+            RM.ns.uri
+        ),
+        "<S:Fault><faultcode>Client</faultcode><faultstring/></S:Fault>",
+    );
+    // It would be message 1 of this one.
+    let Step::Keep(kept) = sequence.call(&call(V, 2)) else {
+        panic!("not kept");
+    };
+    sent(sequence.kept(kept));
+    let create = sent(sequence.answered(500, &unknown));
+    assert!(create.action.ends_with("/CreateSequence"));
+    let octets = service.takes(&create);
+    let Step::Keep(kept) = sequence.answered(200, &octets) else {
+        panic!("no sequence");
+    };
+    assert_eq!((kept.before, kept.refused), (1, 0));
+    assert_eq!(number(&sent(sequence.kept(kept))), 1);
+}

@@ -33,6 +33,43 @@ pub fn call(url: &str, soap: &str, operation: &str, content: &str) -> Result<(u1
     post(url, &kind, envelope.as_bytes())
 }
 
+/// A call that a counter refuses.
+#[derive(Debug)]
+pub struct Refused {
+    kind: String,
+    envelope: String,
+}
+
+impl Refused {
+    /// Makes it: status and body of the answer.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn post(&self, url: &str) -> Result<(u16, String)> {
+        post(url, &self.kind, self.envelope.as_bytes())
+    }
+}
+
+/// Calls that counters refuse, in a version of SOAP: one of that action and Body, and one with a
+/// header block that they must understand.
+#[must_use]
+pub fn refused(soap: &str, (action, body): (&str, &str)) -> [Refused; 2] {
+    let of = |action: &str, header: &str, body: &str| Refused {
+        kind: match soap {
+            SOAP11 => format!("text/xml\r\nSOAPAction: \"{action}\""),
+            _ => format!("application/soap+xml; action=\"{action}\""),
+        },
+        envelope: format!(
+            "<e:Envelope xmlns:e='{soap}'><e:Header><a:Action xmlns:a='http://www.w3.org/2005/08/\
+             addressing'>{action}</a:Action>{header}</e:Header><e:Body>\
+             <{body} xmlns='urn:bft-ws:counter'/></e:Body></e:Envelope>"
+        ),
+    };
+    let block = "<q:x xmlns:q='urn:q' e:mustUnderstand='1'/>";
+    let known = "urn:bft-ws:counter/increment";
+    [of(action, "", body), of(known, block, "increment")]
+}
+
 /// The value that an answer of a counter holds.
 #[must_use]
 pub fn number(answer: &str) -> Option<u64> {
@@ -77,7 +114,11 @@ pub fn ports() -> Result<[u16; 4]> {
     Ok([free_port()?, free_port()?, free_port()?, free_port()?])
 }
 
-fn gsoap_servers(rm: &str) -> Result<Vec<Process>> {
+/// Four gSOAP servers of a version of WS-RM.
+///
+/// # Errors
+/// If one does not start.
+pub fn gsoap_servers(rm: &str) -> Result<Vec<Process>> {
     ports()?
         .iter()
         .map(|port| gsoap::serve(rm, *port))

@@ -96,6 +96,56 @@ fn r21_gsoap_servers_are_wrapped_in_all_versions() {
     assert_passed(&wrapped::gsoap_cells().unwrap(), 4);
 }
 
+/// Calls that the servers refuse, by their action and by a header block, before their WS-RM sees
+/// them or without an end of the answer, the first one of all among them: each gets its fault, and
+/// the others are executed, soon.
+fn refused_calls_hold_up_nobody(rm: &str, urls: &[String], unknown: (&str, &str)) {
+    let group = group(rm, urls);
+    let gateway = group.gateway.url();
+    let asked = std::time::Instant::now();
+    let mut counted = 0;
+    for soap in [SOAP11, SOAP12] {
+        for refused in wrapped::refused(soap, unknown) {
+            let (status, answer) = refused.post(gateway).unwrap();
+            assert!(
+                status >= 400 && answer.contains("Fault"),
+                "{status} {answer}"
+            );
+            for _ in 0..2 {
+                counted += 1;
+                assert_eq!(value(gateway, soap, "increment"), counted, "{rm} {soap}");
+            }
+        }
+    }
+    assert!(asked.elapsed().as_secs() < 40, "{:?}", asked.elapsed());
+    for id in 0..4 {
+        let page = group.page(group.replica(id)).unwrap();
+        assert!(page["diverged"].is_null(), "{page}");
+    }
+}
+
+#[test]
+fn section_38_what_a_sandesha2_server_refuses_holds_up_nobody() {
+    let _alone = alone();
+    for rm in ["1.0", "1.1"] {
+        let ports = ports();
+        let _servers = serve(&ports).unwrap();
+        refused_calls_hold_up_nobody(rm, &ports.map(counter), ("urn:none", "increment"));
+        assert_all_counted(&ports, 8);
+    }
+}
+
+#[test]
+fn section_38_what_a_gsoap_server_refuses_holds_up_nobody() {
+    let _alone = alone();
+    for rm in ["1.0", "1.1"] {
+        let servers = wrapped::gsoap_servers(rm).unwrap();
+        let urls: Vec<String> = servers.iter().map(|s| s.url().to_owned()).collect();
+        let unknown = ("urn:bft-ws:counter/increment", "nothing");
+        refused_calls_hold_up_nobody(rm, &urls, unknown);
+    }
+}
+
 /// The roads between replicas and services lose requests and answers. Each call is sent again until
 /// its reply comes, and executed once.
 #[test]

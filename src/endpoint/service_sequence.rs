@@ -5,9 +5,9 @@
 //!
 //! What the service sees is the same at every replica whose service takes the same messages: a
 //! call's MessageNumber is its place among all calls that the service was ever given, which is
-//! replicated state, less the numbers that were free again (`settle`), and its MessageID is a digest
-//! of the group and that place. Only the addresses, and the Identifier that the service itself gave
-//! to the sequence, are the replica's own.
+//! replicated state, less the numbers that were free again (`settle`), and its MessageID is a
+//! digest of the group and that place. Only the addresses, and the Identifier that the service
+//! itself gave to the sequence, are the replica's own.
 //!
 //! The service executes a number once, however often it comes. So a call whose answer is lost is
 //! sent again in the same octets, and one that was open when its replica crashed under the same
@@ -19,8 +19,8 @@
 //! the call is told as lost. The sequence is never terminated: a replica that is started again
 //! goes on with it.
 //!
-//! A call that ended in doubt (R14) leaves a message that the service may not have, and one that was
-//! answered with a fault and without an acknowledgement a number that it may lack, so that what
+//! A call that ended in doubt (R14) leaves a message that the service may not have, and one that
+//! was answered with a fault and without an acknowledgement a number that it may lack, so that what
 //! comes after would wait for it for ever. What the service has it is asked before the next call
 //! (`settle`).
 //!
@@ -31,7 +31,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::crypto;
-use crate::limits;
 use crate::rm::content::{CreateSequence, Offer};
 use crate::rm::fault::Code;
 use crate::rm::header::{Block, Sequence, write_ack_requested};
@@ -46,11 +45,12 @@ use crate::types::Digest;
 
 use super::hop::{self, consumed};
 use super::io::{Completion, Invocation};
-use heard::{Heard, is_end, read};
-use settle::whole;
+use heard::{Heard, read};
 use waiting::Waiting;
 
+mod answer;
 mod heard;
+mod idle;
 mod settle;
 mod waiting;
 
@@ -233,7 +233,8 @@ impl ServiceSequence {
             return lost("no number is left on the sequence");
         };
         let phase = match &self.kept {
-            None if call.place != 1 => {
+            // One that was closed in this life is no loss.
+            None if call.place != 1 && self.attempts == 0 => {
                 return lost(
                     "the Identifier of the sequence to the service is not kept; `rm` can be given \
                      to a replica only when its group is made",
@@ -367,66 +368,6 @@ impl ServiceSequence {
         }
     }
 
-    /// The answer to the call itself.
-    fn came(
-        &mut self,
-        mut current: Current,
-        heard: Heard,
-        has: Option<&Ranges>,
-        raw: (u16, &Bytes),
-    ) -> Step {
-        // Past a gap it may wait for ever.
-        let covered = has.map(|has| whole(has) >= current.number.get());
-        current.acknowledged |= covered == Some(true);
-        if self.fresh
-            && current.place - current.number.get() > 0
-            && matches!(heard, Heard::Fault(code) if is_end(code))
-        {
-            return self.anew(current);
-        }
-        let alone = matches!(heard, Heard::HeadersAlone);
-        let fault = matches!(heard, Heard::Reply(_, _, _, true));
-        let step = match (covered, current.answer.take()) {
-            // A copy of what it has: no message comes twice to it.
-            (_, Some(answer)) if alone => Step::Done(answer),
-            (Some(true), None) if alone => {
-                self.note(current.number, &heard, has);
-                return self.taken(current);
-            }
-            (Some(false), None) if alone => {
-                Step::Repeat("it does not acknowledge all up to this message".to_owned())
-            }
-            (None, None) if alone => {
-                current.phase = Phase::Check;
-                return self.go(current);
-            }
-            (Some(false) | None, before) if fault => match self.replied(&current, heard, raw) {
-                Step::Done(answer) => {
-                    current.answer = Some(answer);
-                    if before.is_some() {
-                        return self.refused(current, has);
-                    }
-                    (current.phase, current.asked) = (Phase::Check, 0);
-                    return self.go(current);
-                }
-                step => {
-                    current.answer = before;
-                    step
-                }
-            },
-            (_, before) => {
-                self.note(current.number, &heard, has);
-                let step = self.replied(&current, heard, raw);
-                current.answer = before;
-                step
-            }
-        };
-        if !matches!(step, Step::Done(_)) {
-            self.current = Some(current);
-        }
-        step
-    }
-
     /// It answered with more octets than an answer may have: the answer of the call only where
     /// that was sent.
     pub fn too_large(&mut self) -> Step {
@@ -475,51 +416,6 @@ impl ServiceSequence {
         let told = self.told_dropped;
         self.told_dropped |= self.before.dropped;
         self.told_dropped && !told
-    }
-
-    /// Some seconds have passed: what keeps the sequences from ending for want of use. For ours a
-    /// copy of message 1, which the service has executed, or it has none; for the offered one an
-    /// acknowledgement of what had come at the tick before, which by now is in the log (R17).
-    pub fn tick(&mut self) -> Option<Tick> {
-        let received = self.received;
-        let kept = self.kept.as_mut().filter(|_| self.current.is_none())?;
-        let (settled, used) = std::mem::replace(&mut self.ticked, (received, false));
-        let news = settled.is_some() && kept.acknowledged.is_none();
-        if news {
-            kept.acknowledged = settled;
-        }
-        let kept = kept.clone();
-        let mut letters = Vec::new();
-        // What was refused shall not be taken later.
-        if !used && !self.fresh {
-            letters.push(kept.first.clone());
-            letters.extend(self.acknowledge(&kept, settled));
-        }
-        let keep = news.then_some(kept);
-        Some(Tick { keep, letters })
-    }
-
-    fn acknowledge(&self, kept: &Kept, up_to: Option<MessageNumber>) -> Option<Letter> {
-        let version = kept.first.version;
-        let action = self
-            .settings
-            .rm
-            .action(Operation::SequenceAcknowledgement)?;
-        let blocks = [
-            addressing::block(Property::To, None, &self.settings.url),
-            addressing::block(Property::Action, None, action),
-            self.acknowledgement(kept, up_to, version)?,
-        ];
-        Some(letter(version, action, &blocks, b""))
-    }
-
-    /// What came in answer to that: the fault that says that the sequence is no more.
-    #[must_use]
-    pub fn ended(status: u16, octets: &Bytes) -> Option<Code> {
-        match read(status, octets).0 {
-            Heard::Fault(code) if is_end(code) => Some(code),
-            _ => None,
-        }
     }
 
     /// The MessageID of a call.
@@ -651,56 +547,6 @@ impl ServiceSequence {
             Heard::Fault(code) => no_sequence(&code.to_string()),
             Heard::Unreadable(_, why) | Heard::Other(why) => no_sequence(&why),
             Heard::HeadersAlone | Heard::Reply(..) => no_sequence("it does not speak this WS-RM"),
-        }
-    }
-
-    fn replied(&mut self, current: &Current, heard: Heard, raw: (u16, &Bytes)) -> Step {
-        match heard {
-            Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
-            Heard::Fault(code) => Step::Repeat(format!("the fault {code}")),
-            Heard::Reply(to, ..) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
-                Step::Repeat("a reply to something else".to_owned())
-            }
-            Heard::Reply(_, sequence, octets, _) => {
-                let offered = self.kept.as_ref().and_then(|kept| kept.offered.as_ref());
-                let ours = sequence.filter(|s| Some(&s.identifier) == offered);
-                self.received = self.received.max(ours.map(|s| s.number));
-                self.learn(current.kind, true);
-                Step::Done(Completion::Reply {
-                    status: raw.0,
-                    octets: octets.into(),
-                })
-            }
-            Heard::HeadersAlone => Step::Repeat("no reply".to_owned()),
-            // So it is told as a fault that names the status, as for a plain service.
-            Heard::Unreadable(..) if (200..300).contains(&raw.0) => Step::Done(Completion::Reply {
-                status: raw.0,
-                octets: raw.1.clone(),
-            }),
-            Heard::Unreadable(_, why) | Heard::Other(why) => Step::Repeat(why),
-            Heard::Created(_) => Step::Repeat("a CreateSequenceResponse".to_owned()),
-        }
-    }
-
-    /// The service has it, and gave no reply.
-    fn taken(&mut self, current: Current) -> Step {
-        // The connection is open until the reply is there: without one there is none, but for a
-        // copy that came while the service works on another one.
-        let one_way = self.two_way.get(&current.kind) == Some(&false);
-        if current.copies > 1 && !one_way {
-            self.current = Some(current);
-            return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
-        }
-        self.learn(current.kind, false);
-        Step::Done(Completion::Reply {
-            status: 202,
-            octets: Bytes::new(),
-        })
-    }
-
-    fn learn(&mut self, kind: Digest, two_way: bool) {
-        if self.two_way.len() < limits::SERVICE_KINDS {
-            self.two_way.entry(kind).or_insert(two_way);
         }
     }
 

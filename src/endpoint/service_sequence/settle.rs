@@ -4,22 +4,27 @@
 //! number then, and one that keeps order holds for ever, or drops, all that comes after it.
 //!
 //! So after a call whose end does not show that the service has all up to it, in doubt or answered
-//! by a fault that acknowledges nothing, and at the begin of a life, the next call first asks, by an
-//! AckRequested alone (WS-RM 1.2 §3.8). Messages in doubt that the service lacks are sent once more,
-//! and it is asked again. What it lacks then it has refused: that message is given up, and the call
-//! takes the lowest number that is free. A service that acknowledges a number never takes another
-//! message under it, so nothing that it has is executed twice, and nothing that it lacks is told as
-//! executed.
+//! by a fault that acknowledges nothing, and at the begin of a life, the next call first asks, by
+//! an AckRequested alone (WS-RM 1.2 §3.8). Messages in doubt that the service lacks are sent once
+//! more, and it is asked again. What it lacks then it has refused: that message is given up, and
+//! the call takes the lowest number that is free. A service that acknowledges a number never takes
+//! another message under it, so nothing that it has is executed twice, and nothing that it lacks
+//! is told as executed.
 //!
 //! What is settled is on the disk before the call leaves: one that was open at a crash keeps its
 //! number if the service has it.
 //!
-//! A service that does not say what it has is taken at its word, a fault for the end of the number.
+//! A sequence that a service closed is followed by another one, for it has forgotten nothing; it is
+//! created for the call that was refused.
+//!
+//! A service that does not say what it has gets what it answered with a fault once more: what it
+//! has taken it does not refuse then.
 
 use bytes::Bytes;
 
 use super::heard::{Heard, is_end};
 use super::{Current, Letter, Phase, ServiceSequence, Step, letter, lost};
+use crate::rm::fault::Code;
 use crate::rm::header::write_ack_requested;
 use crate::rm::ranges::Ranges;
 use crate::rm::version::Operation;
@@ -34,8 +39,8 @@ impl ServiceSequence {
         said.iter().rfind(ours).map(|said| said.ranges.clone())
     }
 
-    /// The question which numbers it has, in one version of SOAP and then in the other: it may speak
-    /// one alone.
+    /// The question which numbers it has, in one version of SOAP and then in the other: it may
+    /// speak one alone.
     pub(super) fn ask(&self, current: &Current) -> Letter {
         let kept = self.kept.as_ref();
         let first = kept.map_or(Version::V11, |kept| kept.first.version);
@@ -55,19 +60,19 @@ impl ServiceSequence {
 
     /// The question was not answered: asks in the other version, or goes on as with who never
     /// answers it. One that is in trouble may answer later.
-    fn asks_on(&mut self, mut current: Current, heard: &Heard) -> Result<Step, Current> {
+    fn asks_on(&mut self, mut current: Current, heard: &Heard) -> Result<Step, Box<Current>> {
         current.asked += 1;
-        if matches!(heard, Heard::Unreadable(500.., _)) {
+        if let Heard::Unreadable(500.., why) = heard {
             self.current = Some(current);
-            return Ok(Step::Repeat(
-                "it does not say which messages it has".to_owned(),
-            ));
+            return Ok(Step::Repeat(format!(
+                "it does not say which messages it has: {why}"
+            )));
         }
         if current.asked < 2 {
             return Ok(self.go(current));
         }
         current.silent = true;
-        Err(current)
+        Err(Box::new(current))
     }
 
     /// The current call goes on with what follows the message of that number; `refused`: the
@@ -126,7 +131,7 @@ impl ServiceSequence {
             }
             (_, None) => match self.asks_on(current, heard) {
                 Ok(step) => return step,
-                Err(back) => current = back,
+                Err(back) => current = *back,
             },
             (_, Some(_)) => current.asked = 0,
         }
@@ -137,10 +142,20 @@ impl ServiceSequence {
         self.settle(current, has)
     }
 
+    /// Whether nothing is lost with the sequence that a first copy was refused on. A service that
+    /// closed it, which gSOAP does by any Body that it does not know, has forgotten nothing; one
+    /// that refused all had nothing to forget.
+    pub(super) fn may_begin_anew(&self, current: &Current, code: Code) -> bool {
+        let closed = matches!(code, Code::LastMessageNumberExceeded | Code::SequenceClosed);
+        let refused = self.fresh && current.place > current.number.get() && is_end(code);
+        (closed && current.copies == 1 && !current.again) || refused
+    }
+
     /// The sequence has ended, and nothing is lost with it.
     pub(super) fn anew(&mut self, mut current: Current) -> Step {
         self.kept = None;
-        current.phase = Phase::Create;
+        self.before.clear();
+        (current.phase, current.copies) = (Phase::Create, 0);
         self.go(current)
     }
 
@@ -201,7 +216,7 @@ impl ServiceSequence {
             }
             let mut current = match self.asks_on(current, heard) {
                 Ok(step) => return step,
-                Err(current) => current,
+                Err(current) => *current,
             };
             current.phase = Phase::Call;
             let refused = current.answer.is_some();

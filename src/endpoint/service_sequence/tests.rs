@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits;
 use crate::rm::content::{Content, CreateSequenceResponse, IncompleteSequence};
 use crate::rm::header::Headers;
 use crate::rm::version::{V200502, V200702};
@@ -536,7 +537,10 @@ impl Service {
             return answer(letter.version, "", std::str::from_utf8(&body).unwrap());
         }
         let Some(sequence) = headers.sequence else {
-            assert_eq!(headers.requested, [self.identifier.clone()]);
+            assert_eq!(
+                headers.requested.as_slice(),
+                std::slice::from_ref(&self.identifier)
+            );
             return match self.tells {
                 true => self.says(letter.version, "", ""),
                 false => Bytes::new(),
@@ -552,7 +556,10 @@ impl Service {
         while let Some(name) = self.taken.get(&(self.executed.len() as u64 + 1)) {
             self.executed.push(name.clone());
         }
-        let Some(name) = self.executed.get(number as usize - 1) else {
+        let Some(name) = usize::try_from(number - 1)
+            .ok()
+            .and_then(|n| self.executed.get(n))
+        else {
             return self.says(letter.version, "", "");
         };
         let header = format!(

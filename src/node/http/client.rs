@@ -71,8 +71,11 @@ pub struct Outgoing<'a> {
     /// Whether octets are a whole answer though its sender leaves the body open, which Sandesha2
     /// does where a message on a sequence of WS-RM 1.1 is refused: asked when none comes for
     /// [`OPEN_END`].
-    pub whole: Option<fn(&[u8]) -> bool>,
+    pub whole: Option<Whole>,
 }
+
+/// Whether octets are a whole answer.
+pub type Whole = fn(&[u8]) -> bool;
 
 /// Until a body that may be whole is taken for it.
 const OPEN_END: Duration = Duration::from_millis(500);
@@ -365,7 +368,7 @@ impl Pool {
         &self,
         mut connection: Connection,
         request: hyper::Request<Full<Bytes>>,
-        (limit, whole): (usize, Option<fn(&[u8]) -> bool>),
+        (limit, whole): (usize, Option<Whole>),
     ) -> Result<Exchanged, PostError> {
         let Connection { sender, allowed } = &mut connection;
         if sender.ready().await.is_err() {
@@ -417,7 +420,7 @@ impl Pool {
         &self,
         body: Incoming,
         limit: usize,
-        whole: fn(&[u8]) -> bool,
+        whole: Whole,
     ) -> Result<(Bytes, bool), PostError> {
         let mut body = std::pin::pin!(body);
         let mut octets = Vec::new();

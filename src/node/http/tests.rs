@@ -127,6 +127,32 @@ fn a_peer_that_never_answers_costs_its_time_out_and_no_connection() {
 }
 
 #[test]
+fn an_answer_that_is_whole_ends_though_its_sender_leaves_the_body_open() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pool = pool(&listener.local_addr().unwrap().to_string(), 1);
+        let outgoing = Outgoing {
+            whole: Some(|octets| octets.ends_with(b"</m>")),
+            ..Outgoing::post(SOAP12, Bytes::from_static(b"<q/>"), LONG)
+        };
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut some = [0; 16];
+            let _ = stream.read(&mut some).await.unwrap();
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n<m>\r\n";
+            stream.write_all(head).await.unwrap();
+            // It is slow, and no end yet.
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            stream.write_all(b"4\r\n</m>\r\n").await.unwrap();
+            // Open until the other side closes it, which it does.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        let (answer, ()) = tokio::join!(pool.send(outgoing), serve);
+        assert_eq!(answer.unwrap().body.as_ref(), b"<m></m>");
+    });
+}
+
+#[test]
 fn a_restarted_peer_is_reached_again() {
     run(async {
         let (address, _, stop) = echo(tight()).await;

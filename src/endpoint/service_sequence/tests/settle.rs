@@ -171,3 +171,38 @@ fn a_sequence_on_which_all_was_refused_may_end() {
     assert_eq!((kept.before, kept.refused), (1, 0));
     assert_eq!(number(&sent(sequence.kept(kept))), 1);
 }
+
+#[test]
+fn section_4_a_sequence_that_the_service_closed_is_followed_by_another() {
+    let closed = |code: &str| {
+        let header = format!(
+            "<w:SequenceFault xmlns:w='{}'><w:FaultCode>w:{code}</w:FaultCode></w:SequenceFault>",
+            RM.ns.uri
+        );
+        let fault = "<S:Fault><faultcode>Client</faultcode><faultstring/></S:Fault>";
+        answer(V, &header, fault)
+    };
+    let mut service = Service::new(RM);
+    let mut sequence = sequence(RM, Some(&known()));
+    sent(sequence.call(&call(V, 5)));
+    let create = sent(sequence.answered(500, &closed("SequenceClosed")));
+    assert!(create.action.ends_with("/CreateSequence"));
+    // Whose time was over before it was given is not the last to ask for it.
+    sequence.give_up("it is mute");
+    let create = sent(sequence.call(&call(V, 6)));
+    let octets = service.takes(&create);
+    let Step::Keep(kept) = sequence.answered(200, &octets) else {
+        panic!("no sequence");
+    };
+    assert_eq!((kept.identifier.as_str(), kept.before), ("urn:made:1", 5));
+    let letter = sent(sequence.kept(kept));
+    let octets = service.takes(&letter);
+    assert!(matches!(sequence.answered(200, &octets), Step::Done(_)));
+    assert_eq!(service.executed, [sequence.name("call", 6)]);
+
+    // A copy may have come there before: what became of that nobody knows.
+    sent(sequence.call(&call(V, 7)));
+    sequence.failed(true);
+    sent(sequence.again());
+    assert!(told_lost(sequence.answered(500, &closed("SequenceClosed"))).contains("remedy"));
+}

@@ -1,0 +1,123 @@
+//! What an answer to a call says of it: whether it has ended, and with what. Which numbers the
+//! service has is not settled here.
+
+use bytes::Bytes;
+
+use super::heard::{Heard, is_end};
+use super::settle::whole;
+use super::{Current, Phase, ServiceSequence, Step};
+use crate::endpoint::io::Completion;
+use crate::limits;
+use crate::rm::ranges::Ranges;
+use crate::types::Digest;
+
+impl ServiceSequence {
+    /// The answer to the call itself.
+    pub(super) fn came(
+        &mut self,
+        mut current: Current,
+        heard: Heard,
+        has: Option<&Ranges>,
+        raw: (u16, &Bytes),
+    ) -> Step {
+        // Past a gap it may wait for ever.
+        let covered = has.map(|has| whole(has) >= current.number.get());
+        current.acknowledged |= covered == Some(true);
+        if let Heard::Fault(code) = heard
+            && self.may_begin_anew(&current, code)
+        {
+            return self.anew(current);
+        }
+        let alone = matches!(heard, Heard::HeadersAlone);
+        let fault = matches!(heard, Heard::Reply(_, _, _, true));
+        let step = match (covered, current.answer.take()) {
+            // A copy of what it has: no message comes twice to it.
+            (_, Some(answer)) if alone => Step::Done(answer),
+            (Some(true), None) if alone => {
+                self.note(current.number, &heard, has);
+                return self.taken(current);
+            }
+            (Some(false), None) if alone => {
+                Step::Repeat("it does not acknowledge all up to this message".to_owned())
+            }
+            (None, None) if alone => {
+                current.phase = Phase::Check;
+                return self.go(current);
+            }
+            (Some(false) | None, before) if fault => match self.replied(&current, heard, raw) {
+                Step::Done(answer) => {
+                    current.answer = Some(answer);
+                    if before.is_some() {
+                        return self.refused(current, has);
+                    }
+                    (current.phase, current.asked) = (Phase::Check, 0);
+                    return self.go(current);
+                }
+                step => {
+                    current.answer = before;
+                    step
+                }
+            },
+            (_, before) => {
+                self.note(current.number, &heard, has);
+                let step = self.replied(&current, heard, raw);
+                current.answer = before;
+                step
+            }
+        };
+        if !matches!(step, Step::Done(_)) {
+            self.current = Some(current);
+        }
+        step
+    }
+
+    fn replied(&mut self, current: &Current, heard: Heard, raw: (u16, &Bytes)) -> Step {
+        match heard {
+            Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
+            Heard::Fault(code) => Step::Repeat(format!("the fault {code}")),
+            Heard::Reply(to, ..) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
+                Step::Repeat("a reply to something else".to_owned())
+            }
+            Heard::Reply(_, sequence, octets, _) => {
+                let offered = self.kept.as_ref().and_then(|kept| kept.offered.as_ref());
+                let ours = sequence.filter(|s| Some(&s.identifier) == offered);
+                self.received = self.received.max(ours.map(|s| s.number));
+                self.learn(current.kind, true);
+                Step::Done(Completion::Reply {
+                    status: raw.0,
+                    octets: octets.into(),
+                })
+            }
+            Heard::HeadersAlone => Step::Repeat("no reply".to_owned()),
+            // So it is told as a fault that names the status, as for a plain service.
+            Heard::Unreadable(..) if (200..300).contains(&raw.0) => Step::Done(Completion::Reply {
+                status: raw.0,
+                octets: raw.1.clone(),
+            }),
+            Heard::Unreadable(_, why) | Heard::Other(why) => Step::Repeat(why),
+            Heard::Created(_) => Step::Repeat("a CreateSequenceResponse".to_owned()),
+        }
+    }
+
+    /// The service has it, and gave no reply.
+    pub(super) fn taken(&mut self, current: Current) -> Step {
+        // The connection is open until the reply is there: without one there is none, but for a
+        // copy that came while the service works on another one.
+        let one_way = self.two_way.get(&current.kind) == Some(&false);
+        if current.copies > 1 && !one_way {
+            self.current = Some(current);
+            return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
+        }
+        self.learn(current.kind, false);
+        Step::Done(Completion::Reply {
+            status: 202,
+            octets: Bytes::new(),
+        })
+    }
+
+    fn learn(&mut self, kind: Digest, two_way: bool) {
+        if self.two_way.len() < limits::SERVICE_KINDS {
+            self.two_way.entry(kind).or_insert(two_way);
+        }
+    }
+}

@@ -70,7 +70,7 @@ pub struct Outgoing<'a> {
     pub timeout: Duration,
     /// Whether octets are a whole answer though its sender leaves the body open, which Sandesha2
     /// does where a message on a sequence of WS-RM 1.1 is refused: asked when none comes for
-    /// [`OPEN_END`].
+    /// `OPEN_END`.
     pub whole: Option<Whole>,
 }
 

@@ -124,10 +124,12 @@ impl ServiceClient {
         Ok(self)
     }
 
-    /// `host:port` of the service.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        self.pool.authority()
+    /// Whether somebody takes a connection where the service is; if not, why.
+    pub(super) async fn reach(&self) -> Result<(), String> {
+        match self.pool.reach(LOOK).await {
+            Err(PostError::Connect(_, why)) => Err(why),
+            met => met.map_err(|why| why.to_string()),
+        }
     }
 
     /// Whether the service was there when it was last asked for.
@@ -274,13 +276,7 @@ impl ServiceClient {
         }
         // A service of one thread serves nobody else as long as it has one of ours.
         self.pool.close_idle();
-        let connecting = tokio::net::TcpStream::connect(self.pool.authority());
-        let met = match tokio::time::timeout(LOOK, connecting).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(why)) => Err(why.to_string()),
-            Err(_) => Err("no connection in time".to_owned()),
-        };
-        match met {
+        match self.reach().await {
             _ if *self.busy.borrow() => {}
             Ok(()) => self.here(),
             Err(why) => self.away(&why, report),

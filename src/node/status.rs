@@ -154,8 +154,7 @@ async fn is_met(url: &str) -> bool {
     let Ok(pool) = Pool::new(url, PoolLimits::connections(1)) else {
         return false;
     };
-    let connecting = tokio::net::TcpStream::connect(pool.authority());
-    matches!(tokio::time::timeout(PATIENCE, connecting).await, Ok(Ok(_)))
+    pool.reach(PATIENCE).await.is_ok()
 }
 
 /// What a replica's page says of it; nothing if it is none.

@@ -160,6 +160,19 @@ mod tests {
         assert_eq!(unheard(&mute, 60_000_000), [0u16; 0]);
     }
 
+    /// What a replica now says to another one alone.
+    fn sent(from: &mut Agreement, to: u16) -> Message {
+        let mut outputs = outputs(from).into_iter();
+        let message = outputs.find_map(|output| match output {
+            Output::Send {
+                to: To::One(id),
+                message,
+            } if id == ReplicaId(to) => Some(message),
+            _ => None,
+        });
+        message.expect("it says something to that one")
+    }
+
     #[test]
     fn r19_who_is_asked_answers_and_each_has_heard_the_other() {
         let mut asks = replica(0, Some(SPAN), Micros::millis(200));
@@ -168,26 +181,8 @@ mod tests {
         asked(&mut answers, 0);
         let at = later(SPAN);
         asks.tick(at);
-        let sent = outputs(&mut asks)
-            .into_iter()
-            .find_map(|output| match output {
-                Output::Send {
-                    to: To::One(ReplicaId(1)),
-                    message,
-                } => Some(message),
-                _ => None,
-            });
-        answers.message(at, by(0, sent.unwrap())).unwrap();
-        let sent = outputs(&mut answers)
-            .into_iter()
-            .find_map(|output| match output {
-                Output::Send {
-                    to: To::One(ReplicaId(0)),
-                    message,
-                } => Some(message),
-                _ => None,
-            });
-        asks.message(at, by(1, sent.unwrap())).unwrap();
+        answers.message(at, by(0, sent(&mut asks, 1))).unwrap();
+        asks.message(at, by(1, sent(&mut answers, 0))).unwrap();
         assert_eq!(outputs(&mut asks), [], "the answer asks nothing");
         assert_eq!(unheard(&asks, 15_000_000), [2, 3]);
         assert_eq!(unheard(&answers, 15_000_000), [2, 3]);

@@ -319,11 +319,11 @@ impl Pool {
             kept.sender.is_closed() && now - *since < self.limits.idle
         };
         if self.habit.get() == Habit::Keeps {
-            if self.idle.borrow().iter().any(early) {
-                // It may be another one by now.
-                self.habit.set(Habit::Unknown);
+            if !self.idle.borrow().iter().any(early) {
+                return;
             }
-            return;
+            // It may be another one by now.
+            self.habit.set(Habit::Unknown);
         }
         let mut kept = std::mem::take(&mut *self.idle.borrow_mut());
         kept.retain(|(kept, _)| !kept.sender.is_closed());
@@ -337,18 +337,30 @@ impl Pool {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, PostError> {
+    /// Whether somebody takes a connection there within `patience`; it is closed at once.
+    ///
+    /// # Errors
+    /// [`PostError::Connect`] says why nobody does.
+    pub async fn reach(&self, patience: Duration) -> Result<(), PostError> {
+        self.stream(patience).await.map(drop)
+    }
+
+    async fn stream(&self, patience: Duration) -> Result<TcpStream, PostError> {
         let connecting = async {
             match &self.at {
                 Some(addresses) => TcpStream::connect(addresses.as_slice()).await,
                 None => TcpStream::connect(self.authority.as_str()).await,
             }
         };
-        let stream = match tokio::time::timeout(self.limits.connect, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(self.unreachable(&error.to_string())),
-            Err(_) => return Err(self.unreachable("timed out")),
-        };
+        match tokio::time::timeout(patience, connecting).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(self.unreachable(&error.to_string())),
+            Err(_) => Err(self.unreachable("timed out")),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, PostError> {
+        let stream = self.stream(self.limits.connect).await?;
         self.connected.set(true);
         let _ = stream.set_nodelay(true);
         let allowed = Rc::new(Cell::new(usize::MAX));

@@ -19,14 +19,13 @@ use crate::endpoint::replica::Application;
 /// replica that started it, and has another state than a fresh one. That is what a durable replica
 /// that goes on wants.
 async fn somebody_serves(world: &ReplicaWorld, url: &str, wanted: bool) -> Result<bool, RunError> {
-    let there = tokio::net::TcpStream::connect(world.service.authority()).await;
-    match there {
+    match world.service.reach().await {
         Err(_) => Ok(false),
-        Ok(_) if wanted => {
+        Ok(()) if wanted => {
             tracing::warn!(url, "the service outlived this replica: going on with it");
             Ok(true)
         }
-        Ok(_) => Err(RunError::Unsound(format!(
+        Ok(()) => Err(RunError::Unsound(format!(
             "something serves {url} already, which this replica is to start itself\n  \
              remedy: end it (a service outlives a replica that was killed), then start again"
         ))),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::super::{Allowed, Front, FrontConfig, FrontInput, FrontOutput, Place, Post};
 use crate::crypto::PairKey;
 use crate::endpoint::io::{CallToken, Event, Order, Ordered, RequestId};
+use crate::limits;
 use crate::rm::version::{V200502, V200702, Version as Rm};
 use crate::soap::addressing::{V200408, V200508, Version as Wsa};
 use crate::soap::envelope::{Envelope, Version};
@@ -393,6 +394,18 @@ impl User {
     }
 
     /// CloseSequence; each copy has a number of its own.
+    /// Sends each other number, and waits until the one before is given up, as often as is told of
+    /// one sequence and once more; how often.
+    pub fn skip(&self, world: &mut World, wait: Micros) -> u64 {
+        let holes = limits::ACK_RANGES as u64;
+        for number in 1..=holes {
+            world.send(self.soap, &self.message(2 * number, number - 1));
+            world.wait(wait);
+            world.settle();
+        }
+        holes
+    }
+
     pub fn close(&self, copy: u64) -> String {
         let inside = format!("<r:Identifier>{}</r:Identifier>", self.identifier);
         let close = self.operation("CloseSequence", &inside);

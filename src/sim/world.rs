@@ -583,6 +583,10 @@ impl World {
                 return Err(format!("r{place} has no vote"));
             }
             let mine = replica.last_executed();
+            // What it has begun counts for `kept`; the others may only be about to.
+            if !replica.is_between_batches() {
+                return Err(format!("r{place} executes the batch after {mine}"));
+            }
             let (other, theirs) = *first.get_or_insert((place, mine));
             if mine != theirs {
                 return Err(format!("r{place} stands at {mine}, r{other} at {theirs}"));

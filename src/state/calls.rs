@@ -454,17 +454,14 @@ impl Calls {
                     return Step::Done(Done::Call(sequence, number, verdict, None));
                 };
                 known.used = seqno;
-                if number > known.last && known.closed.is_some() {
-                    let verdict = Verdict::SequenceClosed;
-                    return Step::Done(Done::Call(sequence, number, verdict, None));
-                }
-                if number > known.last || skip {
-                    if full {
-                        return Step::Done(Done::Call(sequence, number, Verdict::Full, None));
-                    }
-                    return Step::Execute;
-                }
-                let (verdict, reply) = known.repeated(number, digest);
+                let (verdict, reply) = match number > known.last || skip {
+                    true if known.closed.is_some() => (Verdict::SequenceClosed, None),
+                    true if full => (Verdict::Full, None),
+                    // The one before it was refused in the same bundle, or went with its sequence (R1).
+                    true if number > known.last.next() => (Verdict::Gap, None),
+                    true => return Step::Execute,
+                    false => known.repeated(number, digest),
+                };
                 Step::Done(Done::Call(sequence, number, verdict, reply))
             }
         }

@@ -18,12 +18,15 @@ fn call(number: u64) -> Wanted {
 
 fn reply(text: &str) -> Stored {
     let octets = text.as_bytes().to_vec();
-    let of = |octets| Packed {
+    let parts = packed(octets.repeat(2));
+    Stored::with_parts(false, Packed::default(), packed(octets), parts)
+}
+
+fn packed(octets: Vec<u8>) -> Packed {
+    Packed {
         octets,
         ..Packed::default()
-    };
-    let parts = of(octets.repeat(2));
-    Stored::with_parts(false, Packed::default(), of(octets), parts)
+    }
 }
 
 /// Runs bundles as a replica does and counts what the application was asked.
@@ -460,4 +463,58 @@ fn r4_a_note_over_its_bound_is_no_part_of_a_snapshot() {
         sequence.unwrap().closed = Some("9".repeat(octets).into());
         assert_eq!(Calls::restore(&run.calls.snapshot()).is_ok(), taken);
     }
+}
+
+/// The table goes through a snapshot, which takes none whose replies have holes.
+fn restores(run: &Run) {
+    Calls::restore(&run.calls.snapshot()).unwrap();
+}
+
+#[test]
+fn r1_a_bundle_that_makes_room_behind_a_refused_call_executes_none_after_it() {
+    const OTHER: Uuid = Uuid::from_u128(9);
+    let mut run = Run::begun();
+    run.bundle(&[], &[Wanted::Begin(OTHER, Generation(2))])
+        .unwrap();
+    let other = |number| Wanted::Call(OTHER, CallNumber(number), Digest([1; 32]));
+    let full = limits::STORED_REPLY_BYTES;
+    let (mut number, each) = (0, 4 << 20);
+    while run.calls.stored_bytes() <= full {
+        number += 1;
+        let large = Stored::with_parts(
+            false,
+            Packed::default(),
+            packed(vec![b'x'; each]),
+            Packed::default(),
+        );
+        run.calls.step(CLIENT, &other(number), Seqno(9));
+        run.calls.executed(CLIENT, &other(number), Some(large));
+    }
+    let done = run.bundle(&[], &[call(1), Wanted::End(OTHER), call(2)]);
+    let done = done.unwrap();
+    assert!(matches!(done[0], Done::Call(.., Verdict::Full, None)));
+    assert!(matches!(done[2], Done::Call(.., Verdict::Gap, None)));
+    assert_eq!(run.asked, 0);
+    restores(&run);
+    run.bundle(&[], &[call(1), call(2)]).unwrap();
+    assert_eq!(run.asked, 2);
+    restores(&run);
+}
+
+#[test]
+fn r4_a_bundle_that_has_its_sequence_forgotten_begins_it_with_its_first_call() {
+    let mut run = Run::begun();
+    for number in 1..=4 {
+        run.bundle(&[], &[call(number)]).unwrap();
+    }
+    let most = limits::CALL_SEQUENCES as u64;
+    let begin = |n: u64| Wanted::Begin(Uuid::from_u128(u128::from(n) << 64), Generation(n));
+    for n in 2..=most {
+        run.bundle(&[], &[begin(n)]).unwrap();
+    }
+    let again = Wanted::Begin(SEQUENCE, Generation(most + 2));
+    let done = run.bundle(&[], &[begin(most + 1), again, call(5)]).unwrap();
+    assert!(matches!(done[2], Done::Call(.., Verdict::Gap, None)));
+    assert_eq!(run.asked, 4);
+    restores(&run);
 }

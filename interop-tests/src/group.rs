@@ -338,9 +338,15 @@ impl Group {
     fn wait_until_ready(&self) -> Result<()> {
         for process in self.replicas.iter().flatten().chain([&self.gateway]) {
             let admin = process.ready()["admin"].as_str().unwrap_or_default();
-            wait_until(admin, || {
-                get(admin, "/readyz").ok().filter(|(code, _)| *code == 200)
-            })?;
+            let mut said = String::new();
+            wait_until(admin, || match get(admin, "/readyz") {
+                Ok((200, _)) => Some(()),
+                other => {
+                    said = format!("{other:?}");
+                    None
+                }
+            })
+            .with_context(|| format!("it is not ready: {said}"))?;
         }
         Ok(())
     }

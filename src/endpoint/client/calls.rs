@@ -326,13 +326,7 @@ impl Calls {
     pub fn retry(&mut self, mut call: Waiting) -> Result<(), Box<Waiting>> {
         // Items that are no calls are named by their sequence alone, wherever they stand.
         let whole = matches!(call.kind, Kind::Begin(_) | Kind::Close(_) | Kind::End);
-        if whole && call.again < RETRIES {
-            call.again += 1;
-            self.bytes += call.bytes();
-            self.queue.push_back(call);
-            return Ok(());
-        }
-        if call.named || call.again >= RETRIES {
+        if (call.named && !whole) || call.again >= RETRIES {
             return Err(Box::new(call));
         }
         call.again += 1;

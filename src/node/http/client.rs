@@ -66,7 +66,8 @@ pub struct Outgoing<'a> {
     pub headers: &'a [(&'static str, String)],
     /// The body.
     pub body: Bytes,
-    /// For the whole exchange from the moment it has a connection's turn.
+    /// From the moment a connection is open until the whole response is there; anew on a new one if
+    /// a kept one turns out closed.
     pub timeout: Duration,
     /// Whether octets are a whole answer though its sender leaves the body open, which Sandesha2
     /// does where a message on a sequence of WS-RM 1.1 is refused: asked when none comes for

@@ -5,7 +5,7 @@
 //! touch it. A replica that comes back in a later life lost what it knew: its sequences begin anew,
 //! and those of a life before are refused (R18).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::crypto::Principal;
@@ -13,6 +13,7 @@ use crate::limits;
 use crate::rm::destination::{Destination, Settings};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::{Acknowledgement, MessageNumber};
+use crate::state::calls::{Released, Wanted};
 use crate::types::{ClientId, Digest, GroupNumber, Incarnation, Instant, Micros, ReplicaId};
 use crate::wire::leg::{Carries, Leg};
 
@@ -38,6 +39,9 @@ pub struct ClientLeg {
     pub received: Destination<Rc<Body>>,
     /// Digests of what was received and is not acknowledged: the newest [`limits::LEG_AHEAD`].
     frozen: BTreeMap<MessageNumber, Digest>,
+    /// What its client has released, executed here or not: of the [`limits::CALL_SEQUENCES`] that
+    /// were released last. Says only which of its POSTs wait for nothing.
+    released: VecDeque<Released>,
 }
 
 impl ClientLeg {
@@ -57,6 +61,33 @@ impl ClientLeg {
     #[must_use]
     pub fn is_first_content(&self, number: MessageNumber, digest: &Digest) -> bool {
         self.frozen.get(&number).is_none_or(|known| known == digest)
+    }
+
+    /// Its client has released that.
+    pub fn release(&mut self, released: &[Released]) {
+        for Released { sequence, up_to } in released {
+            let of = |known: &Released| known.sequence == *sequence;
+            let known = self.released.iter().position(of);
+            let known = known.and_then(|at| self.released.remove(at));
+            // What is sent again says less than what came since.
+            let up_to = known.map_or(*up_to, |known| known.up_to.max(*up_to));
+            let sequence = *sequence;
+            self.released.push_back(Released { sequence, up_to });
+        }
+        let over = self.released.len().saturating_sub(limits::CALL_SEQUENCES);
+        self.released.drain(..over);
+    }
+
+    /// Whether its client has released all calls of a bundle.
+    #[must_use]
+    pub fn has_released(&self, items: &[Wanted]) -> bool {
+        items.iter().all(|item| match item {
+            Wanted::Call(sequence, number, _) => {
+                let covers = |r: &Released| r.sequence == *sequence && r.up_to >= *number;
+                self.released.iter().any(covers)
+            }
+            _ => false,
+        })
     }
 
     /// Remembers the content of a number until it is acknowledged.
@@ -163,6 +194,7 @@ impl GlobalInHandler {
                     offer,
                     received,
                     frozen: BTreeMap::new(),
+                    released: VecDeque::new(),
                 })
             }
             (Principal::Replica(_), None) => Inbound::Replica(Destination::new(

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::crypto::Principal;
 use crate::error::{Ignored, Refused, Rejected};
+use crate::limits;
 use crate::pbft::{BundleHead, Taken};
 use crate::plant::Plant;
 use crate::rm::destination::Receipt;
@@ -117,10 +118,11 @@ impl Replica {
         let body = Rc::new(Body::new(digest, content, forwarded));
         let (ready, leads) = self.receive(now, &sequence, &body)?;
         self.order.came(now, &digest);
+        let leg = sequence.identifier;
         let waiter = Waiter {
             request,
             client,
-            leg: sequence.identifier,
+            leg: leg.clone(),
             number: sequence.number,
             message_id: incoming.message_id()?.to_owned(),
             full: incoming.want_full,
@@ -149,6 +151,7 @@ impl Replica {
             self.acknowledge_bundle(now, &body);
         }
         self.answer_finished(now, &body);
+        self.let_go(client, &leg);
         Ok(End202::Answered)
     }
 
@@ -177,6 +180,7 @@ impl Replica {
         {
             return Err(Rejected::Equivocated.into());
         }
+        leg.release(&body.released);
         let receipt =
             leg.received
                 .accept(sequence.number, body.bytes(), body.clone(), now.instant)?;
@@ -219,6 +223,33 @@ impl Replica {
         }
         self.waiters.entry(digest).or_default().push(waiter);
         true
+    }
+
+    /// Where nothing is executed for a while, a client's POSTs would take all its connections and keep
+    /// its next bundles away. So when they do, those end for whose replies it does not wait any more:
+    /// it has them from others (R8).
+    fn let_go(&mut self, client: ClientId, leg: &str) {
+        let waiting = |waiters: &Vec<Waiter>| waiters.iter().filter(|w| w.leg == leg).count();
+        let open: usize = self.waiters.values().map(waiting).sum();
+        if open + 1 < limits::LEG_CONNECTIONS {
+            return;
+        }
+        let Ok(Inbound::Client(known)) = self.inbound.find(Principal::Client(client), leg) else {
+            return;
+        };
+        let released = |digest: &Digest| {
+            let body = self.storage.get(digest);
+            body.is_some_and(|body| known.has_released(&body.wanted))
+        };
+        let of_leg = self.waiters.iter().filter(|(_, w)| waiting(w) > 0);
+        let digests = of_leg.map(|(digest, _)| *digest);
+        let gone: Vec<_> = digests.filter(released).collect();
+        for digest in gone {
+            let reason = self.reason(&digest);
+            let waiters = self.waiters.remove(&digest).unwrap_or_default();
+            self.timings.remove(&digest);
+            self.hold(&digest, reason, waiters);
+        }
     }
 
     /// Whether the bundle before it is finished or offered: ordered before that one, it would do

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::harness::{Group, Origin, has, identity};
 use crate::endpoint::ids::Ids;
+use crate::endpoint::io::ReplicaInput;
 use crate::endpoint::multicast_sender::{FrozenBundle, MulticastSender, What};
 use crate::endpoint::peer_sender::{Element, PeerSender};
 use crate::rm::fault::Code;
@@ -11,7 +12,7 @@ use crate::rm::source::Ending;
 use crate::soap::c14n::PrefixList;
 use crate::soap::security;
 use crate::types::{GroupNumber, Instant, Micros, ReplicaId};
-use crate::{pbft, rm, wire};
+use crate::{limits, pbft, rm, wire};
 
 fn bundle(number: u64) -> Rc<FrozenBundle> {
     let body = wire::body(format!("<n>{number}</n>").as_bytes(), &PrefixList::new());
@@ -159,4 +160,28 @@ fn r5_a_bundle_that_comes_again_on_a_new_leg_is_acknowledged_there() {
         matches!(posted.from, Origin::Client(_)) && has(&posted.octets, "CreateSequence")
     });
     assert_eq!(create.unwrap().to, ReplicaId(3));
+}
+
+/// Its client's POSTs stay open there as long as nothing is executed, and it needs connections for
+/// the next bundles.
+#[test]
+fn r8_a_primary_whose_service_is_away_gets_every_bundle_at_once() {
+    const CALL: &str = "<increment xmlns='urn:c'/>";
+    let mut group = Group::new();
+    assert_eq!(group.call(CALL), "1");
+    group.unreached = vec![ReplicaId(0)];
+    for number in 2..=3 * limits::LEG_CONNECTIONS as u64 {
+        let token = group.start(CALL);
+        group.run();
+        assert_eq!(group.counters[1..], [number; 3], "ordered at once");
+        if group.answer(token).is_none() {
+            // R12: it was the primary's turn to answer in full.
+            group.pass(Micros::millis(400));
+        }
+        assert!(group.answer(token).is_some());
+    }
+    group.unreached.clear();
+    group.replica(ReplicaId(0), ReplicaInput::Reached(true));
+    group.pass(Micros::seconds(5));
+    group.works();
 }

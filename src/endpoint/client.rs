@@ -247,6 +247,8 @@ impl Client {
 
     /// Freezes what waits into bundles while few enough are undecided.
     fn bundle(&mut self, now: Now) {
+        let open = self.open.values().flat_map(|open| &open.calls);
+        self.calls.end_lost(open.map(|call| call.sequence));
         while let Some(taken) = self.calls.take(self.lanes()) {
             let unfit = taken.unfit.is_some();
             if let Some((call, why)) = taken.unfit {
@@ -530,7 +532,7 @@ impl Client {
                     self.out
                         .push_back(ClientOutput::Event(Event::Disagreed { replica }));
                 }
-                self.decided(number, &decision);
+                self.decided(now, number, &decision);
             }
         }
         Ok(())

@@ -131,8 +131,6 @@ pub enum Admission {
     Executed,
     /// A number of it is above last + W.
     TooFar,
-    /// The client holds as much as it may.
-    Full,
 }
 
 /// A finished bundle: what a repeated one is answered from. It holds no replies: those stay with
@@ -277,9 +275,7 @@ impl Calls {
         }
         let group = client.groups.get(&bundle.group_sequence);
         let contiguous = group.map_or(GroupNumber(0), |group| group.contiguous);
-        if left && client.stored > limits::STORED_REPLY_BYTES {
-            Admission::Full
-        } else if left || bundle.number > contiguous {
+        if left || bundle.number > contiguous {
             // One that only repeats calls is ordered too, while its own number is not finished:
             // so its answer is the same everywhere, and leaves no hole in the GroupSequence.
             Admission::Admit
@@ -448,7 +444,8 @@ impl Calls {
                 Step::Done(Done::Ended(sequence))
             }
             Wanted::Call(sequence, number, digest) => {
-                let full = client.stored > limits::STORED_REPLY_BYTES;
+                let last = client.sequences.get(&sequence).map(|s| s.last);
+                let full = last.is_some_and(|last| number > last) && !client.makes_room(sequence);
                 let Some(known) = client.sequences.get_mut(&sequence) else {
                     let verdict = Verdict::UnknownSequence;
                     return Step::Done(Done::Call(sequence, number, verdict, None));
@@ -457,7 +454,7 @@ impl Calls {
                 let (verdict, reply) = match number > known.last || skip {
                     true if known.closed.is_some() => (Verdict::SequenceClosed, None),
                     true if full => (Verdict::Full, None),
-                    // The one before it was refused in the same bundle, or went with its sequence (R1).
+                    // The one before it was refused in its bundle, or went with its sequence (R1).
                     true if number > known.last.next() => (Verdict::Gap, None),
                     true => return Step::Execute,
                     false => known.repeated(number, digest),
@@ -554,18 +551,6 @@ impl CallSequence {
             Some((before, _)) if *before != digest => (Verdict::Conflict, None),
             Some((_, kept)) => ended(kept),
         }
-    }
-
-    /// Frees replies; returns how many octets.
-    fn release(&mut self, up_to: CallNumber) -> usize {
-        let up_to = up_to.min(self.last);
-        if up_to <= self.released {
-            return 0;
-        }
-        self.released = up_to;
-        let kept = self.replies.split_off(&up_to.next());
-        let freed = std::mem::replace(&mut self.replies, kept);
-        freed.values().map(|(_, kept)| bytes(kept)).sum()
     }
 }
 

@@ -76,6 +76,10 @@ impl Client {
     }
 
     pub(super) fn refuse(&mut self, call: Waiting, why: &str) {
+        let why = match call.is_executed() {
+            true => GONE,
+            false => why,
+        };
         if call.kind != Kind::Call {
             return self.ordered(call.token, Ordered::Refused(why.to_owned()));
         }
@@ -86,7 +90,7 @@ impl Client {
     }
 
     /// Answers the calls of a decided bundle.
-    pub(super) fn decided(&mut self, number: GroupNumber, decision: &Decision) {
+    pub(super) fn decided(&mut self, now: Instant, number: GroupNumber, decision: &Decision) {
         self.sender.decided(number);
         let Some(open) = self.open.remove(&number) else {
             return;
@@ -95,7 +99,8 @@ impl Client {
         if !open.ballot.complete(self.config.group.quorums.n()) {
             self.answered.remember(open.ballot);
         }
-        let (calls, mut times) = (open.calls, open.times);
+        let calls = self.ask_for_left_out(now, open.calls, &decision.replies.items);
+        let mut times = open.times;
         times.decided = self.config.stopwatch.map_or(0, |read| read());
         let (mut lost, mut again) = (BTreeSet::new(), Vec::new());
         let mut items = ends_of_calls(&decision.replies.items);
@@ -150,6 +155,35 @@ impl Client {
                 self.answer(call.token, refusal(&fault, call.version));
             }
         }
+    }
+
+    /// Asks once more for the replies that found no place beside others in the answer to their
+    /// bundle, which is no longer than a reader takes; gives the other calls.
+    fn ask_for_left_out(
+        &mut self,
+        now: Instant,
+        calls: Vec<Waiting>,
+        items: &[Done],
+    ) -> Vec<Waiting> {
+        let (mut alone, mut others) = (true, Vec::new());
+        let mut ends = ends_of_calls(items);
+        for call in calls {
+            let end = match call.kind {
+                Kind::Call | Kind::Numbered => ends.find(|end| end.is_of(&call)),
+                Kind::Begin(_) | Kind::Close(_) | Kind::End => None,
+            };
+            match end.map(|end| (end.verdict, end.reply)) {
+                Some((Verdict::Executed, None)) => {
+                    let back = self.calls.ask_again(call, now, alone).err();
+                    others.extend(back.map(|call| *call));
+                }
+                end => {
+                    alone &= !matches!(end, Some((_, Some(_))));
+                    others.push(call);
+                }
+            }
+        }
+        others
     }
 
     /// Ends calls whose numbers are given out, but whose bundle never leaves.
@@ -398,12 +432,11 @@ fn outcome_unknown(version: Version, reason: &str) -> Vec<u8> {
     envelope::write(version, &[], &fault.write(version))
 }
 
+const GONE: &str = "the call was executed, but its reply is gone";
+
 fn verdict_fault(verdict: Verdict) -> Fault {
     let (code, why) = match verdict {
-        Verdict::Executed | Verdict::Unknown => (
-            Code::Receiver,
-            "the call was executed, but its reply is gone",
-        ),
+        Verdict::Executed | Verdict::Unknown => (Code::Receiver, GONE),
         Verdict::Conflict => (
             Code::Sender,
             "this call number was executed with other content; it is not again",

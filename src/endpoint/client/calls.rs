@@ -48,6 +48,8 @@ pub struct Waiting {
     named: bool,
     /// How often it was frozen again.
     again: u8,
+    /// It was executed under its number, and only its reply is wanted.
+    executed: bool,
     since: Instant,
     action: String,
     content: Content,
@@ -79,9 +81,14 @@ impl Waiting {
         self.bytes() > limits::LARGE_CALL_BYTES
     }
 
-    /// Its sequence, if its caller named it.
+    /// Its sequence, if its caller named it, or it was executed there.
     pub fn named(&self) -> Option<Uuid> {
-        self.named.then_some(self.sequence)
+        (self.named || self.executed).then_some(self.sequence)
+    }
+
+    /// Whether it was executed, and only its reply is wanted.
+    pub fn is_executed(&self) -> bool {
+        self.executed
     }
 
     /// Takes its envelope apart, unless that was done.
@@ -143,6 +150,8 @@ pub struct Calls {
     sequences: BTreeMap<Uuid, Sequence>,
     /// Own sequences that cannot go on: the next bundle ends them, which frees their replies.
     ended: Vec<Uuid>,
+    /// Own sequences that cannot go on, of which replies may still be asked for.
+    lost: Vec<Uuid>,
     /// Released on sequences whose callers count themselves, and not told yet.
     releases: BTreeMap<Uuid, CallNumber>,
     generation: Generation,
@@ -173,6 +182,7 @@ impl Calls {
             next: CallNumber(1),
             sequences: BTreeMap::new(),
             ended: Vec::new(),
+            lost: Vec::new(),
             releases: BTreeMap::new(),
             generation,
         };
@@ -211,6 +221,7 @@ impl Calls {
             kind: Kind::Call,
             named: call.sequence.is_some(),
             again: 0,
+            executed: false,
             since: now,
             action: call.action,
             content: content.unwrap_or_default(),
@@ -259,6 +270,7 @@ impl Calls {
             kind,
             named: true,
             again: 0,
+            executed: false,
             since: now,
             action: call.action,
             content: call.content,
@@ -335,6 +347,28 @@ impl Calls {
         Ok(())
     }
 
+    /// Asks once more for the reply of a call that was executed: it found no place in the answer to
+    /// its bundle. Under the same number the stored one comes (R1). `alone`: nothing before it took
+    /// its place.
+    ///
+    /// # Errors
+    /// Gives it back where it found no place by itself too often.
+    pub fn ask_again(
+        &mut self,
+        mut call: Waiting,
+        now: Instant,
+        alone: bool,
+    ) -> Result<(), Box<Waiting>> {
+        call.again += u8::from(alone);
+        if call.again >= RETRIES {
+            return Err(Box::new(call));
+        }
+        (call.executed, call.since) = (true, now);
+        self.bytes += call.bytes();
+        self.queue.push_back(call);
+        Ok(())
+    }
+
     /// The reply to a call is held, or nobody waits for it any more: released (R1).
     pub fn release(&mut self, sequence: Uuid, number: CallNumber) {
         let Some(known) = self.sequences.get_mut(&sequence) else {
@@ -370,13 +404,24 @@ impl Calls {
             return;
         }
         if sequence == self.own {
-            self.ended.push(sequence);
+            self.lost.push(sequence);
             self.own = new;
             self.next = CallNumber(1);
             self.open(new);
         } else {
             self.open(sequence);
         }
+    }
+
+    /// The sequences that were lost end as soon as none of their calls is open or asked for again.
+    pub fn end_lost(&mut self, open: impl Iterator<Item = Uuid>) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let asked = self.queue.iter().filter(|call| call.executed);
+        let used: BTreeSet<Uuid> = open.chain(asked.map(|call| call.sequence)).collect();
+        let done = |sequence: &mut Uuid| !used.contains(sequence);
+        self.ended.extend(self.lost.extract_if(.., done));
     }
 
     /// Takes out the calls of the next bundle: as many as fit, all of one lane. `None` if none may
@@ -482,7 +527,7 @@ impl Calls {
     /// Gives a plain call its number. What is not frozen has none: a number that a large call had
     /// would hold up all above it.
     fn number(&mut self, call: &mut Waiting) {
-        if !call.named {
+        if !call.named && !call.executed {
             call.sequence = self.own;
             call.number = self.next;
             self.next = self.next.next();

@@ -225,9 +225,9 @@ impl Replica {
         true
     }
 
-    /// Where nothing is executed for a while, a client's POSTs would take all its connections and keep
-    /// its next bundles away. So when they do, those end for whose replies it does not wait any more:
-    /// it has them from others (R8).
+    /// Where nothing is executed for a while, a client's POSTs would take all its connections and
+    /// keep its next bundles away. So when they do, those end for whose replies it does not wait
+    /// any more: it has them from others (R8).
     fn let_go(&mut self, client: ClientId, leg: &str) {
         let waiting = |waiters: &Vec<Waiter>| waiters.iter().filter(|w| w.leg == leg).count();
         let open: usize = self.waiters.values().map(waiting).sum();
@@ -285,7 +285,6 @@ impl Replica {
             Admission::Executed => return,
             _ if !follows => Some(Ignored::Early.into()),
             Admission::TooFar => Some(Rejected::FarAhead.into()),
-            Admission::Full => Some(Ignored::Full.into()),
             Admission::Admit if self.stalled || self.journal.is_full() => {
                 Some(Ignored::Full.into())
             }

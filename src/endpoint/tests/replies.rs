@@ -186,3 +186,44 @@ fn a_question_for_the_wsdl_that_is_lost_is_asked_again_but_not_for_ever() {
         assert_eq!(wsdl.ok(), found.then_some(&b"<wsdl/>"[..]));
     }
 }
+
+/// Many calls at once whose replies are large: what the first bundles leave waits, and goes in one.
+fn large_replies(group: &mut Group, calls: usize) -> Vec<String> {
+    group.lie = Box::new(|_, number| {
+        let long = "x".repeat(3_900_000);
+        Some(value(&format!("{number}<long>{long}</long>")))
+    });
+    let tokens: Vec<_> = (0..calls).map(|_| group.start(CALL)).collect();
+    group.run();
+    group.pass(Micros::seconds(10));
+    let answer = |token| text(group.answer(token).expect("answered"));
+    tokens.into_iter().map(answer).collect()
+}
+
+#[test]
+fn r1_replies_that_find_no_place_in_one_answer_are_asked_for_again() {
+    let mut group = Group::new();
+    group.works();
+    let answers = large_replies(&mut group, 11);
+    let wanted: Vec<_> = (2..=12).map(|n: u64| n.to_string()).collect();
+    assert_eq!(answers, wanted);
+    assert_eq!(group.counters, [12; 4], "each was executed once");
+}
+
+#[test]
+fn r1_a_burst_of_large_replies_shuts_nobody_out() {
+    let mut group = Group::new();
+    group.works();
+    let answers = large_replies(&mut group, 26);
+    let executed: Vec<_> = answers
+        .iter()
+        .filter(|a| a.parse::<u64>().is_ok())
+        .collect();
+    let full = |answer: &&String| answer.contains("too many replies of this client are stored");
+    let refused = answers.iter().filter(full).count();
+    assert_eq!(group.counters, [1 + executed.len() as u64; 4]);
+    assert_eq!(executed.len() + refused, 26, "{answers:?}");
+    assert!(refused > 0 && executed.len() > 10, "{answers:?}");
+    group.lie = Box::new(|_, _| None);
+    group.works();
+}

@@ -1,12 +1,15 @@
-//! What is stored of an executed call, until its client releases it.
+//! What is stored of an executed call, until its client releases it, or holds too much (B of R1).
 
 use std::rc::Rc;
 
-use crate::crypto::Sha256;
-use crate::soap::payload::Packed;
-use crate::types::Digest;
+use uuid::Uuid;
 
-use super::Verdict;
+use crate::crypto::Sha256;
+use crate::limits;
+use crate::soap::payload::Packed;
+use crate::types::{CallNumber, Digest};
+
+use super::{CallSequence, Client, Verdict};
 
 /// A reply of the application.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,5 +110,37 @@ pub(super) fn ended(kept: &Kept) -> (Verdict, Option<Rc<Stored>>) {
     match kept {
         Some(reply) => (Verdict::Executed, Some(reply.clone())),
         None => (Verdict::Unknown, None),
+    }
+}
+
+impl CallSequence {
+    /// Frees replies; returns how many octets.
+    pub(super) fn release(&mut self, up_to: CallNumber) -> usize {
+        let up_to = up_to.min(self.last);
+        if up_to <= self.released {
+            return 0;
+        }
+        self.released = up_to;
+        let kept = self.replies.split_off(&up_to.next());
+        let freed = std::mem::replace(&mut self.replies, kept);
+        freed.values().map(|(_, kept)| bytes(kept)).sum()
+    }
+}
+
+impl Client {
+    /// Whether a reply more may be stored for this sequence. Replies that nobody releases, of a
+    /// former life of this client for example, keep no new call out: while there are too many, the
+    /// sequence that holds most loses its own.
+    pub(super) fn makes_room(&mut self, sequence: Uuid) -> bool {
+        while self.stored > limits::STORED_REPLY_BYTES {
+            let held = |s: &CallSequence| s.replies.values().map(|(_, r)| bytes(r)).sum::<usize>();
+            let each = self.sequences.iter_mut();
+            let most = each.max_by_key(|(uuid, s)| (held(s), **uuid));
+            let Some((_, most)) = most.filter(|(uuid, _)| **uuid != sequence) else {
+                return false;
+            };
+            self.stored -= most.release(most.last);
+        }
+        true
     }
 }

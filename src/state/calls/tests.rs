@@ -465,9 +465,52 @@ fn r4_a_note_over_its_bound_is_no_part_of_a_snapshot() {
     }
 }
 
+/// Executes calls until no reply more may be stored; how many.
+fn fill(run: &mut Run) -> u64 {
+    for number in 1.. {
+        if run.calls.stored_bytes() > limits::STORED_REPLY_BYTES {
+            return number - 1;
+        }
+        let (none, large) = (Packed::default, packed(vec![b'x'; 4 << 20]));
+        let reply = Stored::with_parts(false, none(), large, none());
+        let step = run.calls.step(CLIENT, &call(number), run.seqno);
+        assert_eq!(step, Step::Execute);
+        run.calls.executed(CLIENT, &call(number), Some(reply));
+    }
+    unreachable!()
+}
+
 /// The table goes through a snapshot, which takes none whose replies have holes.
 fn restores(run: &Run) {
     Calls::restore(&run.calls.snapshot()).unwrap();
+}
+
+#[test]
+fn r1_replies_that_nobody_releases_keep_no_new_sequence_out() {
+    let mut run = Run::begun();
+    let last = fill(&mut run);
+    let ends = |run: &mut Run, released: &[Released], item: Wanted| {
+        verdicts(&run.bundle(released, &[item]).unwrap())
+    };
+    // It is its own replies that fill the store: one more is not executed until they are released.
+    assert_eq!(ends(&mut run, &[], call(last + 1)), [Verdict::Full]);
+    assert_eq!(ends(&mut run, &[], call(last)), [Verdict::Executed]);
+    let released = Released {
+        sequence: SEQUENCE,
+        up_to: CallNumber(1),
+    };
+    let next = ends(&mut run, &[released], call(last + 1));
+    assert_eq!(next, [Verdict::Executed]);
+    // A client that lost all it knew in a crash begins another.
+    let mut run = Run::begun();
+    let last = fill(&mut run);
+    let new = Uuid::from_u128(9);
+    let first = Wanted::Call(new, CallNumber(1), Digest([1; 32]));
+    let begin = Wanted::Begin(new, Generation(2));
+    let done = run.bundle(&[], &[begin, first]).unwrap();
+    assert_eq!(verdicts(&done[1..]), [Verdict::Executed]);
+    assert_eq!(ends(&mut run, &[], call(last)), [Verdict::Released]);
+    restores(&run);
 }
 
 #[test]
@@ -476,28 +519,14 @@ fn r1_a_bundle_that_makes_room_behind_a_refused_call_executes_none_after_it() {
     let mut run = Run::begun();
     run.bundle(&[], &[Wanted::Begin(OTHER, Generation(2))])
         .unwrap();
-    let other = |number| Wanted::Call(OTHER, CallNumber(number), Digest([1; 32]));
-    let full = limits::STORED_REPLY_BYTES;
-    let (mut number, each) = (0, 4 << 20);
-    while run.calls.stored_bytes() <= full {
-        number += 1;
-        let large = Stored::with_parts(
-            false,
-            Packed::default(),
-            packed(vec![b'x'; each]),
-            Packed::default(),
-        );
-        run.calls.step(CLIENT, &other(number), Seqno(9));
-        run.calls.executed(CLIENT, &other(number), Some(large));
-    }
-    let done = run.bundle(&[], &[call(1), Wanted::End(OTHER), call(2)]);
-    let done = done.unwrap();
-    assert!(matches!(done[0], Done::Call(.., Verdict::Full, None)));
-    assert!(matches!(done[2], Done::Call(.., Verdict::Gap, None)));
-    assert_eq!(run.asked, 0);
+    let last = fill(&mut run);
+    let other = Wanted::Call(OTHER, CallNumber(1), Digest([1; 32]));
+    let done = run.bundle(&[], &[call(last + 1), other, call(last + 2)]);
+    let ends = [Verdict::Full, Verdict::Executed, Verdict::Gap];
+    assert_eq!(verdicts(&done.unwrap()), ends);
     restores(&run);
-    run.bundle(&[], &[call(1), call(2)]).unwrap();
-    assert_eq!(run.asked, 2);
+    let done = run.bundle(&[], &[call(last + 1), call(last + 2)]).unwrap();
+    assert_eq!(verdicts(&done), [Verdict::Executed; 2]);
     restores(&run);
 }
 

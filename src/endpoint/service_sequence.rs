@@ -22,7 +22,8 @@
 //! A call that ended in doubt (R14) leaves a message that the service may not have, and one that
 //! was answered with a fault and without an acknowledgement a number that it may lack, so that what
 //! comes after would wait for it for ever. What the service has it is asked before the next call
-//! (`settle`).
+//! (`settle`). That is patient, as long as the service is not there, and brief once it is; the
+//! call's time begins when its own first copy may have left.
 //!
 //! `rm::source` is not used: it begins at number 1 in each life, and paces many messages at once.
 
@@ -58,6 +59,9 @@ mod waiting;
 /// first from an attempt whose answer was lost.
 const OFFERS: u64 = 5;
 
+/// Times that a service is asked what it has: in each version of SOAP, for it may speak one alone.
+const QUESTIONS: u32 = 2;
+
 /// The action of a message that has none and no Body: WS-Addressing wants one.
 const NO_ACTION: &str = "urn:bft-ws:1/none";
 
@@ -85,11 +89,19 @@ pub struct Kept {
     pub first: Letter,
     /// Replies up to this one were acknowledged, or more.
     pub acknowledged: Option<MessageNumber>,
-    /// A call's place less this is its MessageNumber.
+    /// A call's place less this is its MessageNumber. Invariant: no call of a higher place than
+    /// those that were given has had a number that this gives.
     pub before: u64,
-    /// The place of the last call that the service refused, so that its number is free, if that
-    /// counts in `before`; else 0.
-    pub refused: u64,
+    /// The place of a call whose MessageNumber that does not give, and that number: the last call
+    /// that was refused, so that its number is free, or that took a free one.
+    pub apart: Option<(u64, MessageNumber)>,
+}
+
+impl Kept {
+    /// The MessageNumber of a call of that place, which no call before has had.
+    fn next(&self, place: u64) -> Option<MessageNumber> {
+        place.checked_sub(self.before).and_then(MessageNumber::new)
+    }
 }
 
 /// What to do while no call uses the sequence.
@@ -110,9 +122,11 @@ pub struct Letter {
     pub action: String,
     /// The HTTP body.
     pub envelope: Bytes,
-    /// It carries no call: it may be repeated for as long as it takes.
+    /// It carries no copy of the call: that has not left yet.
     pub patient: bool,
-    /// What it asks, the service knows at once: no answer for some seconds is none.
+    /// What it asks, the service knows at once, or need not say: no answer for some seconds is
+    /// none, and all of them before one call get no more time than that (else
+    /// [`ServiceSequence::press_on`]).
     pub brief: bool,
 }
 
@@ -161,10 +175,8 @@ struct Current {
     repeated: bool,
     /// How often the service was asked what it has, without an answer.
     asked: u32,
-    /// It does not say.
-    silent: bool,
-    /// The lowest number that it then refused.
-    free: Option<MessageNumber>,
+    /// Another sequence was created for it, in place of one that the service had closed.
+    renewed: bool,
     /// The fault that it answered, by which it may have refused the message.
     answer: Option<Completion>,
 }
@@ -187,7 +199,7 @@ pub struct ServiceSequence {
     settled: bool,
     /// In this life something showed that it may not.
     doubt: bool,
-    /// The sequence was created in this life, and the service refused all that was sent on it.
+    /// The service refused all that was sent on the sequence: it executed nothing of it.
     fresh: bool,
     /// The highest number on the offered sequence.
     received: Option<MessageNumber>,
@@ -203,6 +215,9 @@ impl ServiceSequence {
     #[must_use]
     pub fn new(settings: Settings, kept: Option<Kept>) -> Self {
         let received = kept.as_ref().and_then(|kept| kept.acknowledged);
+        // Message 1 was refused, and so were all before.
+        let unused = |kept: &Kept| kept.apart == Some((kept.before, MessageNumber::FIRST));
+        let fresh = kept.as_ref().is_some_and(unused);
         Self {
             settings,
             kept,
@@ -214,7 +229,7 @@ impl ServiceSequence {
             told_dropped: false,
             settled: false,
             doubt: false,
-            fresh: false,
+            fresh,
             received,
             ticked: (received, false),
             two_way: BTreeMap::new(),
@@ -223,13 +238,7 @@ impl ServiceSequence {
 
     /// A call is to be executed; the one before has ended.
     pub fn call(&mut self, call: &Invocation) -> Step {
-        if let Some(kept) = self.kept.as_mut().filter(|k| k.refused == call.place) {
-            // It may be taken this time.
-            (kept.before, kept.refused) = (kept.before.saturating_sub(1), 0);
-        }
-        let free = self.kept.as_ref().map_or(0, |kept| kept.before);
-        let number = call.place.checked_sub(free).and_then(MessageNumber::new);
-        let Some(number) = number else {
+        let Some(number) = self.number(call) else {
             return lost("no number is left on the sequence");
         };
         let phase = match &self.kept {
@@ -263,14 +272,26 @@ impl ServiceSequence {
             acknowledged: false,
             repeated: false,
             asked: 0,
-            silent: false,
-            free: None,
+            renewed: false,
             answer: None,
         };
         self.ticked.1 = true;
         match phase {
             Phase::Call => self.begin(current),
             _ => self.go(current),
+        }
+    }
+
+    /// The MessageNumber of a call, as things stand.
+    fn number(&self, call: &Invocation) -> Option<MessageNumber> {
+        let Some(kept) = &self.kept else {
+            return MessageNumber::new(call.place);
+        };
+        match kept.apart {
+            Some((place, number)) if place == call.place => Some(number),
+            // A copy of it may be on its way under the number that it had.
+            _ if call.again => kept.next(call.place),
+            _ => self.before.refused().or_else(|| kept.next(call.place)),
         }
     }
 
@@ -282,24 +303,40 @@ impl ServiceSequence {
 
     /// The next POST.
     pub fn again(&mut self) -> Step {
-        let Some(current) = &self.current else {
+        let Some(current) = self.current.take() else {
             return lost("no call is open");
         };
-        Step::Send(match current.phase {
+        let letter = match current.phase {
             Phase::Create => {
                 let version = self.speaks.unwrap_or(current.letter.version);
                 let attempt = self.attempts;
                 self.attempts += 1;
                 self.create(version, attempt)
             }
-            Phase::Ask | Phase::Check => self.ask(current),
-            Phase::Before(number) => self
-                .before
-                .letter(number)
-                .unwrap_or(&current.letter)
-                .clone(),
+            Phase::Ask if current.asked >= QUESTIONS => return self.on(current, None),
+            Phase::Check if current.asked >= QUESTIONS => return self.unchecked(current),
+            Phase::Ask | Phase::Check => self.ask(&current),
+            Phase::Before(number) => match self.before.get(number) {
+                Some(message) => message.letter.clone(),
+                None => return self.on(current, None),
+            },
             Phase::Call => current.letter.clone(),
-        })
+        };
+        self.current = Some(current);
+        Step::Send(letter)
+    }
+
+    /// No time is left for what is asked and sent before the call: it goes now.
+    pub fn press_on(&mut self) -> Step {
+        match self.current.take() {
+            Some(current) if matches!(current.phase, Phase::Ask | Phase::Before(_)) => {
+                self.settle(current, None)
+            }
+            current => {
+                self.current = current;
+                self.again()
+            }
+        }
     }
 
     /// The Identifier is on the disk.
@@ -331,9 +368,10 @@ impl ServiceSequence {
                 current.copies += 1;
                 self.fresh = false;
             }
-            // It waits for no answer twice.
-            Phase::Before(number) => self.pass(number, true),
-            Phase::Create | Phase::Ask | Phase::Check => {}
+            // Silence is no refusal: it keeps its number.
+            Phase::Before(number) => self.pass(number),
+            Phase::Ask | Phase::Check => current.asked += 1,
+            Phase::Create => {}
         }
     }
 
@@ -373,10 +411,13 @@ impl ServiceSequence {
     pub fn too_large(&mut self) -> Step {
         match self.current.as_ref().map(|current| current.phase) {
             Some(Phase::Create) => no_sequence("a response over the bound"),
-            Some(Phase::Ask | Phase::Check) => Step::Repeat("a response over the bound".to_owned()),
+            Some(Phase::Ask | Phase::Check) => {
+                self.failed(true);
+                self.again()
+            }
             Some(Phase::Before(number)) => {
                 self.before.release(|of| of == number);
-                self.pass(number, false);
+                self.pass(number);
                 self.again()
             }
             Some(Phase::Call) | None => {
@@ -390,7 +431,7 @@ impl ServiceSequence {
         }
     }
 
-    /// The call's time is over: what is told of it.
+    /// The call's time is over, which began when a copy of it may have left: what is told of it.
     pub fn give_up(&mut self, why: &str) -> Completion {
         if let Some(current) = self.current.take()
             && matches!(current.phase, Phase::Call | Phase::Check)
@@ -401,8 +442,8 @@ impl ServiceSequence {
             }
             if !current.acknowledged {
                 let mut letter = current.letter;
-                letter.brief = true;
-                self.before.hold(current.number, letter);
+                (letter.brief, letter.patient) = (true, true);
+                self.before.hold(current.number, current.message_id, letter);
             }
         }
         Completion::Lost(format!(
@@ -414,7 +455,7 @@ impl ServiceSequence {
     /// told once.
     pub fn dropped(&mut self) -> bool {
         let told = self.told_dropped;
-        self.told_dropped |= self.before.dropped;
+        self.told_dropped |= self.before.dropped.is_some();
         self.told_dropped && !told
     }
 
@@ -537,7 +578,7 @@ impl ServiceSequence {
                     first: current.letter.clone(),
                     acknowledged: None,
                     before: current.place - 1,
-                    refused: 0,
+                    apart: None,
                 };
                 current.number = MessageNumber::FIRST;
                 self.prepare(&kept, current);

@@ -2,7 +2,8 @@
 //! that speaks WS-RM, sent again until its reply is there or its time is over (R21).
 //!
 //! The call's time begins when a first copy of it may have left; before that it waits, as for a
-//! plain service, for as long as it takes. What a response means is not decided here.
+//! plain service, for as long as it takes the service to be there. What goes before the call then,
+//! whatever it is, holds it up for some seconds in all. What a response means is not decided here.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::service_client::{FIRST_PAUSE, LONGEST_PAUSE, ServiceClient};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::endpoint::service_sequence::{Kept, Letter, ServiceSequence, Settings, Step};
 use crate::rm::version::Version;
-use crate::types::{Digest, Env, Instant};
+use crate::types::{Digest, Env, Instant, Micros};
 
 /// How long the sequence may be without a message until it is kept alive: stacks end one that is
 /// not used, Sandesha2 after a minute.
@@ -26,8 +27,10 @@ const IDLE: Duration = Duration::from_secs(10);
 /// For the answer to that.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For an answer that the service has at once.
+/// For an answer that the service has at once; for all of them before one call.
 const BRIEF: Duration = Duration::from_secs(5);
+/// Half of what is left goes to each; with less than this the call goes.
+const BRIEFEST: Duration = Duration::from_millis(50);
 
 /// The way to a service that speaks WS-RM.
 #[derive(Debug)]
@@ -74,68 +77,57 @@ impl RmService {
         report: &Report,
     ) -> Completion {
         let mut sequence = self.sequence.lock().await;
-        let mut until: Option<Instant> = None;
-        let mut pause = FIRST_PAUSE;
+        let mut course = Course::new(client.call_timeout());
         let mut step = sequence.call(call);
-        // Why it was sent again the last time.
-        let mut heard: Option<String> = None;
         loop {
-            let why = match step {
+            step = match step {
                 Step::Done(completion) => return completion,
                 Step::Keep(kept) => {
                     warn_of_end(&kept);
                     self.keep(&kept).await;
-                    step = sequence.kept(kept);
-                    continue;
+                    sequence.kept(kept)
                 }
-                Step::Repeat(why) => heard.insert(why).clone(),
+                Step::Repeat(why) => {
+                    // Before the call it says that the service is not there yet.
+                    course.spare = course.brief;
+                    course.heard = Some(why.clone());
+                    if !course.pauses(client, &why, false, report).await {
+                        return give_up(&mut sequence, &why);
+                    }
+                    sequence.again()
+                }
+                Step::Send(letter) if course.is_short(&letter) => sequence.press_on(),
                 Step::Send(letter) => {
+                    let Some(time) = course.time(&letter) else {
+                        let why = course.heard.as_deref();
+                        return give_up(&mut sequence, why.unwrap_or("no time was left for it"));
+                    };
                     let begun = clock::instant();
-                    let time = match until {
-                        Some(until) if until <= begun => {
-                            let why = heard.as_deref().unwrap_or("no time was left for it");
-                            return give_up(&mut sequence, why);
-                        }
-                        Some(until) => clock::duration(until - begun),
-                        None => clock::duration(client.call_timeout()),
-                    };
-                    let time = match letter.brief {
-                        true => time.min(BRIEF),
-                        false => time,
-                    };
                     let answer = client.post(&letter, Some(&call.env), time).await;
                     let left = !matches!(answer, Err(PostError::Connect(..)));
-                    if left && !letter.patient {
-                        until.get_or_insert(begun + client.call_timeout());
-                    }
+                    course.posted(&letter, begun, left);
                     match answer {
                         Ok((status, octets)) => {
-                            step = sequence.answered(status, &octets);
+                            let step = sequence.answered(status, &octets);
                             if !matches!(step, Step::Repeat(_)) {
                                 client.here();
                             }
-                            continue;
+                            step
                         }
                         // So did the services of the others: it is told as for a plain service.
-                        Err(PostError::TooLarge(..)) => {
-                            step = sequence.too_large();
-                            continue;
-                        }
+                        Err(PostError::TooLarge(..)) => sequence.too_large(),
                         Err(error) => {
                             sequence.failed(left);
-                            cause(&error, &mut heard)
+                            let why = cause(&error, &mut course.heard);
+                            let silent = left && letter.brief;
+                            if !course.pauses(client, &why, silent, report).await {
+                                return give_up(&mut sequence, &why);
+                            }
+                            sequence.again()
                         }
                     }
                 }
             };
-            let left = |until: Instant| clock::duration(until - clock::instant());
-            if until.is_some_and(|until| left(until) <= pause) {
-                return give_up(&mut sequence, &why);
-            }
-            client.again(&why, until.is_some(), report);
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            step = sequence.again();
         }
     }
 
@@ -163,14 +155,17 @@ impl RmService {
     pub(super) async fn keep_alive(&self, client: &ServiceClient, report: &Report) {
         loop {
             tokio::time::sleep(IDLE).await;
-            let tick = match self.sequence.try_lock() {
-                Ok(mut sequence) => sequence.tick(),
-                Err(_) => None,
+            let Ok(mut sequence) = self.sequence.try_lock() else {
+                continue;
             };
-            let Some(tick) = tick else { continue };
+            let Some(tick) = sequence.tick() else {
+                continue;
+            };
             if let Some(kept) = &tick.keep {
+                // Under the lock: a call may have something newer to keep.
                 self.keep(kept).await;
             }
+            drop(sequence);
             for letter in &tick.letters {
                 let answer = client.post(letter, None, KEEP_ALIVE_TIMEOUT).await;
                 let ended = answer.map(|(status, octets)| ServiceSequence::ended(status, &octets));
@@ -186,6 +181,88 @@ impl RmService {
                 }
             }
         }
+    }
+}
+
+/// How a call has gone so far.
+struct Course {
+    timeout: Micros,
+    /// When its time is over; not known before a copy of it may have left.
+    until: Option<Instant>,
+    /// What all brief letters before it may take, and what is left of that.
+    brief: Duration,
+    spare: Duration,
+    pause: Duration,
+    /// Why it was sent again the last time.
+    heard: Option<String>,
+}
+
+impl Course {
+    fn new(timeout: Micros) -> Self {
+        let brief = BRIEF.min(clock::duration(timeout));
+        Self {
+            timeout,
+            until: None,
+            brief,
+            spare: brief,
+            pause: FIRST_PAUSE,
+            heard: None,
+        }
+    }
+
+    /// Whether that should go before the call, and no time is left for it.
+    fn is_short(&self, letter: &Letter) -> bool {
+        letter.brief && self.until.is_none() && self.spare < BRIEFEST
+    }
+
+    /// The time for an answer to that; `None` if that of the call is over.
+    fn time(&self, letter: &Letter) -> Option<Duration> {
+        let now = clock::instant();
+        let time = match self.until {
+            Some(until) if until <= now => return None,
+            Some(until) => clock::duration(until - now),
+            None => clock::duration(self.timeout),
+        };
+        Some(match (letter.brief, self.until) {
+            // So that one which is never answered leaves some to the others.
+            (true, None) => self.spare / 2,
+            (true, Some(_)) => time.min(BRIEF),
+            (false, _) => time,
+        })
+    }
+
+    /// That was sent then; `left`: it may have come there.
+    fn posted(&mut self, letter: &Letter, begun: Instant, left: bool) {
+        if left && !letter.patient {
+            self.until.get_or_insert(begun + self.timeout);
+        }
+        if left && letter.brief {
+            let took = clock::duration(clock::instant() - begun);
+            self.spare = self.spare.saturating_sub(took);
+        }
+    }
+
+    /// Pauses before the next letter; `silent`: the service is there, and gave no answer to what
+    /// goes before the call. `false` if the call's time would be over.
+    async fn pauses(
+        &mut self,
+        client: &ServiceClient,
+        why: &str,
+        silent: bool,
+        report: &Report,
+    ) -> bool {
+        let pause = self.pause;
+        let left = |until: Instant| clock::duration(until - clock::instant());
+        if self.until.is_some_and(|until| left(until) <= pause) {
+            return false;
+        }
+        if silent {
+            self.spare = self.spare.saturating_sub(pause);
+        }
+        client.again(why, silent || self.until.is_some(), report);
+        tokio::time::sleep(pause).await;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        true
     }
 }
 
@@ -234,7 +311,7 @@ impl ServiceClient {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::rc::Rc;
 
     use tokio::net::TcpListener;
@@ -244,7 +321,7 @@ mod tests {
     use crate::node::http::{Reply, Request, ServeLimits, serve};
     use crate::rm::version::by_name;
     use crate::soap::envelope::{self, Version as Soap};
-    use crate::types::{Micros, Time};
+    use crate::types::Time;
 
     const GROUP: Digest = Digest([5; 32]);
 
@@ -361,49 +438,115 @@ mod tests {
         assert!(cause(&timed_out(0), &mut heard).contains("reset"));
     }
 
+    /// A service with that answer, that timeout and a sequence.
+    async fn with_a_sequence<F: Future<Output = Reply> + 'static>(
+        timeout: Micros,
+        answers: impl Fn(String) -> F + 'static,
+    ) -> (ServiceClient, [Box<dyn std::any::Any>; 2]) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = Service {
+            url: format!("http://{}/", listener.local_addr().unwrap()),
+            command: None,
+            timeout,
+            keeps_state: false,
+            rm: by_name("1.1"),
+        };
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let handler =
+            move |request: Request| answers(String::from_utf8(request.body.to_vec()).unwrap());
+        let limits = ServeLimits::default();
+        tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, handler));
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept {
+            identifier: "urn:made".to_owned(),
+            offered: None,
+            expires: None,
+            acknowledged: None,
+            before: 0,
+            apart: None,
+            first: Letter {
+                version: Soap::V12,
+                action: String::new(),
+                envelope: Bytes::new(),
+                patient: false,
+                brief: false,
+            },
+        };
+        let rm = service.rm.unwrap().ns.uri;
+        disk::keep_sequence(folder.path(), GROUP, rm, &kept).unwrap();
+        let client = ServiceClient::new(&service).unwrap();
+        let client = client.reliable(&service, GROUP, Some(folder.path()));
+        (client.unwrap(), [Box::new(stop), Box::new(folder)])
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+
     #[test]
     fn r21_a_call_ends_with_its_time() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let service = Service {
-                url: format!("http://{}/", listener.local_addr().unwrap()),
-                command: None,
-                timeout: Micros::millis(300),
-                keeps_state: false,
-                rm: by_name("1.0"),
+        run(async {
+            let answers = |body: String| async move {
+                match body.contains("MessageNumber") {
+                    true => Reply::words(503, "away"),
+                    false => Reply::accepted(),
+                }
             };
-            let (_stop, stopped) = tokio::sync::watch::channel(false);
-            let handler = |_: Request| async { Reply::words(503, "away") };
-            let limits = ServeLimits::default();
-            tokio::task::spawn_local(serve(listener, limits, Rc::default(), stopped, handler));
-            let folder = tempfile::tempdir().unwrap();
-            let kept = Kept {
-                identifier: "urn:made".to_owned(),
-                offered: None,
-                expires: None,
-                acknowledged: None,
-                before: 0,
-                refused: 0,
-                first: Letter {
-                    version: Soap::V12,
-                    action: String::new(),
-                    envelope: Bytes::new(),
-                    patient: false,
-                    brief: false,
-                },
-            };
-            let rm = service.rm.unwrap().ns.uri;
-            disk::keep_sequence(folder.path(), GROUP, rm, &kept).unwrap();
-            let client = ServiceClient::new(&service).unwrap();
-            let client = client
-                .reliable(&service, GROUP, Some(folder.path()))
-                .unwrap();
+            let (client, _held) = with_a_sequence(Micros::millis(300), answers).await;
             let done = client.execute(call(3), &Report::default()).await;
             assert!(matches!(done, Completion::Lost(why) if why.contains("503")));
+        });
+    }
+
+    #[test]
+    fn r21_a_call_of_which_no_copy_left_is_not_lost() {
+        run(async {
+            // It is not there yet for so many copies that the pauses between them are longer than
+            // the call's time.
+            let came = Cell::new(0);
+            let answers = move |body: String| {
+                came.set(came.get() + 1);
+                let reply = match (came.get() > 5, body.contains("MessageNumber")) {
+                    (false, false) => Reply::words(503, "starting"),
+                    (false, true) => panic!("it left"),
+                    (true, false) => Reply::accepted(),
+                    (true, true) => envelope_of("<b/>"),
+                };
+                async { reply }
+            };
+            let (client, _held) = with_a_sequence(Micros::millis(500), answers).await;
+            let done = client.execute(call(2), &Report::default()).await;
+            assert!(
+                matches!(done, Completion::Reply { status: 200, .. }),
+                "{done:?}"
+            );
+        });
+    }
+
+    #[test]
+    fn r14_calls_in_doubt_hold_up_no_later_one_however_many_they_are() {
+        run(async {
+            // On these it hangs, whoever sends them; it does not say what it has.
+            let answers = |body: String| async move {
+                let number = body.split_once("MessageNumber>").map(|(_, rest)| rest);
+                match number.and_then(|rest| rest.split_once('<')) {
+                    Some(("2" | "3" | "4" | "5", _)) => std::future::pending().await,
+                    Some(_) => envelope_of("<b/>"),
+                    None => Reply::accepted(),
+                }
+            };
+            let (client, _held) = with_a_sequence(Micros::millis(500), answers).await;
+            for place in 2..=5 {
+                let done = client.execute(call(place), &Report::default()).await;
+                assert!(matches!(done, Completion::Lost(_)), "{place}: {done:?}");
+            }
+            let done = client.execute(call(6), &Report::default()).await;
+            assert!(
+                matches!(done, Completion::Reply { status: 200, .. }),
+                "{done:?}"
+            );
         });
     }
 }

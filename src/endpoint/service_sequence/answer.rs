@@ -24,9 +24,9 @@ impl ServiceSequence {
         let covered = has.map(|has| whole(has) >= current.number.get());
         current.acknowledged |= covered == Some(true);
         if let Heard::Fault(code) = heard
-            && self.may_begin_anew(&current, code)
+            && is_end(code)
         {
-            return self.anew(current);
+            return self.over(current, code);
         }
         let alone = matches!(heard, Heard::HeadersAlone);
         let fault = matches!(heard, Heard::Reply(_, _, _, true));
@@ -34,7 +34,7 @@ impl ServiceSequence {
             // A copy of what it has: no message comes twice to it.
             (_, Some(answer)) if alone => Step::Done(answer),
             (Some(true), None) if alone => {
-                self.note(current.number, &heard, has);
+                self.note(&current, &heard, has);
                 return self.taken(current);
             }
             (Some(false), None) if alone => {
@@ -59,7 +59,7 @@ impl ServiceSequence {
                 }
             },
             (_, before) => {
-                self.note(current.number, &heard, has);
+                self.note(&current, &heard, has);
                 let step = self.replied(&current, heard, raw);
                 current.answer = before;
                 step
@@ -73,7 +73,6 @@ impl ServiceSequence {
 
     fn replied(&mut self, current: &Current, heard: Heard, raw: (u16, &Bytes)) -> Step {
         match heard {
-            Heard::Fault(code) if is_end(code) => Step::Done(self.forgotten(code)),
             Heard::Fault(code) => Step::Repeat(format!("the fault {code}")),
             Heard::Reply(to, ..) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
                 Step::Repeat("a reply to something else".to_owned())

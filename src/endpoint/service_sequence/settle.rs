@@ -6,16 +6,17 @@
 //! So after a call whose end does not show that the service has all up to it, in doubt or answered
 //! by a fault that acknowledges nothing, and at the begin of a life, the next call first asks, by
 //! an AckRequested alone (WS-RM 1.2 §3.8). Messages in doubt that the service lacks are sent once
-//! more, and it is asked again. What it lacks then it has refused: that message is given up, and
-//! the call takes the lowest number that is free. A service that acknowledges a number never takes
-//! another message under it, so nothing that it has is executed twice, and nothing that it lacks
-//! is told as executed.
+//! more, and it is asked again. What it answered with a fault and then lacks it has refused: that
+//! message is given up, and the call takes the lowest number that is free. What was not answered
+//! keeps its number, for a copy may be at work or on its way: silence is no refusal. So no number
+//! has two contents, of which the service would drop the second as a copy of the first.
 //!
-//! What is settled is on the disk before the call leaves: one that was open at a crash keeps its
-//! number if the service has it.
+//! What a service lacks at the begin of a life, and nobody holds any more, is free too: those who
+//! sent it are gone, with their connections. A call that was open at the crash keeps its number.
+//! What is settled is on the disk before the call leaves.
 //!
 //! A sequence that a service closed is followed by another one, for it has forgotten nothing; it is
-//! created for the call that was refused.
+//! created for the call that was refused, once.
 //!
 //! A service that does not say what it has gets what it answered with a fault once more: what it
 //! has taken it does not refuse then.
@@ -54,35 +55,14 @@ impl ServiceSequence {
         let mut blocks = self.blocks(action, &self.name("ask", current.place));
         blocks.push(write_ack_requested(identifier, rm, super::block(version)));
         let mut letter = letter(version, action, &blocks, b"");
-        (letter.patient, letter.brief) = (false, true);
+        letter.brief = true;
         letter
     }
 
-    /// The question was not answered: asks in the other version, or goes on as with who never
-    /// answers it. One that is in trouble may answer later.
-    fn asks_on(&mut self, mut current: Current, heard: &Heard) -> Result<Step, Box<Current>> {
-        current.asked += 1;
-        if let Heard::Unreadable(500.., why) = heard {
-            self.current = Some(current);
-            return Ok(Step::Repeat(format!(
-                "it does not say which messages it has: {why}"
-            )));
-        }
-        if current.asked < 2 {
-            return Ok(self.go(current));
-        }
-        current.silent = true;
-        Err(Box::new(current))
-    }
-
-    /// The current call goes on with what follows the message of that number; `refused`: the
-    /// service did not take that, as far as it shows.
-    pub(super) fn pass(&mut self, number: MessageNumber, refused: bool) {
+    /// The current call goes on with what follows the message of that number.
+    pub(super) fn pass(&mut self, number: MessageNumber) {
         let next = self.before.next(Some(number));
         if let Some(current) = &mut self.current {
-            if refused {
-                current.free = Some(current.free.map_or(number, |free| free.min(number)));
-            }
             current.phase = next.map_or(Phase::Ask, Phase::Before);
         }
     }
@@ -95,12 +75,13 @@ impl ServiceSequence {
         heard: &Heard,
         octets: &Bytes,
     ) -> Step {
-        let place = number.get() + (current.place - current.number.get());
+        let its_own = |to: &String| {
+            let message = self.before.get(number);
+            message.is_some_and(|message| message.message_id == *to)
+        };
         let has_it = match heard {
-            Heard::Fault(code) if is_end(*code) => return Step::Done(self.forgotten(*code)),
-            Heard::Reply(to, _, _, fault) => {
-                !fault && to.as_ref().is_none_or(|to| *to == self.call_id(place))
-            }
+            Heard::Fault(code) if is_end(*code) => return self.over(current, *code),
+            Heard::Reply(to, _, _, fault) => !fault && to.as_ref().is_none_or(its_own),
             // It was taken, as far as HTTP goes.
             Heard::HeadersAlone => octets.is_empty(),
             _ => false,
@@ -109,9 +90,13 @@ impl ServiceSequence {
             heard,
             Heard::Reply(_, _, _, true) | Heard::Unreadable(400..500, _)
         );
-        self.before.release(|of| has_it && of == number);
+        match (has_it, refused) {
+            (true, _) => self.before.release(|of| of == number),
+            (false, true) => self.before.refuse(number),
+            (false, false) => {}
+        }
         self.current = Some(current);
-        self.pass(number, refused);
+        self.pass(number);
         self.again()
     }
 
@@ -123,18 +108,29 @@ impl ServiceSequence {
         has: Option<&Ranges>,
     ) -> Step {
         match (heard, has) {
-            (Heard::Fault(code), None) if is_end(*code) => {
-                if !self.fresh {
-                    return Step::Done(self.forgotten(*code));
-                }
-                return self.anew(current);
+            (Heard::Fault(code), None) if is_end(*code) => self.over(current, *code),
+            (_, None) => self.unsaid(current, heard),
+            (_, Some(_)) => {
+                current.asked = 0;
+                self.on(current, has)
             }
-            (_, None) => match self.asks_on(current, heard) {
-                Ok(step) => return step,
-                Err(back) => current = *back,
-            },
-            (_, Some(_)) => current.asked = 0,
         }
+    }
+
+    /// The question was not answered: asks in the other version, or goes on as with who never
+    /// answers it. One that is not available will answer later.
+    fn unsaid(&mut self, mut current: Current, heard: &Heard) -> Step {
+        if let Heard::Unreadable(503, why) = heard {
+            self.current = Some(current);
+            return Step::Repeat(format!("it does not say which messages it has: {why}"));
+        }
+        current.asked += 1;
+        self.go(current)
+    }
+
+    /// What the service has is known, or that it does not say it: what is in doubt goes once more,
+    /// and then the call.
+    pub(super) fn on(&mut self, mut current: Current, has: Option<&Ranges>) -> Step {
         if let Some(number) = self.before.next(None).filter(|_| !current.repeated) {
             (current.phase, current.repeated) = (Phase::Before(number), true);
             return self.go(current);
@@ -142,39 +138,57 @@ impl ServiceSequence {
         self.settle(current, has)
     }
 
-    /// Whether nothing is lost with the sequence that a first copy was refused on. A service that
-    /// closed it, which gSOAP does by any Body that it does not know, has forgotten nothing; one
-    /// that refused all had nothing to forget.
-    pub(super) fn may_begin_anew(&self, current: &Current, code: Code) -> bool {
+    /// Whether nothing is lost with a sequence that has ended. A service that closed it, which
+    /// gSOAP does by any Body that it does not know, has forgotten nothing, and refused the call
+    /// whose only copy it answered so; one that refused all had nothing to forget.
+    fn may_begin_anew(&self, current: &Current, code: Code) -> bool {
         let closed = matches!(code, Code::LastMessageNumberExceeded | Code::SequenceClosed);
-        let refused = self.fresh && current.place > current.number.get() && is_end(code);
-        (closed && current.copies == 1 && !current.again) || refused
+        // It is not among those that were refused.
+        let sent = current.phase == Phase::Call;
+        let refused = self.fresh && !(sent && current.place == current.number.get());
+        ((closed && current.copies <= 1 && !current.again) || refused) && !current.renewed
     }
 
-    /// The sequence has ended, and nothing is lost with it.
-    pub(super) fn anew(&mut self, mut current: Current) -> Step {
+    /// The service takes nothing more on the sequence: the call goes on another one, once, if
+    /// nothing is lost with this one.
+    pub(super) fn over(&mut self, mut current: Current, code: Code) -> Step {
+        if !self.may_begin_anew(&current, code) {
+            self.fresh &= current.phase != Phase::Call;
+            (self.settled, self.doubt) = (false, true);
+            return Step::Done(self.forgotten(code));
+        }
         self.kept = None;
         self.before.clear();
-        (current.phase, current.copies) = (Phase::Create, 0);
+        (current.phase, current.copies, current.renewed) = (Phase::Create, 0, true);
         self.go(current)
     }
 
-    /// Gives the call its number, which the service lacks, or has from the call itself.
-    fn settle(&mut self, mut current: Current, has: Option<&Ranges>) -> Step {
-        let kept_one = |has: &&Ranges| !(current.again && has.contains(current.number));
-        if let Some(has) = has.filter(kept_one) {
-            let free = MessageNumber::new(whole(has).saturating_add(1));
-            let Some(number) = free.filter(|free| free.get() <= current.place) else {
+    /// The number that the call of that place is given, if none is free below.
+    fn next(&self, place: u64) -> u64 {
+        let next = self.kept.as_ref().and_then(|kept| kept.next(place));
+        next.map_or(0, MessageNumber::get)
+    }
+
+    /// Gives the call its number: the lowest that is free, else the next. One that may have been
+    /// sent in a life before keeps its own, for that copy may be on its way.
+    pub(super) fn settle(&mut self, mut current: Current, has: Option<&Ranges>) -> Step {
+        if !current.again {
+            let number = match has {
+                Some(has) => self.before.free(has),
+                None => {
+                    (self.before.refused()).or_else(|| MessageNumber::new(self.next(current.place)))
+                }
+            };
+            let Some(number) = number.filter(|number| number.get() <= current.place) else {
                 return lost("the service acknowledges messages that were never sent");
             };
             current.number = number;
-        } else if let Some(free) = current.free.filter(|_| has.is_none() && !current.again) {
-            current.number = free;
         }
-        if has.is_some() || current.free.is_some() {
-            self.before.clear();
-        }
-        self.settled = has.map_or(!self.doubt, |has| top(has) <= current.number.get());
+        let number = current.number.get();
+        let below = |has: &Ranges| whole(has) >= number - 1 && top(has) <= number;
+        // Above it there may be others that the service lacks.
+        let highest = number + 1 >= self.next(current.place);
+        self.settled = self.before.is_empty() && highest && has.map_or(!self.doubt, below);
         self.begin(current)
     }
 
@@ -183,13 +197,21 @@ impl ServiceSequence {
         let Some(mut kept) = self.kept.clone() else {
             return lost("no sequence");
         };
-        let before = current.place - current.number.get();
-        if kept.before != before {
-            (kept.before, kept.refused) = (before, 0);
+        let own = Some((current.place, current.number));
+        let next = kept.next(current.place);
+        if Some(current.number) > next {
+            // It was free, for all that is known, and is used now.
+            kept.before = current.place.saturating_sub(current.number.get());
+            kept.apart = None;
+        } else if Some(current.number) < next && kept.apart != own {
+            kept.before += 1;
+            kept.apart = own;
         }
+        self.before.release(|of| of == current.number);
         self.prepare(&kept, &mut current);
-        if current.number == MessageNumber::FIRST && before > 0 {
+        if current.number == MessageNumber::FIRST && kept.before > 0 {
             kept.first = current.letter.clone();
+            kept.apart = kept.apart.filter(|(place, _)| *place == current.place);
         }
         current.phase = Phase::Call;
         match self.kept.as_ref() == Some(&kept) {
@@ -209,32 +231,16 @@ impl ServiceSequence {
         has: Option<&Ranges>,
     ) -> Step {
         let Some(has) = has else {
-            if let Heard::Fault(code) = heard
-                && is_end(*code)
-            {
-                return Step::Done(self.forgotten(*code));
-            }
-            let mut current = match self.asks_on(current, heard) {
-                Ok(step) => return step,
-                Err(current) => *current,
-            };
-            current.phase = Phase::Call;
-            let refused = current.answer.is_some();
-            if !refused && self.settled {
-                return self.taken(current);
-            }
-            // What it has already it does not refuse a second time.
-            let step = self.go(current);
-            return match refused {
-                true => step,
-                false => Step::Repeat("it does not say whether it has it".to_owned()),
+            return match heard {
+                Heard::Fault(code) if is_end(*code) => Step::Done(self.forgotten(*code)),
+                _ => self.unsaid(current, heard),
             };
         };
         current.acknowledged |= whole(has) >= current.number.get();
         current.phase = Phase::Call;
         match (current.acknowledged, current.answer.take()) {
             (true, answer) => {
-                self.note(current.number, &Heard::HeadersAlone, Some(has));
+                self.note(&current, &Heard::HeadersAlone, Some(has));
                 match answer {
                     Some(answer) => Step::Done(answer),
                     None => self.taken(current),
@@ -251,25 +257,52 @@ impl ServiceSequence {
         }
     }
 
+    /// The service does not say whether it has the call.
+    pub(super) fn unchecked(&mut self, mut current: Current) -> Step {
+        current.phase = Phase::Call;
+        let refused = current.answer.is_some();
+        if !refused && self.settled {
+            return self.taken(current);
+        }
+        // What it has already it does not refuse a second time.
+        let step = self.go(current);
+        match refused {
+            true => step,
+            false => Step::Repeat("it does not say whether it has it".to_owned()),
+        }
+    }
+
     /// The service has refused the call, whose number is free again; that is on the disk before the
     /// answer is.
     pub(super) fn refused(&mut self, current: Current, has: Option<&Ranges>) -> Step {
-        if let Some(has) = has {
-            self.settled = top(has) < current.number.get() && whole(has) == top(has);
-        }
         let Some(mut kept) = self.kept.clone() else {
             return lost("no sequence");
         };
-        (kept.before, kept.refused) = (current.place - current.number.get() + 1, current.place);
+        let own = Some((current.place, current.number));
+        if kept.apart == own {
+            // It had been free before.
+            let (id, letter) = (current.message_id.clone(), current.letter.clone());
+            self.before.hold(current.number, id, letter);
+            self.before.refuse(current.number);
+        } else {
+            kept.before += 1;
+            kept.apart = own;
+        }
+        if let Some(has) = has {
+            let used = kept.next(current.place).map_or(0, MessageNumber::get);
+            self.settled = whole(has) >= top(has).max(used);
+        }
         self.current = Some(current);
         Step::Keep(kept)
     }
 
-    /// What an answer to the call of that number says of all numbers that were used.
-    pub(super) fn note(&mut self, number: MessageNumber, heard: &Heard, has: Option<&Ranges>) {
+    /// What an answer to the call says of all numbers that were used.
+    pub(super) fn note(&mut self, current: &Current, heard: &Heard, has: Option<&Ranges>) {
+        let (number, used) = (current.number.get(), self.next(current.place));
         self.settled = match has {
-            Some(has) => whole(has) >= top(has).max(number.get()),
-            None => matches!(heard, Heard::Reply(_, _, _, false)),
+            Some(has) => whole(has) >= top(has).max(used).max(number),
+            // One that keeps order has all up to it.
+            None => matches!(heard, Heard::Reply(_, _, _, false)) && number >= used,
         };
         (self.doubt, self.fresh) = (!self.settled, false);
     }

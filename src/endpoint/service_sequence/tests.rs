@@ -1,8 +1,6 @@
 //! The sequence to a wrapped service, against a service of the test's own that executes each number
 //! once and keeps its replies.
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::limits;
 use crate::rm::content::{Content, CreateSequenceResponse, IncompleteSequence};
@@ -12,6 +10,8 @@ use crate::soap::namespaces::{SOAP11, SOAP12};
 use crate::types::{Env, Time};
 
 mod doubt;
+mod fates;
+mod numbers;
 mod settle;
 
 const URL: &str = "http://127.0.0.1:9000/counter";
@@ -48,6 +48,13 @@ fn sequence(rm: &'static rm::Version, kept: Option<&Kept>) -> ServiceSequence {
     sequence
 }
 
+/// In a later life, which goes on with that.
+fn restarted(rm: &'static rm::Version, kept: &Kept) -> ServiceSequence {
+    let mut sequence = sequence(rm, Some(kept));
+    sequence.settled = false;
+    sequence
+}
+
 fn known() -> Kept {
     Kept {
         identifier: "urn:service:1".to_owned(),
@@ -62,7 +69,7 @@ fn known() -> Kept {
         },
         acknowledged: None,
         before: 0,
-        refused: 0,
+        apart: None,
     }
 }
 
@@ -112,6 +119,23 @@ fn acknowledged(version: Version, rm: &rm::Version, up_to: u64) -> Bytes {
          Lower='1' Upper='{up_to}'/></q:SequenceAcknowledgement>"
     );
     answer(version, &header, "")
+}
+
+/// The fault by which a service takes nothing more on the sequence, in SOAP 1.1.
+fn ended(rm: &rm::Version, code: &str) -> Bytes {
+    let header = format!(
+        "<w:SequenceFault xmlns:w='{}'><w:FaultCode>w:{code}</w:FaultCode></w:SequenceFault>",
+        rm.ns.uri
+    );
+    let fault = "<S:Fault><faultcode>Client</faultcode><faultstring/></S:Fault>";
+    answer(Version::V11, &header, fault)
+}
+
+fn number(letter: &Letter) -> u64 {
+    let document = Document::parse(&letter.envelope).unwrap();
+    let envelope = Envelope::read(&document).unwrap();
+    let headers = Headers::read(envelope.blocks.iter().copied()).unwrap();
+    headers.sequence.unwrap().number.get()
 }
 
 fn message_id(letter: &Letter) -> String {
@@ -476,6 +500,8 @@ struct Service {
     rm: &'static rm::Version,
     /// Whether it answers an AckRequested alone.
     tells: bool,
+    /// Whether its replies say to what.
+    relates: bool,
     /// MessageIDs that it refuses.
     refuses: Vec<String>,
     /// MessageIDs, by their numbers.
@@ -491,6 +517,7 @@ impl Service {
         Self {
             rm,
             tells: true,
+            relates: true,
             refuses: Vec::new(),
             taken: BTreeMap::new(),
             executed: Vec::new(),
@@ -562,8 +589,12 @@ impl Service {
         else {
             return self.says(letter.version, "", "");
         };
+        let to = match self.relates {
+            true => format!("<a:RelatesTo>{name}</a:RelatesTo>"),
+            false => String::new(),
+        };
         let header = format!(
-            "<a:RelatesTo>{name}</a:RelatesTo><q:Sequence xmlns:q='{}'><q:Identifier>urn:offer:1\
+            "{to}<q:Sequence xmlns:q='{}'><q:Identifier>urn:offer:1\
              </q:Identifier><q:MessageNumber>{number}</q:MessageNumber></q:Sequence>",
             self.rm.ns.uri
         );
@@ -580,106 +611,5 @@ fn refusal(version: Version) -> String {
         Version::V12 => "<S:Fault><S:Code><S:Value>S:MustUnderstand</S:Value></S:Code><S:Reason>\
                          <S:Text xml:lang='en'>no</S:Text></S:Reason></S:Fault>"
             .to_owned(),
-    }
-}
-
-/// What becomes of one POST.
-#[derive(Clone, Copy, Debug)]
-enum Fate {
-    Passes,
-    RequestLost,
-    ResponseLost,
-    /// And the replica crashes, which then goes on from its disk.
-    Crash,
-}
-
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![
-        3 => Just(Fate::Passes),
-        1 => Just(Fate::RequestLost),
-        1 => Just(Fate::ResponseLost),
-        1 => Just(Fate::Crash),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn r21_each_call_is_executed_once_and_in_order_whatever_is_lost_or_refused(
-        fates in prop::collection::vec(fate(), 0..60),
-        refused in prop::collection::vec(any::<bool>(), 8),
-        restarted in prop::collection::vec(any::<bool>(), 8),
-        new in any::<bool>(),
-        tells in any::<bool>(),
-    ) {
-        let rm = if new { &V200702 } else { &V200502 };
-        let mut service = Service::new(rm);
-        service.tells = tells;
-        let mut fates = fates.into_iter();
-        let (mut sequence, mut disk) = (sequence(rm, None), None);
-        let again = |disk: &Option<Kept>| {
-            let settings = Settings {
-                group: Digest([7; 32]),
-                rm,
-                url: URL.to_owned(),
-            };
-            ServiceSequence::new(settings, disk.clone())
-        };
-        let mut names = Vec::new();
-        for (place, (refused, restarted)) in (1..).zip(refused.into_iter().zip(restarted)) {
-            if restarted {
-                sequence = again(&disk);
-            }
-            let name = sequence.name("call", place);
-            match refused {
-                true => service.refuses.push(name.clone()),
-                false => names.push(name.clone()),
-            }
-            // Both versions of SOAP, as users have them.
-            let version = if place % 3 == 0 { Version::V11 } else { Version::V12 };
-            let mut step = sequence.call(&call(version, place));
-            let mut posts = 0;
-            loop {
-                posts += 1;
-                prop_assert!(posts < 200, "no end of call {place}");
-                step = match step {
-                    Step::Send(letter) => match fates.next().unwrap_or(Fate::Passes) {
-                        Fate::Passes => {
-                            let octets = service.takes(&letter);
-                            sequence.answered(200, &octets)
-                        }
-                        Fate::RequestLost => {
-                            sequence.failed(false);
-                            sequence.again()
-                        }
-                        Fate::ResponseLost => {
-                            service.takes(&letter);
-                            sequence.failed(true);
-                            sequence.again()
-                        }
-                        Fate::Crash => {
-                            service.takes(&letter);
-                            sequence = again(&disk);
-                            sequence.call(&Invocation { again: true, ..call(version, place) })
-                        }
-                    },
-                    Step::Keep(kept) => {
-                        disk = Some(kept.clone());
-                        sequence.kept(kept)
-                    }
-                    Step::Repeat(_) => sequence.again(),
-                    Step::Done(Completion::Reply { octets, .. }) => {
-                        let expected = match refused {
-                            true => "MustUnderstand".to_owned(),
-                            false => format!(">{name}</r>"),
-                        };
-                        let text = String::from_utf8(octets.to_vec()).unwrap();
-                        prop_assert!(text.contains(&expected), "{}", text);
-                        break;
-                    }
-                    Step::Done(other) => panic!("{other:?}"),
-                };
-            }
-        }
-        prop_assert_eq!(&service.executed, &names);
     }
 }

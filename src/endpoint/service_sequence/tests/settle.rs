@@ -11,11 +11,8 @@ fn refuses(sequence: &mut ServiceSequence, step: Step) -> Step {
     sequence.answered(500, &answer(V, &header, &refusal(V)))
 }
 
-fn number(letter: &Letter) -> u64 {
-    let document = Document::parse(&letter.envelope).unwrap();
-    let envelope = Envelope::read(&document).unwrap();
-    let headers = Headers::read(envelope.blocks.iter().copied()).unwrap();
-    headers.sequence.unwrap().number.get()
+fn five() -> MessageNumber {
+    MessageNumber::new(5).unwrap()
 }
 
 fn is_fault(step: &Step) -> bool {
@@ -32,7 +29,7 @@ fn section_38_a_number_that_the_service_lacks_after_a_fault_is_the_next_calls() 
     let Step::Keep(kept) = sequence.answered(200, &acknowledged(V, RM, 4)) else {
         panic!("it is not kept before the fault is told");
     };
-    assert_eq!((kept.before, kept.refused), (1, 5));
+    assert_eq!((kept.before, kept.apart), (1, Some((5, five()))));
     assert!(is_fault(&sequence.kept(kept.clone())));
     assert_eq!(number(&sent(sequence.call(&call(V, 6)))), 5);
 
@@ -41,11 +38,13 @@ fn section_38_a_number_that_the_service_lacks_after_a_fault_is_the_next_calls() 
         again: true,
         ..call(V, 5)
     };
-    let mut restarted = super::sequence(RM, Some(&kept));
-    restarted.settled = false;
+    let mut restarted = restarted(RM, &kept);
     sent(restarted.call(&again));
-    let step = restarted.answered(200, &acknowledged(V, RM, 4));
-    assert_eq!(number(&sent(step)), 5);
+    let Step::Keep(kept) = restarted.answered(200, &acknowledged(V, RM, 4)) else {
+        panic!("it may be taken this time");
+    };
+    assert_eq!((kept.before, kept.apart), (0, None));
+    assert_eq!(number(&sent(restarted.kept(kept))), 5);
 }
 
 #[test]
@@ -144,48 +143,42 @@ fn a_sequence_on_which_all_was_refused_may_end() {
     let Step::Keep(kept) = step else {
         panic!("{step:?}");
     };
+    let on_disk = kept.clone();
     assert!(matches!(sequence.kept(kept), Step::Done(_)));
     assert!(sequence.fresh && sequence.settled);
     let tick = [sequence.tick().unwrap(), sequence.tick().unwrap()];
     assert!(tick.iter().all(|tick| tick.letters.is_empty()), "{tick:?}");
-    let unknown = answer(
-        V,
-        &format!(
-            "<w:SequenceFault xmlns:w='{}'><w:FaultCode>w:UnknownSequence</w:FaultCode>\
-             </w:SequenceFault>",
-            RM.ns.uri
-        ),
-        "<S:Fault><faultcode>Client</faultcode><faultstring/></S:Fault>",
-    );
+    // Nor does a later life send what was refused.
+    let mut restarted = restarted(RM, &on_disk);
+    let tick = [restarted.tick().unwrap(), restarted.tick().unwrap()];
+    assert!(tick.iter().all(|tick| tick.letters.is_empty()), "{tick:?}");
     // It would be message 1 of this one.
     let Step::Keep(kept) = sequence.call(&call(V, 2)) else {
         panic!("not kept");
     };
+    let used = super::restarted(RM, &kept).tick().unwrap();
+    assert_eq!(
+        used.letters,
+        vec![kept.first.clone()],
+        "it may have been taken"
+    );
     sent(sequence.kept(kept));
-    let create = sent(sequence.answered(500, &unknown));
+    let create = sent(sequence.answered(500, &ended(RM, "UnknownSequence")));
     assert!(create.action.ends_with("/CreateSequence"));
     let octets = service.takes(&create);
     let Step::Keep(kept) = sequence.answered(200, &octets) else {
         panic!("no sequence");
     };
-    assert_eq!((kept.before, kept.refused), (1, 0));
+    assert_eq!((kept.before, kept.apart), (1, None));
     assert_eq!(number(&sent(sequence.kept(kept))), 1);
 }
 
 #[test]
 fn section_4_a_sequence_that_the_service_closed_is_followed_by_another() {
-    let closed = |code: &str| {
-        let header = format!(
-            "<w:SequenceFault xmlns:w='{}'><w:FaultCode>w:{code}</w:FaultCode></w:SequenceFault>",
-            RM.ns.uri
-        );
-        let fault = "<S:Fault><faultcode>Client</faultcode><faultstring/></S:Fault>";
-        answer(V, &header, fault)
-    };
     let mut service = Service::new(RM);
     let mut sequence = sequence(RM, Some(&known()));
     sent(sequence.call(&call(V, 5)));
-    let create = sent(sequence.answered(500, &closed("SequenceClosed")));
+    let create = sent(sequence.answered(500, &ended(RM, "SequenceClosed")));
     assert!(create.action.ends_with("/CreateSequence"));
     // Whose time was over before it was given is not the last to ask for it.
     sequence.give_up("it is mute");
@@ -204,5 +197,45 @@ fn section_4_a_sequence_that_the_service_closed_is_followed_by_another() {
     sent(sequence.call(&call(V, 7)));
     sequence.failed(true);
     sent(sequence.again());
-    assert!(told_lost(sequence.answered(500, &closed("SequenceClosed"))).contains("remedy"));
+    assert!(told_lost(sequence.answered(500, &ended(RM, "SequenceClosed"))).contains("remedy"));
+}
+
+#[test]
+fn section_4_a_closed_sequence_is_followed_by_another_also_where_something_is_in_doubt() {
+    for in_the_question in [true, false] {
+        let mut sequence = sequence(RM, Some(&known()));
+        sent(sequence.call(&call(V, 5)));
+        sequence.failed(true);
+        sequence.give_up("it is mute");
+        sent(sequence.call(&call(V, 6)));
+        if !in_the_question {
+            let before = sent(sequence.answered(200, &acknowledged(V, RM, 4)));
+            assert_eq!(message_id(&before), sequence.name("call", 5));
+        }
+        let create = sent(sequence.answered(500, &ended(RM, "SequenceClosed")));
+        assert!(create.action.ends_with("/CreateSequence"));
+        assert!(sequence.before.is_empty(), "it was on the other one");
+    }
+}
+
+#[test]
+fn a_service_that_closes_each_sequence_gets_one_more_for_a_call() {
+    let mut service = Service::new(RM);
+    let mut sequence = sequence(RM, Some(&known()));
+    let mut step = sequence.call(&call(V, 5));
+    let mut created = 0;
+    let why = loop {
+        step = match step {
+            Step::Keep(kept) => sequence.kept(kept),
+            Step::Send(letter) if letter.action.ends_with("/CreateSequence") => {
+                created += 1;
+                let octets = service.takes(&letter);
+                sequence.answered(200, &octets)
+            }
+            Step::Send(_) => sequence.answered(500, &ended(RM, "SequenceClosed")),
+            step => break told_lost(step),
+        };
+        assert!(created < 10, "without an end or a pause");
+    };
+    assert!(created == 1 && why.contains("SequenceClosed"), "{why}");
 }

@@ -5,6 +5,11 @@
 //! have left, a lost answer is told as lost; what follows from it is the machine's to decide. Of a
 //! service that speaks WS-RM `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
+//!
+//! The service never has two connections of ours: one of a single thread would sit on the first, and
+//! leave what comes on the other unread.
+
+mod description;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -21,7 +26,6 @@ use super::report::Report;
 use super::rm_service::{Answered, RmService};
 use super::service::Kind;
 use super::soap_http::message;
-use super::wsdl::marked;
 use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
@@ -29,6 +33,7 @@ use crate::soap::envelope::Version;
 use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
 use crate::types::{Digest, Env, Micros};
+use description::Described;
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -37,8 +42,6 @@ pub const LOOK: Duration = Duration::from_secs(5);
 /// So long a connection to the service may be idle and be used again. Short of any server's
 /// keep-alive: one that it is just closing would turn the next call into a lost one.
 const IDLE: Micros = Micros::millis(100);
-/// For the WSDL.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A wrapped service, as its replica reaches it.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub struct ServiceClient {
     busy: watch::Sender<bool>,
     /// Its replica is ending: no call leaves any more.
     ending: Cell<bool>,
+    /// What it served as its WSDL.
+    described: Described,
 }
 
 /// A built-in application.
@@ -85,7 +90,7 @@ impl ServiceClient {
             body: limits::CALL_BYTES,
             idle: IDLE,
             wary: true,
-            ..PoolLimits::connections(2)
+            ..PoolLimits::connections(1)
         };
         let inside = built_in(&service.url).map(|kind| Inside {
             kind,
@@ -104,6 +109,7 @@ impl ServiceClient {
             rm: None,
             busy: watch::Sender::new(false),
             ending: Cell::new(false),
+            described: Described::default(),
         })
     }
 
@@ -244,38 +250,14 @@ impl ServiceClient {
             .map_err(|unfit| unfit.to_string())
     }
 
-    /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address.
-    ///
-    /// # Errors
-    /// One line.
-    pub async fn describe(&self) -> Result<Vec<u8>, String> {
-        if let Some(inside) = &self.inside {
-            return Ok(inside.kind.wsdl().into());
-        }
-        let path = self.pool.target().split('?').next().unwrap_or("/");
-        let target = format!("{path}?wsdl");
-        let answer = self
-            .pool
-            .send(Outgoing::get(&target, DESCRIBE_TIMEOUT))
-            .await;
-        let response = answer.map_err(|error| error.to_string())?;
-        match response.status {
-            200 => Ok(marked(&response.body)),
-            status => Err(format!(
-                "{target} at {} gave {status}",
-                self.pool.authority()
-            )),
-        }
-    }
-
     /// Looks once whether the service is there, by a connection that is closed at once; leaves it
-    /// to a call that is under way.
+    /// to whatever is under way.
     pub async fn probe(&self, report: &Report) {
-        if self.inside.is_some() || self.ending.get() || *self.busy.borrow() {
+        let used = *self.busy.borrow() || self.pool.is_full();
+        if self.inside.is_some() || self.ending.get() || used {
             return;
         }
-        // A service of one thread serves nobody else as long as it has one of ours.
-        self.pool.close_idle();
+        self.pool.hang_up();
         match self.reach().await {
             _ if *self.busy.borrow() => {}
             Ok(()) => self.here(),
@@ -432,7 +414,7 @@ pub(super) fn quoted(action: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::node::http::{Reply, Request, ServeLimits, serve};
     use crate::types::{Digest, Env, Time};
@@ -441,7 +423,7 @@ mod tests {
 
     const URN: &str = "urn:x#add";
 
-    fn call(version: Version) -> Invocation {
+    pub(super) fn call(version: Version) -> Invocation {
         Invocation {
             version,
             action: URN.to_owned(),
@@ -455,7 +437,7 @@ mod tests {
         }
     }
 
-    fn service(listener: &TcpListener) -> ServiceClient {
+    pub(super) fn service(listener: &TcpListener) -> ServiceClient {
         let url = format!("http://{}/calc", listener.local_addr().unwrap());
         let timeout = Micros::seconds(20);
         ServiceClient::new(&Service {
@@ -468,7 +450,7 @@ mod tests {
         .unwrap()
     }
 
-    fn run(work: impl Future<Output = ()>) {
+    pub(super) fn run(work: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -10,6 +10,7 @@
 //! leave what comes on the other unread.
 
 mod description;
+mod stranger;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -34,6 +35,7 @@ use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
 use crate::types::{Digest, Env, Micros};
 use description::Described;
+use stranger::Process;
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -58,6 +60,8 @@ pub struct ServiceClient {
     busy: watch::Sender<bool>,
     /// Its replica is ending: no call leaves any more.
     ending: Cell<bool>,
+    process: Cell<Process>,
+    keeps_state: bool,
     /// What it served as its WSDL.
     described: Described,
 }
@@ -109,6 +113,8 @@ impl ServiceClient {
             rm: None,
             busy: watch::Sender::new(false),
             ending: Cell::new(false),
+            process: Cell::default(),
+            keeps_state: service.keeps_state,
             described: Described::default(),
         })
     }
@@ -153,6 +159,10 @@ impl ServiceClient {
     /// Executes one call, the only one at that time (R21).
     pub async fn execute(&self, call: Invocation, report: &Report) -> Completion {
         if self.ending.get() {
+            return Completion::Unsent(Box::new(call));
+        }
+        if self.is_strange() {
+            self.shun(report);
             return Completion::Unsent(Box::new(call));
         }
         self.busy.send_replace(true);
@@ -260,6 +270,7 @@ impl ServiceClient {
         self.pool.hang_up();
         match self.reach().await {
             _ if *self.busy.borrow() => {}
+            Ok(()) if self.is_strange() => self.shun(report),
             Ok(()) => self.here(),
             Err(why) => self.away(&why, report),
         }
@@ -280,7 +291,10 @@ impl ServiceClient {
             // Without news it is looked again.
             let met_nobody = tokio::select! {
                 () = tokio::time::sleep(wait) => false,
-                () = ended.notified() => false,
+                () = ended.notified() => {
+                    self.process_ended();
+                    false
+                }
                 _ = changes.wait_for(|now| *now != up) => up,
             };
             if met_nobody {
@@ -346,6 +360,7 @@ impl ServiceClient {
     }
 
     fn away(&self, why: &str, report: &Report) {
+        self.freed();
         // Said each time: at first nobody knows.
         self.up.send_replace(false);
         if let Some(kept_back) = report.due("service", "away") {
@@ -438,13 +453,17 @@ pub(super) mod tests {
     }
 
     pub(super) fn service(listener: &TcpListener) -> ServiceClient {
+        started(listener, false)
+    }
+
+    pub(super) fn started(listener: &TcpListener, keeps_state: bool) -> ServiceClient {
         let url = format!("http://{}/calc", listener.local_addr().unwrap());
         let timeout = Micros::seconds(20);
         ServiceClient::new(&Service {
             url,
             command: None,
             timeout,
-            keeps_state: false,
+            keeps_state,
             rm: None,
         })
         .unwrap()

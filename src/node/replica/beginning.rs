@@ -15,19 +15,18 @@ use super::super::supervise::Child;
 use super::{ReplicaWorld, unsound};
 use crate::endpoint::replica::Application;
 
-/// A service that its replica starts must not be there yet: one that answers already outlived the
-/// replica that started it, and has another state than a fresh one. That is what a durable replica
-/// that goes on wants.
-async fn somebody_serves(world: &ReplicaWorld, url: &str, wanted: bool) -> Result<bool, RunError> {
+/// A service that its replica starts must not be there yet, unless it is the one that a former life
+/// has `left`: who knows what else answers there.
+async fn somebody_serves(world: &ReplicaWorld, url: &str, left: bool) -> Result<bool, RunError> {
     match world.service.reach().await {
         Err(_) => Ok(false),
-        Ok(()) if wanted => {
+        Ok(()) if left => {
             tracing::warn!(url, "the service outlived this replica: going on with it");
             Ok(true)
         }
         Ok(()) => Err(RunError::Unsound(format!(
             "something serves {url} already, which this replica is to start itself\n  \
-             remedy: end it (a service outlives a replica that was killed), then start again"
+             remedy: end it, then start again"
         ))),
     }
 }
@@ -57,7 +56,7 @@ pub(super) async fn service(
         return Ok((None, outside));
     };
     let left = data.and_then(Child::left);
-    if somebody_serves(world, &service.url, lived || left.is_some()).await? {
+    if somebody_serves(world, &service.url, left.is_some()).await? {
         // It ends with this replica all the same.
         return Ok((left, outside));
     }

@@ -88,7 +88,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         if let Some(learns) = self.learns(&self.driver.machine().status()) {
             return Some(format!("learner: it waits for {}", learns.1));
         }
-        (!world.service.up()).then(|| "the wrapped service cannot be reached".to_owned())
+        world.service.trouble().map(str::to_owned)
     }
 
     fn status(&self) -> Value {

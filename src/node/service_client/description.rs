@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::super::clock;
 use super::super::http::{Outgoing, PostError};
 use super::super::wsdl::marked;
-use super::ServiceClient;
+use super::{ServiceClient, stranger};
 use crate::types::{Instant, Micros};
 
 /// For the WSDL. The next call waits meanwhile: shorter than any `deadline_ms`.
@@ -30,6 +30,9 @@ impl ServiceClient {
     pub async fn describe(&self) -> Result<Vec<u8>, String> {
         if let Some(inside) = &self.inside {
             return Ok(inside.kind.wsdl().into());
+        }
+        if self.is_strange() {
+            return Err(stranger::WHO.to_owned());
         }
         let mut kept = self.described.lock().await;
         if let Some((at, described)) = &*kept

@@ -33,7 +33,7 @@ use crate::limits;
 use crate::soap::envelope::Version;
 use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
-use crate::types::{Digest, Env, Micros};
+use crate::types::{Digest, Env, Instant, Micros};
 use description::Described;
 use stranger::Process;
 
@@ -41,6 +41,8 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the service is there while no call uses it.
 pub const LOOK: Duration = Duration::from_secs(5);
+/// From when on it is told that a call is at the service.
+const LONG_S: u64 = 5;
 /// So long a connection to the service may be idle and be used again. Short of any server's
 /// keep-alive: one that it is just closing would turn the next call into a lost one.
 const IDLE: Micros = Micros::millis(100);
@@ -58,6 +60,8 @@ pub struct ServiceClient {
     up: watch::Sender<bool>,
     /// A call is under way: it finds out by itself whether the service is there.
     busy: watch::Sender<bool>,
+    /// Since when.
+    since: Cell<Option<Instant>>,
     /// Its replica is ending: no call leaves any more.
     ending: Cell<bool>,
     process: Cell<Process>,
@@ -112,6 +116,7 @@ impl ServiceClient {
             timeout: service.timeout,
             rm: None,
             busy: watch::Sender::new(false),
+            since: Cell::default(),
             ending: Cell::new(false),
             process: Cell::default(),
             keeps_state: service.keeps_state,
@@ -150,6 +155,13 @@ impl ServiceClient {
         *self.up.borrow()
     }
 
+    /// For how many seconds a call has been at the service, if one is.
+    #[must_use]
+    pub fn works_for(&self) -> Option<u64> {
+        let since = self.since.get()?;
+        Some((clock::instant() - since).0 / 1_000_000)
+    }
+
     /// Tells whether it is there each time that this changes.
     #[must_use]
     pub fn reached(&self) -> watch::Receiver<bool> {
@@ -166,7 +178,9 @@ impl ServiceClient {
             return Completion::Unsent(Box::new(call));
         }
         self.busy.send_replace(true);
+        self.since.set(Some(clock::instant()));
         let completion = self.executed(call, report).await;
+        self.since.set(None);
         self.busy.send_replace(false);
         completion
     }
@@ -263,6 +277,17 @@ impl ServiceClient {
     /// Looks once whether the service is there, by a connection that is closed at once; leaves it
     /// to whatever is under way.
     pub async fn probe(&self, report: &Report) {
+        if let Some(seconds) = self.works_for().filter(|seconds| *seconds >= LONG_S)
+            && let Some(kept_back) = report.due("service", "works")
+        {
+            let service = self.pool.authority();
+            tracing::warn!(
+                service,
+                seconds,
+                kept_back,
+                "a call is at the service for so long"
+            );
+        }
         let used = *self.busy.borrow() || self.pool.is_full();
         if self.inside.is_some() || self.ending.get() || used {
             return;
@@ -593,9 +618,11 @@ pub(super) mod tests {
                 tokio::io::AsyncReadExt::read_exact(&mut stream, &mut some)
                     .await
                     .unwrap();
+                assert!(client.works_for().is_some());
             };
             let (done, ()) = tokio::join!(client.execute(call, &report), hang_up);
             assert!(matches!(done, Completion::Lost(_)));
+            assert_eq!(client.works_for(), None);
         });
     }
 

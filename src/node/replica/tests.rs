@@ -284,6 +284,7 @@ fn the_page_shows_the_machine_and_its_troubles() {
             (&json!(3), &json!(2))
         );
         assert_eq!(page.status()["in_view"], false);
+        assert_eq!(page.status()["service_works_s"], Value::Null);
         let heard = |peer: &str| {
             let label = Some(("replica", peer.to_owned()));
             let all = page.measures();

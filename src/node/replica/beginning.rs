@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::super::clock;
 use super::super::config::{ReplicaProcess, Service};
-use super::super::disk::{self, Opened};
+use super::super::disk::{self, DiskError, Opened};
 use super::super::process::RunError;
 use super::super::service::Kind;
 use super::super::service_client::built_in;
@@ -121,7 +121,12 @@ pub(super) fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Ope
     if learn && matches!(&opened, Ok(opened) if opened.recovered.standing.is_none_or(|s| s.votes)) {
         tracing::warn!("--learn: its log is whole, and it goes on from it");
     }
-    opened.map(Some).map_err(unsound)
+    opened.map(Some).map_err(|error| match error {
+        DiskError::Io(..) => RunError::Unsound(format!(
+            "{error}\n  remedy: see that what `data` names is a folder, there and writable"
+        )),
+        error => unsound(error),
+    })
 }
 
 /// A group that takes snapshots has services that give them.

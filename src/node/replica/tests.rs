@@ -392,5 +392,9 @@ fn r18_a_lost_log_is_refused_with_what_it_costs_to_learn() {
         let said = recover(&config, false).err().unwrap().to_string();
         assert_eq!(said.contains(NEVER_ANSWERS), costs, "{said}");
         assert!(said.contains("--learn"), "{said}");
+        std::fs::write(config.data.as_ref().unwrap(), "no folder").unwrap();
+        let said = recover(&config, true).err().unwrap().to_string();
+        let remedied = said.contains("not a directory") && said.contains("`data`");
+        assert!(remedied && !said.contains("--learn"), "{said}");
     }
 }

@@ -208,8 +208,8 @@ fn labelled(
     }
 }
 
-/// Messages that were not taken, by reason: those too that never came, or nobody would see them rise
-/// for the first time.
+/// Messages that were not taken, by reason: those too that never came, or nobody would see them
+/// rise for the first time.
 fn refused(report: &Report) -> Vec<Measure> {
     let tally = report.tally();
     let rejected = Rejected::ALL.iter().map(|why| {

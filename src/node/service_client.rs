@@ -6,8 +6,8 @@
 //! service that speaks WS-RM `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
 //!
-//! The service never has two connections of ours: one of a single thread would sit on the first, and
-//! leave what comes on the other unread.
+//! The service never has two connections of ours: one of a single thread would sit on the first,
+//! and leave what comes on the other unread.
 
 mod description;
 mod stranger;

@@ -22,8 +22,8 @@ const KEPT: Micros = Micros::seconds(5);
 pub(super) type Described = Mutex<Option<(Instant, Result<Vec<u8>, String>)>>;
 
 impl ServiceClient {
-    /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address. Waits a while for
-    /// the call that is at the service.
+    /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address. Waits a while
+    /// for the call that is at the service.
     ///
     /// # Errors
     /// One line.

@@ -211,6 +211,8 @@ pub const SERVICE_BEFORE: (usize, usize) = (256, 4 * CALL_BYTES);
 
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;
+/// Users of one client that wait for the WSDL at once.
+pub const ASKERS: usize = 1_024;
 /// Octets of what a replica answers another's POST: acknowledgements, a CreateSequenceResponse or a
 /// fault.
 pub const PEER_RESPONSE_BYTES: usize = 64 << 10;

@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod description;
 mod lanes;
 mod orders;
 
@@ -35,6 +36,7 @@ use super::timing::ClientTimes;
 use super::voter::{Ballot, Counted, Needed};
 
 use calls::{Calls, Waiting as WaitingCall};
+use description::{Described, Description};
 use lanes::Lanes;
 
 /// A bundle whose calls are not answered.
@@ -73,16 +75,6 @@ impl Answered {
     }
 }
 
-/// A question for the WSDL.
-#[derive(Debug)]
-struct Description {
-    token: CallToken,
-    answers: BTreeMap<ReplicaId, Option<Vec<u8>>>,
-    /// Questions that failed.
-    failed: BTreeMap<ReplicaId, u8>,
-    deadline: Instant,
-}
-
 /// A client of the group.
 #[derive(Debug)]
 pub struct Client {
@@ -97,7 +89,8 @@ pub struct Client {
     answered: Answered,
     /// Who said last that he is stalled or diverged, and when. Invariant: replicas of the group.
     halted: BTreeMap<ReplicaId, (Reason, Instant)>,
-    descriptions: Vec<Description>,
+    /// The question for the WSDL that is open.
+    description: Option<Description>,
     /// POSTs that ask for the WSDL.
     asking: BTreeMap<PostId, (ReplicaId, CallToken)>,
     out: VecDeque<ClientOutput>,
@@ -138,7 +131,7 @@ impl Client {
             open: BTreeMap::new(),
             answered: Answered::default(),
             halted: BTreeMap::new(),
-            descriptions: Vec::new(),
+            description: None,
             asking: BTreeMap::new(),
             out: VecDeque::new(),
             closing: Closing::No,
@@ -185,7 +178,7 @@ impl Client {
             let due = open.since + self.config.call_timeout;
             open.ask_full.map_or(due, |ask| ask.min(due))
         });
-        let described = self.descriptions.iter().map(|d| d.deadline);
+        let described = self.description.as_ref().map(|open| open.deadline);
         // At once, but after all that came at the same time: it goes together.
         let ready = self.calls.ready(self.lanes());
         let waiting = ready.or_else(|| Some(self.calls.oldest()? + self.config.call_timeout));
@@ -196,7 +189,7 @@ impl Client {
         [
             self.sender.deadline(),
             calls.min(),
-            described.min(),
+            described,
             waiting,
             closing,
         ]
@@ -388,7 +381,7 @@ impl Client {
         };
         if octets.is_empty() {
             if let Some((replica, token)) = asked {
-                self.described(token, replica, None);
+                self.described(token, replica, Described::Unheard);
             }
             return;
         }
@@ -439,7 +432,8 @@ impl Client {
             wire::DESCRIBE_REPLY => {
                 let wsdl = wire::description::read_answer(incoming.payload()?)?;
                 let token = asked.ok_or(Refused::Ignored(Ignored::Unasked))?;
-                self.described(token, from, wsdl);
+                let what = wsdl.map_or(Described::Nothing, Described::Wsdl);
+                self.described(token, from, what);
                 Ok(())
             }
             _ => self.operation(now, from, incoming),
@@ -605,7 +599,7 @@ impl Client {
         }
         full.into_iter()
             .for_each(|number| self.sender.want_full(number));
-        self.expire_descriptions(now);
+        self.expire_description(now);
     }
 
     /// Answers every call at once: it is asked to end, and again.

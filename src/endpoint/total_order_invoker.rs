@@ -437,9 +437,13 @@ fn stored(version: Version, status: u16, octets: &[u8]) -> Stored {
         return nothing();
     }
     read_reply(version, octets).unwrap_or_else(|| {
+        let other = match status {
+            415 => "; it may speak the other version of SOAP (`bftws call` takes --soap)",
+            _ => "",
+        };
         let why = format!(
             "the service answered with HTTP status {status} and no SOAP {} envelope that can be \
-             carried",
+             carried{other}",
             version.name()
         );
         let octets = Fault::new(Code::Receiver, why).write(version);
@@ -527,6 +531,17 @@ mod tests {
              </e:Envelope>"
         );
         stored(Version::V11, 200, envelope.as_bytes())
+    }
+
+    #[test]
+    fn a_service_of_another_version_of_soap_is_told_as_one() {
+        let said = |status| {
+            let fault = stored(Version::V12, status, b"no envelope");
+            assert!(fault.fault());
+            String::from_utf8_lossy(&fault.payload().octets).into_owned()
+        };
+        let is_told = |status| said(status).contains("--soap");
+        assert!(is_told(415) && !is_told(500));
     }
 
     #[test]

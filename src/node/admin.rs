@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::http::{CUT, Counters, JSON, Reply, Request, ServeLimits, serve};
 use super::report::Report;
-use crate::error::Refused;
+use crate::error::{Ignored, Refused, Rejected};
 
 /// One number to be shown.
 #[derive(Clone, Debug)]
@@ -208,24 +208,23 @@ fn labelled(
     }
 }
 
-/// Messages that were not taken, by reason.
+/// Messages that were not taken, by reason: those too that never came, or nobody would see them
+/// rise for the first time.
 fn refused(report: &Report) -> Vec<Measure> {
-    let mut all = Vec::new();
-    let (rejected, ignored) = tallied(report);
-    for (name, help, reasons) in [
-        ("rejected", "messages that no correct peer sends", rejected),
-        (
-            "ignored",
-            "messages that were late, early or repeated",
-            ignored,
-        ),
-    ] {
-        for (reason, number) in reasons {
-            let number = number.as_u64().unwrap_or(0);
-            all.push(labelled(name, help, "reason", reason, number));
-        }
-    }
-    all
+    let tally = report.tally();
+    let rejected = Rejected::ALL.iter().map(|why| {
+        let help = "messages that no correct peer sends";
+        (("rejected", help), why.name(), tally.of(*why))
+    });
+    let ignored = Ignored::ALL.iter().map(|why| {
+        let help = "messages that were late, early or repeated";
+        (("ignored", help), why.name(), tally.of(*why))
+    });
+    let all = rejected.chain(ignored);
+    all.map(|((name, help), reason, number)| {
+        labelled(name, help, "reason", reason.to_owned(), number)
+    })
+    .collect()
 }
 
 /// What was rejected and what was ignored, by name; what did not even come in whole is named
@@ -280,7 +279,6 @@ pub fn cpu_micros() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Ignored, Rejected};
 
     struct Page(Report);
 
@@ -327,6 +325,7 @@ mod tests {
             "bftws_calls_total{} 3",
             "bftws_rejected_total{reason=\"bad_signature\"} 1",
             "bftws_ignored_total{reason=\"old\"} 1",
+            "bftws_rejected_total{reason=\"bad_time\"} 0",
             "bftws_http_refused_total{reason=\"too_large\"} 0",
             "# EOF",
         ] {

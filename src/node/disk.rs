@@ -243,8 +243,10 @@ fn begin(
 /// # Errors
 /// Why this replica cannot go on from it.
 pub fn open(folder: &Path, group: Digest, replica: ReplicaId) -> Result<Opened, DiskError> {
-    if !folder.is_dir() {
-        return Err(DiskError::Empty(folder.to_owned()));
+    match fs::metadata(folder) {
+        Ok(met) if met.is_dir() => {}
+        Ok(_) => return Err(at(folder)(io::ErrorKind::NotADirectory.into())),
+        Err(_) => return Err(DiskError::Empty(folder.to_owned())),
     }
     let lock = lock(folder)?;
     let numbers = segments(folder)?;

@@ -43,6 +43,8 @@ use crate::wire::reply::Reason;
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How often replicas' pages are looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often while they say that no call can be answered, as where they are just starting.
+const LOOK_SOON: Duration = Duration::from_secs(1);
 
 /// What the front of a gateway needs.
 struct Gateway<M: ClientMachine> {
@@ -330,9 +332,12 @@ impl<M: ClientMachine> Shown for Gateway<M> {
         let sequences = self.front.sequences() as u64;
         let help = "WS-RM sequences of users open";
         all.push(measure("user_sequences", help, false, sequences));
-        for (id, number) in report.disagreements() {
+        // From the start: nobody sees a series rise that does not exist yet.
+        let disagreed = report.disagreements();
+        for id in self.quorums.replicas() {
             let help = "replies that were outvoted";
             let label = Some(("replica", id.to_string()));
+            let number = disagreed.get(&id.0).copied().unwrap_or(0);
             all.push(Measure {
                 label,
                 ..measure("disagreed", help, true, number)
@@ -348,9 +353,18 @@ impl<M: ClientMachine> Gateway<M> {
     async fn look(self: Rc<Self>, group: Group) {
         loop {
             let said = status::pages(&group, &self.node.unreached()).await;
+            let pause = next_look(self.quorums, &said);
             self.pages.replace(said);
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
         }
+    }
+}
+
+/// When pages are looked at again that say this.
+fn next_look(quorums: Quorums, said: &[Known]) -> Duration {
+    match status::trouble(quorums, said) {
+        Some(_) => LOOK_SOON,
+        None => LOOK,
     }
 }
 

@@ -234,6 +234,11 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
                 let (driver, service) = (driver.clone(), self.service.clone());
                 tokio::task::spawn_local(async move {
                     let wsdl = service.describe().await;
+                    if let Err(why) = &wsdl
+                        && let Some(kept_back) = driver.world().report.due("service", "wsdl")
+                    {
+                        tracing::warn!(why, kept_back, "no WSDL");
+                    }
                     driver.input(ReplicaInput::Described { request, wsdl });
                 });
             }

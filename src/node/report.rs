@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use super::clock;
-use crate::error::{Refused, Tally};
+use crate::error::{Refused, Rejected, Tally};
 use crate::types::{Instant, Micros};
 
 /// Time between two log lines about the same thing.
@@ -60,6 +60,10 @@ impl Report {
             return;
         };
         match reason {
+            Refused::Rejected(Rejected::BadTime) => {
+                let remedy = "compare the clocks of the group's machines; run NTP on each";
+                tracing::warn!(from, what, kept_back, remedy, "{reason}");
+            }
             Refused::Rejected(_) => {
                 tracing::warn!(from, what, kept_back, "{reason}");
             }
@@ -147,7 +151,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Ignored, Rejected};
+    use crate::error::Ignored;
 
     #[test]
     fn every_refusal_is_counted_and_few_are_logged() {

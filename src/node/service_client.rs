@@ -5,6 +5,12 @@
 //! have left, a lost answer is told as lost; what follows from it is the machine's to decide. Of a
 //! service that speaks WS-RM `rm_service` repeats calls. A service of the form `builtin:NAME` is
 //! one of the built-in applications inside of this process, and is there at once.
+//!
+//! The service never has two connections of ours: one of a single thread would sit on the first,
+//! and leave what comes on the other unread.
+
+mod description;
+mod stranger;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -21,24 +27,25 @@ use super::report::Report;
 use super::rm_service::{Answered, RmService};
 use super::service::Kind;
 use super::soap_http::message;
-use super::wsdl::marked;
 use crate::app::{self, Application};
 use crate::endpoint::io::{Completion, Invocation};
 use crate::limits;
 use crate::soap::envelope::Version;
 use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
-use crate::types::{Digest, Env, Micros};
+use crate::types::{Digest, Env, Instant, Micros};
+use description::Described;
+use stranger::Process;
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the service is there while no call uses it.
 pub const LOOK: Duration = Duration::from_secs(5);
+/// From when on it is told that a call is at the service.
+const LONG_S: u64 = 5;
 /// So long a connection to the service may be idle and be used again. Short of any server's
 /// keep-alive: one that it is just closing would turn the next call into a lost one.
 const IDLE: Micros = Micros::millis(100);
-/// For the WSDL.
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A wrapped service, as its replica reaches it.
 #[derive(Debug)]
@@ -53,8 +60,14 @@ pub struct ServiceClient {
     up: watch::Sender<bool>,
     /// A call is under way: it finds out by itself whether the service is there.
     busy: watch::Sender<bool>,
+    /// Since when.
+    since: Cell<Option<Instant>>,
     /// Its replica is ending: no call leaves any more.
     ending: Cell<bool>,
+    process: Cell<Process>,
+    keeps_state: bool,
+    /// What it served as its WSDL.
+    described: Described,
 }
 
 /// A built-in application.
@@ -85,7 +98,7 @@ impl ServiceClient {
             body: limits::CALL_BYTES,
             idle: IDLE,
             wary: true,
-            ..PoolLimits::connections(2)
+            ..PoolLimits::connections(1)
         };
         let inside = built_in(&service.url).map(|kind| Inside {
             kind,
@@ -103,7 +116,11 @@ impl ServiceClient {
             timeout: service.timeout,
             rm: None,
             busy: watch::Sender::new(false),
+            since: Cell::default(),
             ending: Cell::new(false),
+            process: Cell::default(),
+            keeps_state: service.keeps_state,
+            described: Described::default(),
         })
     }
 
@@ -138,6 +155,13 @@ impl ServiceClient {
         *self.up.borrow()
     }
 
+    /// For how many seconds a call has been at the service, if one is.
+    #[must_use]
+    pub fn works_for(&self) -> Option<u64> {
+        let since = self.since.get()?;
+        Some((clock::instant() - since).0 / 1_000_000)
+    }
+
     /// Tells whether it is there each time that this changes.
     #[must_use]
     pub fn reached(&self) -> watch::Receiver<bool> {
@@ -149,8 +173,14 @@ impl ServiceClient {
         if self.ending.get() {
             return Completion::Unsent(Box::new(call));
         }
+        if self.is_strange() {
+            self.shun(report);
+            return Completion::Unsent(Box::new(call));
+        }
         self.busy.send_replace(true);
+        self.since.set(Some(clock::instant()));
         let completion = self.executed(call, report).await;
+        self.since.set(None);
         self.busy.send_replace(false);
         completion
     }
@@ -244,40 +274,28 @@ impl ServiceClient {
             .map_err(|unfit| unfit.to_string())
     }
 
-    /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address.
-    ///
-    /// # Errors
-    /// One line.
-    pub async fn describe(&self) -> Result<Vec<u8>, String> {
-        if let Some(inside) = &self.inside {
-            return Ok(inside.kind.wsdl().into());
-        }
-        let path = self.pool.target().split('?').next().unwrap_or("/");
-        let target = format!("{path}?wsdl");
-        let answer = self
-            .pool
-            .send(Outgoing::get(&target, DESCRIBE_TIMEOUT))
-            .await;
-        let response = answer.map_err(|error| error.to_string())?;
-        match response.status {
-            200 => Ok(marked(&response.body)),
-            status => Err(format!(
-                "{target} at {} gave {status}",
-                self.pool.authority()
-            )),
-        }
-    }
-
     /// Looks once whether the service is there, by a connection that is closed at once; leaves it
-    /// to a call that is under way.
+    /// to whatever is under way.
     pub async fn probe(&self, report: &Report) {
-        if self.inside.is_some() || self.ending.get() || *self.busy.borrow() {
+        if let Some(seconds) = self.works_for().filter(|seconds| *seconds >= LONG_S)
+            && let Some(kept_back) = report.due("service", "works")
+        {
+            let service = self.pool.authority();
+            tracing::warn!(
+                service,
+                seconds,
+                kept_back,
+                "a call is at the service for so long"
+            );
+        }
+        let used = *self.busy.borrow() || self.pool.is_full();
+        if self.inside.is_some() || self.ending.get() || used {
             return;
         }
-        // A service of one thread serves nobody else as long as it has one of ours.
-        self.pool.close_idle();
+        self.pool.hang_up();
         match self.reach().await {
             _ if *self.busy.borrow() => {}
+            Ok(()) if self.is_strange() => self.shun(report),
             Ok(()) => self.here(),
             Err(why) => self.away(&why, report),
         }
@@ -298,7 +316,10 @@ impl ServiceClient {
             // Without news it is looked again.
             let met_nobody = tokio::select! {
                 () = tokio::time::sleep(wait) => false,
-                () = ended.notified() => false,
+                () = ended.notified() => {
+                    self.process_ended();
+                    false
+                }
                 _ = changes.wait_for(|now| *now != up) => up,
             };
             if met_nobody {
@@ -364,6 +385,7 @@ impl ServiceClient {
     }
 
     fn away(&self, why: &str, report: &Report) {
+        self.freed();
         // Said each time: at first nobody knows.
         self.up.send_replace(false);
         if let Some(kept_back) = report.due("service", "away") {
@@ -432,7 +454,7 @@ pub(super) fn quoted(action: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::node::http::{Reply, Request, ServeLimits, serve};
     use crate::types::{Digest, Env, Time};
@@ -441,7 +463,7 @@ mod tests {
 
     const URN: &str = "urn:x#add";
 
-    fn call(version: Version) -> Invocation {
+    pub(super) fn call(version: Version) -> Invocation {
         Invocation {
             version,
             action: URN.to_owned(),
@@ -455,20 +477,24 @@ mod tests {
         }
     }
 
-    fn service(listener: &TcpListener) -> ServiceClient {
+    pub(super) fn service(listener: &TcpListener) -> ServiceClient {
+        started(listener, false)
+    }
+
+    pub(super) fn started(listener: &TcpListener, keeps_state: bool) -> ServiceClient {
         let url = format!("http://{}/calc", listener.local_addr().unwrap());
         let timeout = Micros::seconds(20);
         ServiceClient::new(&Service {
             url,
             command: None,
             timeout,
-            keeps_state: false,
+            keeps_state,
             rm: None,
         })
         .unwrap()
     }
 
-    fn run(work: impl Future<Output = ()>) {
+    pub(super) fn run(work: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -592,9 +618,11 @@ mod tests {
                 tokio::io::AsyncReadExt::read_exact(&mut stream, &mut some)
                     .await
                     .unwrap();
+                assert!(client.works_for().is_some());
             };
             let (done, ()) = tokio::join!(client.execute(call, &report), hang_up);
             assert!(matches!(done, Completion::Lost(_)));
+            assert_eq!(client.works_for(), None);
         });
     }
 

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Child {
     group: Option<Pid>,
-    /// Told when its first process has ended; never of one that a former life started.
+    /// Told when all its processes have ended; never of those that a former life started.
     ended: Rc<Notify>,
 }
 
@@ -59,7 +59,7 @@ impl Child {
         }
     }
 
-    /// Told when its first process has ended.
+    /// Told when all its processes have ended.
     #[must_use]
     pub fn ended(&self) -> Rc<Notify> {
         self.ended.clone()
@@ -95,7 +95,10 @@ impl Child {
                 Ok(status) => tracing::error!(%status, command, remedy, "THE SERVICE ENDED"),
                 Err(error) => tracing::error!(%error, command, "the service cannot be watched"),
             }
-            news.notify_one();
+            // One that goes on may be the service.
+            if group.is_none_or(|group| test_kill_process_group(group).is_err()) {
+                news.notify_one();
+            }
         });
         Ok(Self { group, ended })
     }

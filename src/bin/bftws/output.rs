@@ -87,6 +87,9 @@ pub fn status(status: &Value) {
 /// So many refusals in a minute or two are told of: one each second, nearly.
 const FLOOD: u64 = 60;
 
+/// From when on it is told that a call is at the service.
+const LONG_S: u64 = 5;
+
 fn remarks(member: &Value) -> String {
     let mut remarks = Vec::new();
     if let Some(why) = member["diverged"].as_str() {
@@ -122,6 +125,15 @@ fn remarks(member: &Value) -> String {
     if member["service_up"] == false {
         remarks.push("service cannot be reached".to_owned());
     }
+    let works = member["service_works_s"].as_u64();
+    if let Some(seconds) = works.filter(|seconds| *seconds >= LONG_S) {
+        remarks.push(format!("a call is at its service for {seconds} s"));
+    }
+    if let Some(count) = member["rejected"]["bad_time"].as_u64() {
+        remarks.push(format!(
+            "refused {count} messages for their time: compare the clocks"
+        ));
+    }
     for (replica, count) in member["disagreed"].as_object().into_iter().flatten() {
         remarks.push(format!("replica {replica} outvoted {count} times"));
     }
@@ -143,6 +155,12 @@ mod tests {
             remarks(&ill),
             "DISK FAILS: no space; between views: wants view 7; STALLED"
         );
+        let slow = json!({"service_works_s": 61, "rejected": {"bad_time": 3}});
+        assert_eq!(
+            remarks(&slow),
+            "a call is at its service for 61 s; refused 3 messages for their time: compare the clocks"
+        );
+        assert_eq!(remarks(&json!({"service_works_s": 1, "rejected": {}})), "");
         let alone = json!({"in_view": true, "cut_off": "it hears nothing of replica 0, 1, 3"});
         assert_eq!(
             remarks(&alone),

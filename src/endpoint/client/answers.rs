@@ -11,21 +11,16 @@ use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::BFT;
 use crate::state::calls::{Done, Stored, Verdict};
-use crate::types::{CallNumber, GroupNumber, Instant, ReplicaId};
+use crate::types::{CallNumber, GroupNumber, Instant};
 use crate::wire;
 use crate::wire::reply::Reason;
 
-use super::super::io::{
-    Answer, CallToken, ClientOutput, Event, Ordered, Outcome, PostId, UserCall,
-};
-use super::super::out_handler::{self, Outgoing, Unfit};
+use super::super::io::{Answer, CallToken, ClientOutput, Event, Ordered, Outcome, UserCall};
+use super::super::out_handler::{self, Unfit};
 use super::super::timing::breakdown;
 use super::super::voter::Decision;
 use super::calls::{Full, Kind, Waiting};
-use super::{Client, Closing, Description};
-
-/// How often a replica is asked for the WSDL that gives no answer.
-const DESCRIBE_TRIES: u8 = 4;
+use super::{Client, Closing};
 
 impl Client {
     pub(super) fn take_call(&mut self, now: Instant, token: CallToken, call: UserCall) {
@@ -260,104 +255,6 @@ impl Client {
             });
         }
     }
-
-    // The wrapped service's WSDL.
-
-    pub(super) fn describe(&mut self, now: Instant, token: CallToken) {
-        if self.descriptions.len() >= limits::LEG_CONNECTIONS || self.closing != Closing::No {
-            let why = "too many requests for the WSDL at once; try again".to_owned();
-            self.out.push_back(ClientOutput::Described {
-                token,
-                wsdl: Err(why),
-            });
-            return;
-        }
-        let deadline = now + self.config.call_timeout;
-        self.descriptions.push(Description {
-            token,
-            answers: Default::default(),
-            failed: Default::default(),
-            deadline,
-        });
-        for to in self.config.group.quorums.replicas() {
-            self.ask_for_description(token, to);
-        }
-    }
-
-    fn ask_for_description(&mut self, token: CallToken, to: ReplicaId) {
-        let (Some(pair), Some(member)) = (
-            self.keys.replica(to),
-            self.config.group.replicas.get(to.index()),
-        ) else {
-            return;
-        };
-        let mut out = Outgoing::to(&member.url);
-        out.action = wire::DESCRIBE;
-        out.message_id = self.ids.urn();
-        let octets = out.seal(&wire::description::question(), &[], pair);
-        let post: PostId = self.ids.post();
-        self.asking.insert(post, (to, token));
-        self.out.push_back(ClientOutput::Post { to, post, octets });
-    }
-
-    /// A question was lost, or its answer: it is asked again, a few times.
-    pub(super) fn not_described(&mut self, token: CallToken, from: ReplicaId) {
-        let mut open = self.descriptions.iter_mut();
-        let Some(description) = open.find(|description| description.token == token) else {
-            return;
-        };
-        let failed = description.failed.entry(from).or_default();
-        *failed += 1;
-        if *failed < DESCRIBE_TRIES {
-            self.ask_for_description(token, from);
-        } else {
-            self.described(token, from, None);
-        }
-    }
-
-    pub(super) fn described(&mut self, token: CallToken, from: ReplicaId, wsdl: Option<Vec<u8>>) {
-        let quorums = self.config.group.quorums;
-        let index = self.descriptions.iter().position(|d| d.token == token);
-        let Some((index, description)) =
-            index.and_then(|index| Some((index, self.descriptions.get_mut(index)?)))
-        else {
-            return;
-        };
-        description.answers.entry(from).or_insert(wsdl);
-        let count = |text: &Vec<u8>| {
-            description
-                .answers
-                .values()
-                .filter(|a| a.as_ref() == Some(text))
-                .count()
-        };
-        let won = description
-            .answers
-            .values()
-            .flatten()
-            .find(|text| count(text) >= quorums.weak())
-            .cloned();
-        let all = description.answers.len() == quorums.n();
-        if won.is_some() || all {
-            self.descriptions.remove(index);
-            let wsdl = won.ok_or_else(no_wsdl);
-            self.out.push_back(ClientOutput::Described { token, wsdl });
-        }
-    }
-
-    pub(super) fn expire_descriptions(&mut self, now: Instant) {
-        while let Some(index) = self.descriptions.iter().position(|d| d.deadline <= now) {
-            let token = self.descriptions.remove(index).token;
-            self.out.push_back(ClientOutput::Described {
-                token,
-                wsdl: Err(no_wsdl()),
-            });
-        }
-    }
-}
-
-fn no_wsdl() -> String {
-    "fewer than f + 1 replicas show the same WSDL of their service".to_owned()
 }
 
 /// How one call ended.

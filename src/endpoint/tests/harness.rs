@@ -63,6 +63,8 @@ pub struct Group {
     pub answers: Vec<(CallToken, Answer)>,
     /// The WSDL, as often as it was asked for.
     pub described: Vec<Result<Vec<u8>, String>>,
+    /// What each replica's service shows.
+    pub wsdl: Result<Vec<u8>, String>,
     pub events: Vec<(Option<ReplicaId>, Event)>,
     /// What a replica's service answers instead of its counter's value.
     pub lie: Lie,
@@ -115,6 +117,7 @@ impl Group {
             posts: Vec::new(),
             answers: Vec::new(),
             described: Vec::new(),
+            wsdl: Ok(b"<wsdl/>".to_vec()),
             events: Vec::new(),
             lie: Box::new(|_, _| None),
             tap: Box::new(|_| true),
@@ -339,7 +342,7 @@ impl Group {
                 self.replica(me, ReplicaInput::Restored { ticket, result });
             }
             ReplicaOutput::Describe(request) => {
-                let wsdl = Ok(b"<wsdl/>".to_vec());
+                let wsdl = self.wsdl.clone();
                 self.replica(me, ReplicaInput::Described { request, wsdl });
             }
             ReplicaOutput::Event(event) => self.events.push((Some(me), event)),

@@ -1,5 +1,8 @@
 //! What is voted, what is not, and how many envelopes that takes.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use super::harness::{Group, has, text};
 use crate::endpoint::io::{CallToken, ClientInput, Completion, Event, Outcome};
 use crate::endpoint::replica::Replica;
@@ -184,6 +187,8 @@ fn a_question_for_the_wsdl_that_is_lost_is_asked_again_but_not_for_ever() {
         assert_eq!(group.described.len(), 1);
         let wsdl = group.described[0].as_deref();
         assert_eq!(wsdl.ok(), found.then_some(&b"<wsdl/>"[..]));
+        let why = group.described[0].as_ref().err();
+        assert!(why.is_none_or(|why| why.contains("replicas answer;")));
     }
 }
 
@@ -226,4 +231,32 @@ fn r1_a_burst_of_large_replies_shuts_nobody_out() {
     assert!(refused > 0 && executed.len() > 10, "{answers:?}");
     group.lie = Box::new(|_, _| None);
     group.works();
+}
+
+#[test]
+fn a_service_without_a_wsdl_is_told_from_replicas_that_are_away() {
+    let mut group = Group::new();
+    group.wsdl = Err("/?wsdl gave 404".to_owned());
+    group.give(ClientInput::Describe(CallToken(77)));
+    group.run();
+    let why = group.described[0].as_ref().unwrap_err();
+    assert!(why.contains("from their service"), "{why}");
+}
+
+#[test]
+fn r8_many_who_ask_for_the_wsdl_take_one_connection_to_each_replica() {
+    let mut group = Group::new();
+    let asked = Rc::<Cell<usize>>::default();
+    let questions = asked.clone();
+    group.tap = Box::new(move |posted| {
+        let question = has(&posted.octets, "urn:bft-ws:1/Describe<");
+        questions.set(questions.get() + usize::from(question));
+        true
+    });
+    for token in 70..79 {
+        group.give(ClientInput::Describe(CallToken(token)));
+    }
+    group.run();
+    assert_eq!((group.described.len(), asked.get()), (9, 4));
+    assert!(group.described.iter().all(Result::is_ok));
 }

@@ -65,6 +65,16 @@ impl Source {
         })
     }
 
+    /// The same of a process's own file, for which the group's is easily taken.
+    pub(super) fn parse_own<T: DeserializeOwned>(&self) -> Result<T, Complaint> {
+        let table = toml::from_str::<toml::Table>(&self.text);
+        if table.is_ok_and(|table| table.contains_key("agreement")) {
+            let remedy = "give the process's own: replica-0.toml, gateway.toml or client-0.toml";
+            return Err(self.whole("this is the group's file", remedy));
+        }
+        self.parse()
+    }
+
     pub(super) fn at(
         &self,
         span: Range<usize>,

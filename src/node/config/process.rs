@@ -169,7 +169,7 @@ const DEADLINE: Micros = Micros::seconds(10);
 /// The first thing that is wrong with any of them.
 pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
     let source = Source::read(path)?;
-    let file: ReplicaFile = source.parse()?;
+    let file: ReplicaFile = source.parse_own()?;
     let group = Group::load(&source.beside(&file.group))?;
     let id = ReplicaId(*file.id.get_ref());
     let Some(member) = group.replica(id) else {
@@ -333,7 +333,7 @@ fn reliable(
 /// The first thing that is wrong with any of them.
 pub fn load_client(path: &Path) -> Result<ClientProcess, Complaint> {
     let source = Source::read(path)?;
-    let file: ClientFile = source.parse()?;
+    let file: ClientFile = source.parse_own()?;
     let group = Group::load(&source.beside(&file.group))?;
     let identity = identity(&source, &file.key)?;
     let member = group.client(identity.name());

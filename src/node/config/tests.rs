@@ -460,6 +460,17 @@ fn r16_the_secret_of_another_group_is_refused() {
 }
 
 #[test]
+fn the_groups_file_is_not_taken_for_a_processs_own() {
+    let out = tempfile::tempdir().unwrap();
+    init(&plan(out.path())).unwrap();
+    let file = out.path().join("group.toml");
+    let replica = load_replica(&file).unwrap_err();
+    for complaint in [replica, load_client(&file).unwrap_err()] {
+        assert_eq!(complaint.what, "this is the group's file");
+    }
+}
+
+#[test]
 fn where_the_log_is_or_that_there_is_none_must_be_said() {
     let out = tempfile::tempdir().unwrap();
     init(&plan(out.path())).unwrap();

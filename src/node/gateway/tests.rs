@@ -236,6 +236,28 @@ fn a_gateway_adds_what_replicas_said_to_what_their_pages_say() {
 }
 
 #[test]
+fn pages_of_a_group_that_answers_nothing_are_looked_at_again_soon() {
+    let quorums = Quorums::of(4).unwrap();
+    let mut pages = vec![Known::default(); 4];
+    assert_eq!(next_look(quorums, &pages), LOOK);
+    for page in &mut pages[..2] {
+        page.ails.insert(Ail::Unreached);
+    }
+    assert_eq!(next_look(quorums, &pages), LOOK_SOON);
+}
+
+#[test]
+fn each_replica_has_a_count_of_outvoted_replies_before_the_first() {
+    with_front(async |gateway| {
+        gateway.node.report().disagreed(2);
+        let all = gateway.measures().into_iter();
+        let counts = all.filter(|measure| measure.name == "disagreed");
+        let counts: Vec<_> = counts.map(|measure| measure.value).collect();
+        assert_eq!(counts, [0, 0, 1, 0]);
+    });
+}
+
+#[test]
 fn the_wsdl_names_the_address_that_its_reader_used() {
     with_front(async |front| {
         let reply = front

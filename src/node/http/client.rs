@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{HeaderMap, Method, Uri};
 use hyper_util::rt::TokioIo;
@@ -73,6 +73,8 @@ pub struct Outgoing<'a> {
     /// does where a message on a sequence of WS-RM 1.1 is refused: asked when none comes for
     /// `OPEN_END`.
     pub whole: Option<Whole>,
+    /// Ends the connection with this exchange, and says so.
+    pub last: bool,
 }
 
 /// Whether octets are a whole answer.
@@ -94,6 +96,7 @@ impl<'a> Outgoing<'a> {
             body,
             timeout,
             whole: None,
+            last: false,
         }
     }
 
@@ -109,6 +112,7 @@ impl<'a> Outgoing<'a> {
             body,
             timeout,
             whole: None,
+            last: false,
         }
     }
 }
@@ -280,7 +284,7 @@ impl Pool {
         }
         while let Some(connection) = self.warm() {
             let Some(next) = request.take() else { break };
-            let exchange = self.exchange(connection, next, (limits.body, outgoing.whole));
+            let exchange = self.exchange(connection, next, (limits.body, &outgoing));
             match self.within(timeout, exchange).await? {
                 Exchanged::Whole(response) => return Ok(response),
                 Exchanged::NotTaken(back) => request = Some(*back),
@@ -290,7 +294,7 @@ impl Pool {
             return Err(self.lost("the request is gone"));
         };
         let connection = self.connect().await?;
-        let exchange = self.exchange(connection, request, (limits.body, outgoing.whole));
+        let exchange = self.exchange(connection, request, (limits.body, &outgoing));
         match self.within(timeout, exchange).await? {
             Exchanged::Whole(response) => Ok(response),
             Exchanged::NotTaken(_) => Err(self.unreachable("closed before it took the request")),
@@ -304,8 +308,19 @@ impl Pool {
         idle.pop().map(|(kept, _)| kept)
     }
 
+    /// Whether every connection that it may have is in use.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.turns.available_permits() == 0
+    }
+
+    /// Closes all connections that no exchange uses.
+    pub fn hang_up(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
     /// Closes the connections that are not used again.
-    pub fn close_idle(&self) {
+    fn close_idle(&self) {
         let now = clock::instant();
         let mut idle = self.idle.borrow_mut();
         idle.retain(|(kept, since)| !kept.sender.is_closed() && now - *since < self.limits.idle);
@@ -381,7 +396,7 @@ impl Pool {
         &self,
         mut connection: Connection,
         request: hyper::Request<Full<Bytes>>,
-        (limit, whole): (usize, Option<Whole>),
+        (limit, outgoing): (usize, &Outgoing<'_>),
     ) -> Result<Exchanged, PostError> {
         let Connection { sender, allowed } = &mut connection;
         if sender.ready().await.is_err() {
@@ -402,12 +417,12 @@ impl Pool {
         let kind = head.headers.get(CONTENT_TYPE);
         let kind = kind.and_then(|value| value.to_str().ok());
         let content_type = kind.unwrap_or_default().to_owned();
-        let (body, ended) = match whole {
+        let (body, ended) = match outgoing.whole {
             Some(whole) => self.open_body(body, limit, whole).await?,
             None => (self.body(body, limit).await?, true),
         };
         let mut idle = self.idle.borrow_mut();
-        if ended && idle.len() < self.limits.connections {
+        if ended && !outgoing.last && idle.len() < self.limits.connections {
             idle.push((connection, clock::instant()));
         }
         Ok(Exchanged::Whole(Response {
@@ -484,6 +499,9 @@ impl Pool {
         headers.insert(HOST, value(&self.authority)?);
         if !outgoing.content_type.is_empty() {
             headers.insert(CONTENT_TYPE, value(outgoing.content_type)?);
+        }
+        if outgoing.last {
+            headers.insert(CONNECTION, value("close")?);
         }
         for (name, text) in outgoing.headers {
             headers.insert(HeaderName::from_static(name), value(text)?);

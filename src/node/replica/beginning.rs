@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::super::clock;
 use super::super::config::{ReplicaProcess, Service};
-use super::super::disk::{self, Opened};
+use super::super::disk::{self, DiskError, Opened};
 use super::super::process::RunError;
 use super::super::service::Kind;
 use super::super::service_client::built_in;
@@ -15,19 +15,18 @@ use super::super::supervise::Child;
 use super::{ReplicaWorld, unsound};
 use crate::endpoint::replica::Application;
 
-/// A service that its replica starts must not be there yet: one that answers already outlived the
-/// replica that started it, and has another state than a fresh one. That is what a durable replica
-/// that goes on wants.
-async fn somebody_serves(world: &ReplicaWorld, url: &str, wanted: bool) -> Result<bool, RunError> {
+/// A service that its replica starts must not be there yet, unless it is the one that a former life
+/// has `left`: who knows what else answers there.
+async fn somebody_serves(world: &ReplicaWorld, url: &str, left: bool) -> Result<bool, RunError> {
     match world.service.reach().await {
         Err(_) => Ok(false),
-        Ok(()) if wanted => {
+        Ok(()) if left => {
             tracing::warn!(url, "the service outlived this replica: going on with it");
             Ok(true)
         }
         Ok(()) => Err(RunError::Unsound(format!(
             "something serves {url} already, which this replica is to start itself\n  \
-             remedy: end it (a service outlives a replica that was killed), then start again"
+             remedy: end it, then start again"
         ))),
     }
 }
@@ -57,7 +56,7 @@ pub(super) async fn service(
         return Ok((None, outside));
     };
     let left = data.and_then(Child::left);
-    if somebody_serves(world, &service.url, lived || left.is_some()).await? {
+    if somebody_serves(world, &service.url, left.is_some()).await? {
         // It ends with this replica all the same.
         return Ok((left, outside));
     }
@@ -122,7 +121,12 @@ pub(super) fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Ope
     if learn && matches!(&opened, Ok(opened) if opened.recovered.standing.is_none_or(|s| s.votes)) {
         tracing::warn!("--learn: its log is whole, and it goes on from it");
     }
-    opened.map(Some).map_err(unsound)
+    opened.map(Some).map_err(|error| match error {
+        DiskError::Io(..) => RunError::Unsound(format!(
+            "{error}\n  remedy: see that what `data` names is a folder, there and writable"
+        )),
+        error => unsound(error),
+    })
 }
 
 /// A group that takes snapshots has services that give them.

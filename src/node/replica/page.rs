@@ -11,6 +11,7 @@ use crate::node::admin::{self, Measure, Shown, measure};
 use crate::node::clock;
 use crate::node::driver::Driver;
 use crate::node::http::Counters;
+use crate::node::service_client::ServiceClient;
 use crate::pbft::Role;
 use crate::types::{Quorums, ReplicaId};
 
@@ -88,7 +89,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         if let Some(learns) = self.learns(&self.driver.machine().status()) {
             return Some(format!("learner: it waits for {}", learns.1));
         }
-        (!world.service.up()).then(|| "the wrapped service cannot be reached".to_owned())
+        world.service.trouble().map(str::to_owned)
     }
 
     fn status(&self) -> Value {
@@ -122,6 +123,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
                 "to_clients": status.envelopes_to_clients,
             },
             "service_up": world.service.up(),
+            "service_works_s": world.service.works_for(),
             "diverged": diverged,
             "learner": self.learns(&status).map(|(since, waits_for)| {
                 let until = status.learns_until.map(|until| until.0);
@@ -168,12 +170,6 @@ impl<M: ReplicaMachine> Shown for Page<M> {
                 status.stable.0,
             ),
             measure(
-                "service_up",
-                "wrapped service is there",
-                false,
-                world.service.up().into(),
-            ),
-            measure(
                 "stalled",
                 "nothing is admitted",
                 false,
@@ -199,6 +195,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
                 world.diverged.borrow().is_some().into(),
             ),
         ]);
+        all.extend(of_service(&world.service));
         let unheard = self.unheard();
         let peers = world.quorums.replicas().filter(|peer| *peer != world.me);
         all.extend(peers.map(|peer| {
@@ -211,6 +208,15 @@ impl<M: ReplicaMachine> Shown for Page<M> {
         }));
         all
     }
+}
+
+fn of_service(service: &ServiceClient) -> [Measure; 2] {
+    let (up, works) = (service.up().into(), service.works_for().unwrap_or(0));
+    let help = "how long the call at the service has been there";
+    [
+        measure("service_up", "wrapped service is there", false, up),
+        measure("service_works_seconds", help, false, works),
+    ]
 }
 
 #[cfg(test)]

@@ -284,6 +284,7 @@ fn the_page_shows_the_machine_and_its_troubles() {
             (&json!(3), &json!(2))
         );
         assert_eq!(page.status()["in_view"], false);
+        assert_eq!(page.status()["service_works_s"], Value::Null);
         let heard = |peer: &str| {
             let label = Some(("replica", peer.to_owned()));
             let all = page.measures();
@@ -391,5 +392,9 @@ fn r18_a_lost_log_is_refused_with_what_it_costs_to_learn() {
         let said = recover(&config, false).err().unwrap().to_string();
         assert_eq!(said.contains(NEVER_ANSWERS), costs, "{said}");
         assert!(said.contains("--learn"), "{said}");
+        std::fs::write(config.data.as_ref().unwrap(), "no folder").unwrap();
+        let said = recover(&config, true).err().unwrap().to_string();
+        let remedied = said.contains("not a directory") && said.contains("`data`");
+        assert!(remedied && !said.contains("--learn"), "{said}");
     }
 }

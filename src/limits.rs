@@ -129,6 +129,8 @@ pub const FRONT_URI_BYTES: usize = 512;
 /// Reference parameters of one endpoint reference of a user's, and their octets with all that they
 /// declare.
 pub const FRONT_REFERENCE: (usize, usize) = (16, 4 << 10);
+/// Octets of acknowledgements that ride on one answer though it is not about their sequences.
+pub const FRONT_RIDING: usize = 4 << 10;
 /// After so long without a message a user's sequence ends.
 pub const FRONT_IDLE: Micros = Micros::seconds(600);
 /// So long lives a user's sequence at most for which an Expires was asked.

@@ -38,6 +38,20 @@ fn refuses(instance: &str) {
     assert_ne!(errors(instance), 0, "accepted: {instance}");
 }
 
+/// The schema of WSDL 1.1 gives `documentation` no attribute (§2.1.4).
+#[test]
+fn wsdl_2_1_documentation_has_no_attribute() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("wsdl");
+    let mut seen = 0;
+    for file in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        seen += text.matches("<wsdl:documentation>").count();
+        assert!(!text.contains("<wsdl:documentation "), "{}", path.display());
+    }
+    assert!(seen >= 4);
+}
+
 #[test]
 fn r1_to_r4_bundles() {
     let bundle = |content: &str| {

@@ -15,9 +15,10 @@ mod identifier;
 mod lifetime;
 mod message;
 mod places;
-mod reference;
+pub(super) mod reference;
 mod repeats;
 mod replies;
+mod riding;
 mod sequence;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use crate::rm::content::{CreateSequence, End};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::version::Operation;
 use crate::rm::{Acknowledgement, MessageNumber};
-use crate::soap::envelope::{self, Envelope, Version};
+use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document};
 use crate::types::{Digest, Instant, Micros, Network, Now, Time};
@@ -289,11 +290,7 @@ impl Front {
 
     fn request(&mut self, now: Instant, raw: Raw) {
         let (request, version, octets) = (raw.request, raw.version, raw.octets.clone());
-        let read = |unfit: Unfit| Unread {
-            fault: unfit.fault,
-            rm: None,
-            reason: unfit.reason.into(),
-        };
+        let read = |unfit: Unfit| Unread::saying(unfit.reason, unfit.fault);
         let (octets, parts) = match out_handler::open(&octets) {
             Ok(opened) => opened,
             Err(unfit) => return self.unread(request, version, &read(unfit)),
@@ -318,8 +315,10 @@ impl Front {
             return self.respond(request, nothing());
         }
         if message::version_of(&envelope).is_none() {
-            let plain = Plain::read(&envelope, parts, &raw.action);
-            return self.plain(now, request, Some(plain));
+            return match Plain::read(&envelope, parts, &raw.action) {
+                Ok(plain) => self.plain(now, request, Some(plain)),
+                Err(unread) => self.unread(request, version, &unread),
+            };
         }
         match Message::read(envelope, parts) {
             Ok(None) => self.plain(now, request, None),
@@ -348,8 +347,7 @@ impl Front {
             Some((Seen::TooMany, back)) => {
                 self.refused(Ignored::Full.into());
                 let why = "too many wait for the answer to this MessageID; try again later";
-                let fault = Fault::new(SoapCode::Receiver, why).write(back.soap);
-                let octets = envelope::write(back.soap, &[], &fault);
+                let octets = Fault::new(SoapCode::Receiver, why).envelope(back.soap);
                 self.respond(request, Answer::Here(503, octets));
             }
             Some((Seen::Answered(status, octets), _)) => {
@@ -372,10 +370,7 @@ impl Front {
 
     /// What is on no sequence is refused (§4.8).
     fn not_plain(&mut self, request: RequestId, back: &Back) {
-        let fault = RmFault {
-            code: Code::WsrmRequired,
-            identifier: None,
-        };
+        let fault = RmFault::alone(Code::WsrmRequired);
         self.refused(fault.refused());
         self.respond(request, back.rm_fault(&fault, None));
     }
@@ -391,12 +386,11 @@ impl Front {
 
     fn unread(&mut self, request: RequestId, version: Version, unread: &Unread) {
         self.refused(unread.reason);
-        let answer = match &unread.rm {
-            Some((fault, back)) => back.rm_fault(fault, None),
-            None => {
-                let octets = envelope::write(version, &[], &unread.fault.write(version));
-                Answer::Here(unread.fault.http_status(version), octets)
-            }
+        let (fault, status) = (&unread.fault, unread.fault.http_status(version));
+        let answer = match (&unread.rm, &unread.back) {
+            (Some(fault), Some(back)) => back.rm_fault(fault, None),
+            (None, Some(back)) => back.fault(fault, back.wsa.action_of(fault)),
+            (_, None) => Answer::Here(status, fault.envelope(version)),
         };
         self.respond(request, answer);
     }
@@ -418,13 +412,10 @@ impl Front {
             self.respond(request, nothing());
             asker.request = NOBODY;
         }
-        for said in &message.headers.acknowledgements {
-            let alone = matches!(message.what, What::Headers);
-            if let Err(fault) = self.acknowledged(now, said, alone) {
-                self.refused(fault.refused());
-                return self.respond(asker.request, asker.back.rm_fault(&fault, None));
-            }
+        if self.acknowledgements(now, message, &asker).is_break() {
+            return;
         }
+        self.asked_for(message, &mut asker);
         match &message.what {
             What::Operation(Owned::Create(..)) => self.create(now, message, asker),
             What::Operation(Owned::Close(end)) => self.close(end, &asker),
@@ -513,50 +504,6 @@ impl Front {
         }
     }
 
-    /// An acknowledgement of replies. One for a sequence that we do not know may be of an earlier
-    /// life, as long as such sequences live; or late: the message that it rides on still counts.
-    /// Whoever sends nothing else is told (§4.3).
-    fn acknowledged(
-        &mut self,
-        now: Instant,
-        said: &Acknowledgement,
-        alone: bool,
-    ) -> Result<(), RmFault> {
-        let found = self
-            .sequences
-            .iter_mut()
-            .find(|(_, sequence)| sequence.named().offered.as_deref() == Some(&said.identifier));
-        let Some((uuid, sequence)) = found else {
-            let begun = *self.begun.get_or_insert(now);
-            if alone && begun + limits::FRONT_IDLE <= now {
-                return Err(RmFault::about(Code::UnknownSequence, &said.identifier));
-            }
-            self.refused(Ignored::Forgotten.into());
-            return Ok(());
-        };
-        let uuid = *uuid;
-        let result = sequence.acknowledged(now, said);
-        self.carry_out(uuid);
-        result
-    }
-
-    /// Headers alone: AckRequested (§3.8), or an acknowledgement that was taken already.
-    fn headers(&mut self, message: &Message<'_, '_>, asker: &Asker) {
-        let Some(identifier) = message.headers.requested.first() else {
-            return self.respond(asker.request, nothing());
-        };
-        let named = Named::read(identifier, &self.config.key);
-        let known = named.and_then(|named| {
-            let sequence = self.sequences.get_mut(&named.sequence)?;
-            sequence.acknowledge(asker);
-            Some(named.sequence)
-        });
-        match known {
-            Some(uuid) => self.carry_out(uuid),
-            None => self.unknown(identifier, asker),
-        }
-    }
-
     fn unknown(&mut self, identifier: &str, asker: &Asker) {
         let fault = RmFault::about(Code::UnknownSequence, identifier);
         self.refused(fault.refused());
@@ -607,13 +554,14 @@ impl Front {
             fault = Some(ill.fault.clone());
         }
         let two_way = !message::is_none(reply_to);
-        let lost = [reply_to, message.fault_to.address.as_str()].into_iter();
-        let mut lost = lost.filter(|to| !self.reaches(to) && !message::is_none(to));
-        if two_way && lost.next().is_some() {
+        let fault_to = message.fault_to.address.as_str();
+        let lost = [("ReplyTo", reply_to), ("FaultTo", fault_to)].into_iter();
+        let mut lost = lost.filter(|(_, to)| !self.reaches(to) && !message::is_none(to));
+        if let Some((local, _)) = lost.next().filter(|_| two_way) {
             self.refused(Rejected::Misdirected.into());
             let why = "ReplyTo and FaultTo must be anonymous, none or allowed at this gateway";
-            let refused = Fault::new(SoapCode::Sender, why);
-            fault = Some(refused.subcode(message.wsa.ns, "OnlyAnonymousAddressSupported"));
+            let wsa = message.wsa;
+            fault = Some(wsa.invalid(local, "OnlyAnonymousAddressSupported", why));
         }
         Call {
             version: message.soap(),
@@ -621,9 +569,10 @@ impl Front {
             content,
             fault,
             two_way,
+            wants_faults: !message::is_none(&message.fault_to.address),
             last: message.headers.sequence.as_ref().is_some_and(|s| s.last)
                 || message.rm.action(Operation::LastMessage) == Some(action),
-            back: asker.back.clone(),
+            back: asker.back.alone(),
             id: self.ids.urn(),
         }
     }

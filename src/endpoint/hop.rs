@@ -26,6 +26,8 @@ use crate::soap::xml::{Bounds, Document, Element};
 use crate::types::Digest;
 use crate::wire;
 
+use super::front::reference::Reference;
+
 /// Drafts of WS-Addressing that no row of the table is of. There are services that take them, and
 /// users who speak nothing else are not known.
 const DRAFTS: [&str; 2] = [
@@ -81,10 +83,13 @@ pub fn holds_no_call(payload: &[u8]) -> bool {
 }
 
 /// Whether a header block that ends at this hop means nothing here on a message that is on no
-/// sequence.
+/// sequence. An acknowledgement of replies may ride on any (WS-RM 1.2 §3.9).
 #[must_use]
 pub fn means_nothing(block: &Element<'_, '_>) -> bool {
-    let known = addressing::by_namespace(block.ns()).is_some() && KNOWN.contains(&block.local());
+    let known = match rm::by_namespace(block.ns()) {
+        Some(_) => block.local() == "SequenceAcknowledgement",
+        None => addressing::by_namespace(block.ns()).is_some() && KNOWN.contains(&block.local()),
+    };
     consumed(block) && !known
 }
 
@@ -97,6 +102,10 @@ pub struct Addressed {
     pub action: Option<String>,
     /// Its name.
     pub message_id: Option<String>,
+    /// Where a reply goes: its parameters are echoed.
+    pub reply_to: Reference,
+    /// Where a fault goes.
+    pub fault_to: Reference,
 }
 
 impl Addressed {
@@ -118,8 +127,20 @@ impl Addressed {
             (Property::RelatesTo, self.message_id.as_deref()),
         ];
         let mut octets = written(wsa, &properties);
+        let to = if fault {
+            &self.fault_to
+        } else {
+            &self.reply_to
+        };
+        octets.extend(to.blocks_in(wsa));
         octets.extend(passed_on(header));
         octets
+    }
+
+    /// Octets that it holds beyond a few addresses.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.reply_to.blocks().0.len() + self.fault_to.blocks().0.len()
     }
 }
 

@@ -84,7 +84,7 @@ pub fn open<'d, 'a>(
     Ok(Incoming {
         from: opened.from(),
         opened,
-        addressing: Addressing::read(&envelope.blocks)?,
+        addressing: Addressing::read(&envelope.blocks).map_err(Rejected::from)?,
         rm,
         want_full: envelope.block(BFT, "WantFull").is_some(),
         body: envelope.body,

@@ -26,11 +26,12 @@ use crate::soap::namespaces::{BFT, SOAP12, WSU};
 use crate::soap::payload::{self, Packed};
 use crate::soap::security::{self, DetachedSignature, Part, ids};
 use crate::soap::writer::{Attribute, Writer};
-use crate::soap::xml::{Bounds, Document, XmlError};
+use crate::soap::xml::{Bounds, Document, Element, XmlError};
 use crate::types::GroupNumber;
 use crate::wire;
 use crate::wire::leg::Leg;
 
+use super::front::reference::Reference;
 use super::hop::{self, Addressed};
 use super::ids::Ids;
 use super::multicast_sender::FrozenBundle;
@@ -154,15 +155,16 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
     let envelope = Envelope::read(&document)?;
     if envelope.version != version {
         let why = "the envelope's SOAP version is not that of the Content-Type";
-        return Err(Unfit::new(Rejected::Schema, Code::VersionMismatch, why));
+        let (fault, reason) = (Fault::version_mismatch(why), Rejected::Schema);
+        return Err(Unfit { fault, reason });
     }
     if let Some(block) = envelope.not_understood(|block| !hop::means_nothing(&block)) {
         let why = match rm::by_namespace(block.ns()) {
             Some(_) => "a header block of WS-ReliableMessaging does not go with a plain call",
             None => "a header block of the plain call is not understood",
         };
-        let reason = Rejected::NotUnderstood;
-        return Err(Unfit::new(reason, Code::MustUnderstand, why));
+        let (fault, reason) = (Fault::not_understood(block, why), Rejected::NotUnderstood);
+        return Err(Unfit { fault, reason });
     }
     content(&envelope, parts)
 }
@@ -173,19 +175,23 @@ pub fn freeze(octets: &[u8], version: Version) -> Result<Content, Unfit> {
 /// # Errors
 /// It cannot be carried, is over a bound, or what it says of addressing cannot be read.
 pub fn content(envelope: &Envelope<'_, '_>, parts: Packed) -> Result<Content, Unfit> {
-    let (addressing, wsa) = Addressing::read_any(&envelope.blocks).map_err(|reason| {
-        let why = "the WS-Addressing part of the message cannot be read";
-        Unfit::new(reason, Code::Sender, why)
+    let ours = envelope.ours();
+    let (addressing, wsa) = Addressing::read_any(&ours).map_err(|ill| Unfit {
+        fault: ill.fault(),
+        reason: ill.into(),
     })?;
     let own = |value: Option<Cow<'_, str>>| value.map(Cow::into_owned);
     let mut content = Content {
         header: wsa.map_or_else(Packed::default, |wsa| hop::carried(&addressing, wsa)),
         parts,
         addressed: wsa.map(|wsa| {
+            let (reply_to, fault_to) = echoed(&addressing, &ours, wsa);
             Box::new(Addressed {
                 wsa,
                 action: own(addressing.action),
                 message_id: own(addressing.message_id),
+                reply_to,
+                fault_to,
             })
         }),
         ..Content::default()
@@ -227,6 +233,27 @@ pub fn content(envelope: &Envelope<'_, '_>, parts: Packed) -> Result<Content, Un
     }
     bounded(&content)?;
     Ok(content)
+}
+
+/// What a user wants echoed in a reply, and in a fault (WS-Addressing SOAP Binding §3). Nothing
+/// where he may not have it so: his gateway has told him.
+fn echoed(
+    addressing: &Addressing<'_>,
+    blocks: &[Element<'_, '_>],
+    wsa: &addressing::Version,
+) -> (Reference, Reference) {
+    let read = |local: &str, address: &Option<Cow<'_, str>>| {
+        let block = blocks.iter().find(|block| block.is(wsa.ns, local))?;
+        Reference::read(*block, address.as_deref()?, wsa).ok()
+    };
+    let reply_to = read("ReplyTo", &addressing.reply_to);
+    let reply_to = reply_to.unwrap_or_else(|| Reference::bare(wsa.anonymous));
+    let fault_to = match addressing.fault_to {
+        Some(_) => read("FaultTo", &addressing.fault_to),
+        None => Some(reply_to.clone()),
+    };
+    let fault_to = fault_to.unwrap_or_else(|| Reference::bare(wsa.anonymous));
+    (reply_to, fault_to)
 }
 
 /// Signs a bundle, once for all replicas and all repetitions (R9).

@@ -33,7 +33,7 @@ use crate::endpoint::front::{Front, FrontConfig, mentions};
 use crate::endpoint::io::{Outcome, RequestId, UserCall};
 use crate::error::{Ignored, Rejected};
 use crate::limits;
-use crate::soap::envelope::{self, Version};
+use crate::soap::envelope::Version;
 use crate::soap::fault::{Code, Fault};
 use crate::soap::mime;
 use crate::types::Quorums;
@@ -84,7 +84,11 @@ impl<M: ClientMachine> Gateway<M> {
             Method::POST => self.clone().call(request).await,
             Method::GET if asks_for_wsdl(&request) => self.describe(&request).await,
             Method::GET => Reply::words(200, "A SOAP service: POST envelopes here, GET ?wsdl.\n"),
-            _ => Reply::words(405, "POST envelopes, or GET ?wsdl\n"),
+            _ => {
+                let mut reply = Reply::words(405, "POST envelopes, or GET ?wsdl\n");
+                reply.headers = vec![("allow", "GET, POST".to_owned())];
+                reply
+            }
         }
     }
 
@@ -174,8 +178,7 @@ impl<M: ClientMachine> Gateway<M> {
         self.node
             .report()
             .refused("user", reason, "compressed body");
-        let fault = Fault::new(code, words).write(version);
-        let octets = envelope::write(version, &[], &fault);
+        let octets = Fault::new(code, words).envelope(version);
         let mut reply = Reply::new(status, version.content_type(), octets);
         reply.headers = match why {
             Undecoded::Unknown => vec![("accept-encoding", "gzip".to_owned())],

@@ -97,6 +97,8 @@ pub struct RmFault {
     pub code: Code,
     /// The sequence, where there is one; goes into the detail.
     pub identifier: Option<String>,
+    /// The element that goes there instead: an acknowledgement of what was never sent (§4.4).
+    pub said: Option<Vec<u8>>,
 }
 
 impl RmFault {
@@ -106,6 +108,26 @@ impl RmFault {
         Self {
             code,
             identifier: Some(identifier.to_owned()),
+            said: None,
+        }
+    }
+
+    /// A fault about no sequence.
+    #[must_use]
+    pub fn alone(code: Code) -> Self {
+        Self {
+            code,
+            identifier: None,
+            said: None,
+        }
+    }
+
+    /// An acknowledgement of a sequence, which is that element, is of what was never sent.
+    #[must_use]
+    pub fn never_sent(identifier: &str, said: Vec<u8>) -> Self {
+        Self {
+            said: Some(said),
+            ..Self::about(Code::InvalidAcknowledgement, identifier)
         }
     }
 
@@ -120,20 +142,31 @@ impl RmFault {
             _ => SoapCode::Sender,
         };
         let fault = Fault::new(whose, self.code.reason()).subcode(version.ns, code.local());
-        match &self.identifier {
-            None => fault,
-            Some(identifier) => fault.detail(self.detail(version, identifier)),
+        if !self.has_detail() {
+            return fault;
         }
+        let mut w = Writer::with_capacity(256);
+        self.write_detail(version, &mut w);
+        fault.detail(w.finish())
     }
 
-    fn detail(&self, version: &Version, identifier: &str) -> Vec<u8> {
-        let mut w = Writer::with_capacity(256);
-        w.leaf(version.ns, "Identifier", &[], identifier);
-        if self.code == Code::MessageNumberRollover {
+    /// Whether something stands in its Detail.
+    #[must_use]
+    pub fn has_detail(&self) -> bool {
+        self.identifier.is_some()
+    }
+
+    /// Writes what stands in its Detail.
+    pub fn write_detail(&self, version: &Version, w: &mut Writer<'_>) {
+        match (&self.said, &self.identifier) {
+            (Some(said), _) => w.raw(said),
+            (None, Some(identifier)) => w.leaf(version.ns, "Identifier", &[], identifier),
+            (None, None) => {}
+        }
+        if self.code == Code::MessageNumberRollover && version.fault_detail {
             let most = MessageNumber::MAX.to_string();
             w.leaf(version.ns, "MaxMessageNumber", &[], &most);
         }
-        w.finish()
     }
 
     /// The fault of WS-RM that a SOAP Fault tells of; `None` if it is no such fault. Only the QName
@@ -145,7 +178,10 @@ impl RmFault {
         let code = Code::from_local(local)?;
         let told = fault.detail.and_then(|d| d.child(version.ns, "Identifier"));
         let identifier = told.and_then(|e| super::header::identifier(&e.text()).ok());
-        Some(Self { code, identifier })
+        Some(Self {
+            identifier,
+            ..Self::alone(code)
+        })
     }
 
     /// The reason under which the message that caused it is counted.
@@ -218,7 +254,10 @@ mod tests {
                 continue;
             }
             for identifier in [None, Some("urn:uuid:1".to_owned())] {
-                let fault = RmFault { code, identifier };
+                let fault = RmFault {
+                    identifier,
+                    ..RmFault::alone(code)
+                };
                 for soap in [Soap::V11, Soap::V12] {
                     let octets = fault.soap(&V200702).write(soap);
                     let document = Document::parse(&octets).unwrap();

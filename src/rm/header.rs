@@ -42,7 +42,17 @@ pub struct Headers {
     pub requested: Vec<String>,
     /// The fault that a SOAP 1.1 envelope carries (§4); in SOAP 1.2 it stands in the Body.
     pub fault: Option<Code>,
+    /// Why the first of those acknowledgements and requests for one is left out that are.
+    pub ill: Option<Refusal>,
 }
+
+/// The blocks that are read.
+pub const KNOWN: [&str; 4] = [
+    "Sequence",
+    "SequenceAcknowledgement",
+    "AckRequested",
+    "SequenceFault",
+];
 
 /// How a block is written into an envelope.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +87,18 @@ impl Headers {
     pub fn read<'d, 'a: 'd>(
         blocks: impl IntoIterator<Item = Element<'d, 'a>>,
     ) -> Result<Self, Refusal> {
+        let mut headers = Self::read_around(blocks)?;
+        headers.ill.take().map_or(Ok(headers), Err)
+    }
+
+    /// The same of a message that what rides on it must not affect (§3.8, §3.9): what cannot be
+    /// read of acknowledgements and of requests for one is left out.
+    ///
+    /// # Errors
+    /// As [`Headers::read`], about anything else.
+    pub fn read_around<'d, 'a: 'd>(
+        blocks: impl IntoIterator<Item = Element<'d, 'a>>,
+    ) -> Result<Self, Refusal> {
         let mut headers = Self::default();
         for block in blocks {
             if let Some(version) = version::by_namespace(block.ns()) {
@@ -92,33 +114,41 @@ impl Headers {
         }
         match block.local() {
             "Sequence" => once(&mut self.sequence, Sequence::read(version, block)?)?,
-            "SequenceAcknowledgement" => {
-                let said = Acknowledgement::read(version, block)?;
-                let same = |a: &Acknowledgement| a.identifier == said.identifier;
-                if self.acknowledgements.iter().any(same) {
-                    return Err(Rejected::Schema.into());
+            "SequenceAcknowledgement" | "AckRequested" => {
+                if let Err(refusal) = self.ride(version, block) {
+                    self.ill.get_or_insert(refusal);
                 }
-                if self.acknowledgements.len() >= limits::SEQUENCES_PER_PEER {
-                    return Err(Rejected::TooLarge.into());
-                }
-                self.acknowledgements.push(said);
-            }
-            "AckRequested" => {
-                let fields = Fields::of(block)?;
-                if self.requested.len() >= limits::SEQUENCES_PER_PEER {
-                    return Err(Rejected::TooLarge.into());
-                }
-                let names: &[&str] = match version.last_message {
-                    true => &["Identifier", "MaxMessageNumberUsed"],
-                    false => &["Identifier"],
-                };
-                fields.only(version.ns, names)?;
-                self.requested.push(fields.identifier(version.ns)?);
             }
             "SequenceFault" => once(&mut self.fault, read_fault(version, block)?)?,
             // UsesSequenceSTR and its kin: whether to go on without is mustUnderstand's say.
             _ => {}
         }
+        Ok(())
+    }
+
+    fn ride(&mut self, version: &Version, block: Element<'_, '_>) -> Result<(), Refusal> {
+        if block.local() == "AckRequested" {
+            let fields = Fields::of(block)?;
+            if self.requested.len() >= limits::SEQUENCES_PER_PEER {
+                return Err(Rejected::TooLarge.into());
+            }
+            let names: &[&str] = match version.last_message {
+                true => &["Identifier", "MaxMessageNumberUsed"],
+                false => &["Identifier"],
+            };
+            fields.only(version.ns, names)?;
+            self.requested.push(fields.identifier(version.ns)?);
+            return Ok(());
+        }
+        let said = Acknowledgement::read(version, block)?;
+        let same = |a: &Acknowledgement| a.identifier == said.identifier;
+        if self.acknowledgements.iter().any(same) {
+            return Err(Rejected::Schema.into());
+        }
+        if self.acknowledgements.len() >= limits::SEQUENCES_PER_PEER {
+            return Err(Rejected::TooLarge.into());
+        }
+        self.acknowledgements.push(said);
         Ok(())
     }
 }
@@ -190,14 +220,19 @@ impl Acknowledgement {
                 "AcknowledgementRange" if is_zero(child) && !version.none_and_final => spans += 1,
                 "AcknowledgementRange" => {
                     spans += 1;
-                    let (lower, upper) = (bound(child, "Lower")?, bound(child, "Upper")?);
+                    let bounds = (bound(child, "Lower")?, bound(child, "Upper")?);
                     if spans > limits::ACK_RANGES {
                         return Err(Rejected::TooLarge.into());
                     }
-                    // §4.4.
-                    if !ranges.insert_range(lower, upper) {
-                        let fault = RmFault::about(Code::InvalidAcknowledgement, &identifier);
-                        return Err(fault.into());
+                    // §4.4. Above the highest number there is nothing was ever sent.
+                    let taken = match bounds {
+                        ((_, Some(lower)), (_, Some(upper))) => ranges.insert_range(lower, upper),
+                        _ => false,
+                    };
+                    if !taken {
+                        let ((lower, _), (upper, _)) = bounds;
+                        let said = write_range(&identifier, &lower, &upper, version);
+                        return Err(RmFault::never_sent(&identifier, said).into());
                     }
                 }
                 "Nack" => nacks += 1,
@@ -256,11 +291,25 @@ fn is_zero(range: Element<'_, '_>) -> bool {
         .all(|name| range.attribute("", name).is_some_and(|n| n.trim() == "0"))
 }
 
-/// A bound of an AcknowledgementRange. Above the highest number there is, it acknowledges what was
-/// never sent.
-fn bound(range: Element<'_, '_>, name: &str) -> Result<MessageNumber, Refusal> {
+/// A bound of an AcknowledgementRange as it is written, and its number unless that is above the
+/// highest.
+fn bound(range: Element<'_, '_>, name: &str) -> Result<(String, Option<MessageNumber>), Refusal> {
     let value = range.attribute("", name).ok_or(Rejected::Schema)?;
-    Ok(number(value)?.ok_or(Rejected::BadAcknowledgement)?)
+    Ok((value.trim().to_owned(), number(value)?))
+}
+
+/// A SequenceAcknowledgement of one range, as it is written.
+fn write_range(identifier: &str, lower: &str, upper: &str, version: &Version) -> Vec<u8> {
+    let mut w = Writer::with_capacity(256);
+    w.open(version.ns, "SequenceAcknowledgement", &[]);
+    w.leaf(version.ns, "Identifier", &[], identifier);
+    let bounds = [
+        Attribute::new("Lower", lower),
+        Attribute::new("Upper", upper),
+    ];
+    w.leaf(version.ns, "AcknowledgementRange", &bounds, "");
+    w.close();
+    w.finish()
 }
 
 /// Canonical octets of an AckRequested block (§3.8).
@@ -282,9 +331,9 @@ pub fn write_fault(fault: &RmFault, version: &Version, block: Block<'_>) -> Vec<
     w.open(ns, "SequenceFault", &block.attributes(false));
     let code = format!("{}:{}", ns.prefix, version.code(fault.code).local());
     w.leaf(ns, "FaultCode", &[], &code);
-    if let Some(identifier) = fault.identifier.as_ref().filter(|_| version.fault_detail) {
+    if version.fault_detail && fault.has_detail() {
         w.open(ns, "Detail", &[]);
-        w.leaf(ns, "Identifier", &[], identifier);
+        fault.write_detail(version, &mut w);
         w.close();
     }
     w.close();

@@ -31,6 +31,22 @@ pub enum Operation {
     Fault,
 }
 
+impl Operation {
+    /// Whether it has a Body that says so.
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        matches!(
+            self,
+            Self::CreateSequence
+                | Self::CreateSequenceResponse
+                | Self::CloseSequence
+                | Self::CloseSequenceResponse
+                | Self::TerminateSequence
+                | Self::TerminateSequenceResponse
+        )
+    }
+}
+
 /// One row: a namespace, the actions under it, and which elements it has.
 #[derive(Debug)]
 #[expect(
@@ -51,7 +67,7 @@ pub struct Version {
     pub last_number: bool,
     /// `Endpoint` in an Offer (§3.4).
     pub offer_endpoint: bool,
-    /// `Detail` in a SequenceFault (§4).
+    /// `Detail` in a SequenceFault (§4), and `MaxMessageNumber` in a detail (§4.5).
     pub fault_detail: bool,
     /// The fault that says instead what the version has no word for.
     instead: &'static [(Code, Code)],

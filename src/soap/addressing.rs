@@ -8,6 +8,8 @@
 
 use std::borrow::Cow;
 
+use super::envelope::Version as Soap;
+use super::fault::{Code, Fault, naming};
 use super::namespaces::{Ns, WSA, WSA04, WSU};
 use super::writer::{Attribute, Writer};
 use super::xml::Element;
@@ -38,6 +40,11 @@ pub struct Version {
     pub soap_fault: &'static str,
     /// The subcode of a fault about a property that cannot be taken.
     pub invalid: &'static str,
+    /// The subcode of a fault about a property that lacks.
+    pub required: &'static str,
+    /// Whether the first of these has a word for the cause, and both tell which header block it is
+    /// (SOAP binding §6.4.1).
+    pub tells_more: bool,
     /// Whether a header block that is somebody's reference parameter says so.
     pub marks_parameters: bool,
 }
@@ -50,6 +57,8 @@ pub static V200508: Version = Version {
     fault: "http://www.w3.org/2005/08/addressing/fault",
     soap_fault: FAULT_ACTION,
     invalid: "InvalidAddressingHeader",
+    required: "MessageAddressingHeaderRequired",
+    tells_more: true,
     marks_parameters: true,
 };
 
@@ -61,6 +70,8 @@ pub static V200408: Version = Version {
     fault: "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
     soap_fault: "http://schemas.xmlsoap.org/ws/2004/08/addressing/fault",
     invalid: "InvalidMessageInformationHeader",
+    required: "MessageInformationHeaderRequired",
+    tells_more: false,
     marks_parameters: false,
 };
 
@@ -71,6 +82,107 @@ pub static TABLE: &[&Version] = &[&V200508, &V200408];
 #[must_use]
 pub fn by_namespace(uri: &str) -> Option<&'static Version> {
     TABLE.iter().copied().find(|version| version.ns.uri == uri)
+}
+
+impl Version {
+    /// A fault about a header block that cannot be taken, by one of the causes of §6.4.1.
+    #[must_use]
+    pub fn invalid(&self, local: &str, cause: &'static str, why: impl Into<String>) -> Fault {
+        let fault = Fault::new(Code::Sender, why).subcode(self.ns, self.invalid);
+        self.about(fault, local, Some(cause))
+    }
+
+    /// A fault about a header block that lacks (§6.4.2).
+    #[must_use]
+    pub fn required(&self, local: &str, why: impl Into<String>) -> Fault {
+        let fault = Fault::new(Code::Sender, why).subcode(self.ns, self.required);
+        self.about(fault, local, None)
+    }
+
+    /// A fault about an action that nobody here acts on (§6.4.3).
+    #[must_use]
+    pub fn not_supported(&self, why: impl Into<String>) -> Fault {
+        Fault::new(Code::Sender, why).subcode(self.ns, "ActionNotSupported")
+    }
+
+    /// With the name of the block in its detail; in SOAP 1.1 that stands in a header block (§6.2).
+    fn about(&self, fault: Fault, local: &str, cause: Option<&'static str>) -> Fault {
+        if !self.tells_more {
+            return fault;
+        }
+        let name = naming(self.ns, "ProblemHeaderQName", (self.ns.uri, local));
+        let mut w = Writer::new();
+        w.open(self.ns, "FaultDetail", &[]);
+        w.raw(&name);
+        w.close();
+        let fault = fault.more(cause, (Soap::V11, w.finish()));
+        fault.detail(name)
+    }
+
+    /// The action of a fault of ours.
+    #[must_use]
+    pub fn action_of(&self, fault: &Fault) -> &'static str {
+        match fault.subcode.is_some_and(|(ns, _)| ns == self.ns) {
+            true => self.fault,
+            false => self.soap_fault,
+        }
+    }
+}
+
+/// Why the addressing of a message cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ill {
+    /// Two versions in one message.
+    Versions,
+    /// A property stands twice (SOAP binding §3.2).
+    Twice(&'static Version, Property),
+    /// A property has no URI, or more than one.
+    Uri(&'static Version, Property, Rejected),
+}
+
+impl Ill {
+    /// The version in which it is told, unless there are two.
+    #[must_use]
+    pub fn version(self) -> Option<&'static Version> {
+        match self {
+            Self::Versions => None,
+            Self::Twice(version, _) | Self::Uri(version, ..) => Some(version),
+        }
+    }
+
+    /// The fault to answer with.
+    #[must_use]
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::Versions => {
+                let why = "two versions of WS-Addressing in one message";
+                Fault::new(Code::Sender, why)
+            }
+            Self::Twice(version, property) => {
+                let local = property.local();
+                let why = format!("WS-Addressing: more than one {local}");
+                version.invalid(local, "InvalidCardinality", why)
+            }
+            Self::Uri(version, property, reason) => {
+                let local = property.local();
+                let cause = match property.is_reference() {
+                    true => "InvalidEPR",
+                    false => "InvalidAddress",
+                };
+                let why = format!("WS-Addressing: the address in {local}: {reason}");
+                version.invalid(local, cause, why)
+            }
+        }
+    }
+}
+
+impl From<Ill> for Rejected {
+    fn from(ill: Ill) -> Self {
+        match ill {
+            Ill::Versions | Ill::Twice(..) => Self::Schema,
+            Ill::Uri(_, _, reason) => reason,
+        }
+    }
 }
 
 /// The properties that we know.
@@ -141,30 +253,28 @@ impl<'d> Addressing<'d> {
     /// Reads the properties among the header blocks of an envelope.
     ///
     /// # Errors
-    /// [`Rejected::Schema`] for a property twice, without its URI or with elements in the place
-    /// of it; [`Rejected::TooLarge`] for a URI over `URI_BYTES`.
-    pub fn read(blocks: &[Element<'d, '_>]) -> Result<Self, Rejected> {
+    /// [`Ill`] for a property twice, without its URI or with elements in the place of it, or a URI
+    /// over `URI_BYTES`.
+    pub fn read(blocks: &[Element<'d, '_>]) -> Result<Self, Ill> {
         Self::read_in(&V200508, blocks)
     }
 
     /// The same in whatever version the blocks are, which comes along: none where there is none.
     ///
     /// # Errors
-    /// As [`Addressing::read`]; [`Rejected::Schema`] for two versions in one message.
-    pub fn read_any(
-        blocks: &[Element<'d, '_>],
-    ) -> Result<(Self, Option<&'static Version>), Rejected> {
+    /// As [`Addressing::read`]; and for two versions in one message.
+    pub fn read_any(blocks: &[Element<'d, '_>]) -> Result<(Self, Option<&'static Version>), Ill> {
         let mut found = None;
         for version in blocks.iter().filter_map(|block| by_namespace(block.ns())) {
             if found.replace(version).is_some_and(|other| other != version) {
-                return Err(Rejected::Schema);
+                return Err(Ill::Versions);
             }
         }
         let properties = Self::read_in(found.unwrap_or(&V200508), blocks)?;
         Ok((properties, found))
     }
 
-    fn read_in(version: &Version, blocks: &[Element<'d, '_>]) -> Result<Self, Rejected> {
+    fn read_in(version: &'static Version, blocks: &[Element<'d, '_>]) -> Result<Self, Ill> {
         let ns = version.ns;
         let mut properties = Self::default();
         for block in blocks.iter().filter(|b| b.ns() == ns.uri) {
@@ -181,13 +291,14 @@ impl<'d> Addressing<'d> {
             }
             let place = properties.place(property);
             if place.is_some() {
-                return Err(Rejected::Schema);
+                return Err(Ill::Twice(version, property));
             }
-            *place = Some(if property.is_reference() {
-                uri(block.child(ns, "Address").ok_or(Rejected::Schema)?)?
-            } else {
-                uri(*block)?
-            });
+            let holder = match property.is_reference() {
+                true => block.child(ns, "Address"),
+                false => Some(*block),
+            };
+            let read = holder.ok_or(Rejected::Schema).and_then(uri);
+            *place = Some(read.map_err(|reason| Ill::Uri(version, property, reason))?);
         }
         Ok(properties)
     }
@@ -202,6 +313,15 @@ impl<'d> Addressing<'d> {
             Property::FaultTo => &mut self.fault_to,
         }
     }
+}
+
+/// The name of a message of which nothing else may be readable.
+#[must_use]
+pub fn message_id(version: &Version, blocks: &[Element<'_, '_>]) -> Option<String> {
+    let named = |block: &&Element<'_, '_>| block.is(version.ns, Property::MessageId.local());
+    let mut names = blocks.iter().filter(named);
+    let only = names.next().filter(|_| names.next().is_none());
+    only.and_then(|block| uri(*block).ok()).map(Cow::into_owned)
 }
 
 /// The URI that is all that stands in an element, without white space around it.
@@ -268,7 +388,8 @@ mod tests {
         let xml = format!("<h xmlns:a='{}'>{blocks}</h>", WSA.uri);
         let document = Document::parse(xml.as_bytes()).unwrap();
         let blocks: Vec<_> = document.root().children().collect();
-        Addressing::read(&blocks).map(|a| {
+        let read = Addressing::read(&blocks).map_err(Rejected::from);
+        read.map(|a| {
             let own = |uri: Option<Cow<'_, str>>| uri.map(|u| Cow::Owned(u.into_owned()));
             Addressing {
                 to: own(a.to),
@@ -312,7 +433,7 @@ mod tests {
         }
         assert_eq!(of(&[]), Ok((None, None)));
         let mixed = TABLE.iter().map(|v| block_in(v, Property::To, "urn:x"));
-        assert_eq!(of(&mixed.collect::<Vec<_>>()), Err(Rejected::Schema));
+        assert_eq!(of(&mixed.collect::<Vec<_>>()), Err(Ill::Versions));
     }
 
     #[test]

@@ -113,10 +113,9 @@ impl From<NotAnEnvelope> for Refused {
 impl From<NotAnEnvelope> for Fault {
     fn from(reason: NotAnEnvelope) -> Self {
         match reason {
-            NotAnEnvelope::OtherVersion => Self::new(
-                Code::VersionMismatch,
-                "the envelope is of an unknown version",
-            ),
+            NotAnEnvelope::OtherVersion => {
+                Self::version_mismatch("the envelope is of an unknown version")
+            }
             NotAnEnvelope::Structure(what) => Self::new(Code::Sender, what),
             NotAnEnvelope::TooManyBlocks => Self::new(Code::Sender, "too many header blocks"),
         }
@@ -218,6 +217,14 @@ impl<'d, 'a> Envelope<'d, 'a> {
     pub fn is_for_us(&self, block: Element<'d, '_>) -> bool {
         let role = self.role(block);
         role.is_empty() || role == self.version.next()
+    }
+
+    /// The header blocks for us. What is for somebody else means nothing to us, whatever it is
+    /// called (SOAP 1.1 §4.2.2; SOAP 1.2 part 1 §2.3, §2.6).
+    #[must_use]
+    pub fn ours(&self) -> Vec<Element<'d, 'a>> {
+        let blocks = self.blocks.iter().copied();
+        blocks.filter(|block| self.is_for_us(*block)).collect()
     }
 
     /// The octets of the envelope as they came, but for the header blocks that are consumed on the

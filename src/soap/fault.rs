@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use super::c14n::{PrefixList, escape_attribute};
-use super::envelope::Version;
+use super::envelope::{self, Version};
 use super::namespaces::{NONE, Ns, SOAP11, SOAP12, XML};
 use super::writer::{Attribute, Writer};
 use super::xml::Element;
@@ -83,6 +83,18 @@ pub struct Fault {
     pub reason: String,
     /// Canonical octets of the elements in Detail, every prefix declared inside.
     pub detail: Option<Vec<u8>>,
+    /// What few faults have.
+    pub more: Option<Box<More>>,
+}
+
+/// What a fault says that few do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct More {
+    /// Still more exactly than the subcode, by the same vocabulary.
+    pub cause: Option<&'static str>,
+    /// Canonical header blocks that go with it in a version, every prefix declared inside. In
+    /// SOAP 1.1 they stand in the place of `detail`, for they are about a header block (§4.4).
+    pub beside: (Version, Vec<u8>),
 }
 
 impl Fault {
@@ -94,7 +106,34 @@ impl Fault {
             subcode: None,
             reason: reason.into(),
             detail: None,
+            more: None,
         }
+    }
+
+    /// A header block that must be understood is not (SOAP 1.2 part 1 §5.4.8).
+    #[must_use]
+    pub fn not_understood(block: Element<'_, '_>, reason: impl Into<String>) -> Self {
+        let fault = Self::new(Code::MustUnderstand, reason);
+        fault.more(None, (Version::V12, not_understood(block)))
+    }
+
+    /// An envelope is of another version than those that are understood, or than is said
+    /// (SOAP 1.2 part 1 §5.4.7).
+    #[must_use]
+    pub fn version_mismatch(reason: impl Into<String>) -> Self {
+        let fault = Self::new(Code::VersionMismatch, reason);
+        fault.more(None, (Version::V12, upgrade()))
+    }
+
+    /// With a cause and header blocks.
+    #[must_use]
+    pub fn more(mut self, cause: Option<&'static str>, beside: (Version, Vec<u8>)) -> Self {
+        self.more = Some(Box::new(More { cause, beside }));
+        self
+    }
+
+    fn cause(&self) -> Option<&'static str> {
+        self.more.as_ref()?.cause
     }
 
     /// With a subcode.
@@ -111,11 +150,27 @@ impl Fault {
         self
     }
 
+    /// The header blocks that go with it, one after the other.
+    #[must_use]
+    pub fn blocks(&self, version: Version) -> &[u8] {
+        match self.more.as_ref().map(|more| &more.beside) {
+            Some((of, blocks)) if *of == version => blocks,
+            _ => &[],
+        }
+    }
+
+    /// An envelope that has nothing but it.
+    #[must_use]
+    pub fn envelope(&self, version: Version) -> Vec<u8> {
+        let blocks = Some(self.blocks(version)).filter(|blocks| !blocks.is_empty());
+        envelope::write(version, blocks.as_slice(), &self.write(version))
+    }
+
     /// The Fault element, canonical under [`Fault::prefixes`].
     ///
-    /// In SOAP 1.1 the subcode, if there is one, becomes the faultcode. WS-RM wants that for
-    /// faults of CreateSequence alone (1.2 §4); for those of a header block leave the subcode
-    /// out here and put it into a SequenceFault block.
+    /// In SOAP 1.1 the cause, or else the subcode, if there is one, becomes the faultcode. WS-RM
+    /// wants that for faults of CreateSequence alone (1.2 §4); for those of a header block leave
+    /// the subcode out here and put it into a SequenceFault block.
     #[must_use]
     pub fn write(&self, version: Version) -> Vec<u8> {
         match version {
@@ -144,7 +199,10 @@ impl Fault {
         let mut w = Writer::new();
         w.open(SOAP11, "Fault", &[]);
         match self.subcode {
-            Some((ns, local)) => qname_leaf(&mut w, NONE, "faultcode", ns, local),
+            Some((ns, local)) => {
+                let local = self.cause().unwrap_or(local);
+                qname_leaf(&mut w, NONE, "faultcode", ns, local);
+            }
             None => {
                 let code = self.code.name(Version::V11);
                 w.leaf(NONE, "faultcode", &[], &format!("{}:{code}", SOAP11.prefix));
@@ -156,7 +214,8 @@ impl Fault {
             &[Attribute::of(XML, "lang", "en")],
             &self.reason,
         );
-        if let Some(detail) = &self.detail {
+        let in_header = !self.blocks(Version::V11).is_empty();
+        if let Some(detail) = self.detail.as_ref().filter(|_| !in_header) {
             w.open(NONE, "detail", &[]);
             w.raw(detail);
             w.close();
@@ -174,6 +233,11 @@ impl Fault {
         if let Some((ns, local)) = self.subcode {
             w.open(SOAP12, "Subcode", &[]);
             qname_leaf(&mut w, SOAP12, "Value", ns, local);
+            if let Some(cause) = self.cause() {
+                w.open(SOAP12, "Subcode", &[]);
+                qname_leaf(&mut w, SOAP12, "Value", ns, cause);
+                w.close();
+            }
             w.close();
         }
         w.close();
@@ -208,6 +272,21 @@ fn qname_leaf(w: &mut Writer<'_>, element: Ns, name: &str, ns: Ns, local: &str) 
     w.raw(format!("<{name} xmlns:{prefix}=\"").as_bytes());
     w.raw(&uri);
     w.raw(format!("\">{prefix}:{local}</{name}>").as_bytes());
+}
+
+/// The octets of an element whose text is the QName of another.
+#[must_use]
+pub fn naming(element: Ns, name: &str, (ns, local): (&str, &str)) -> Vec<u8> {
+    let mut uri = Vec::new();
+    escape_attribute(ns, &mut uri);
+    let (uri, prefix, own) = (String::from_utf8_lossy(&uri), element.prefix, element.uri);
+    // Without a namespace there is no prefix either.
+    let (declared, named) = match ns {
+        "" => (String::new(), local.to_owned()),
+        _ => (format!(" xmlns:q=\"{uri}\""), format!("q:{local}")),
+    };
+    format!("<{prefix}:{name} xmlns:{prefix}=\"{own}\"{declared}>{named}</{prefix}:{name}>")
+        .into_bytes()
 }
 
 /// The header block that names what was not understood (SOAP 1.2 part 1 §5.4.8); SOAP 1.1 has

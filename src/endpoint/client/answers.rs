@@ -318,7 +318,7 @@ fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome 
 /// A fault of ours as an outcome.
 pub(super) fn refusal(fault: &Fault, version: Version) -> Outcome {
     Outcome::Refused {
-        envelope: envelope::write(version, &[], &fault.write(version)),
+        envelope: fault.envelope(version),
         status: fault.http_status(version),
         reason: fault.reason.clone(),
     }

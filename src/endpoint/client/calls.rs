@@ -73,7 +73,8 @@ impl Waiting {
             Kind::Close(note) => note.len(),
             _ => 0,
         };
-        self.content.bytes() + unread + self.action.len() + note + 512
+        let echoed = self.content.addressed.as_ref().map_or(0, |a| a.octets());
+        self.content.bytes() + echoed + unread + self.action.len() + note + 512
     }
 
     /// Whether it goes on the lane of large calls.

@@ -35,6 +35,8 @@ pub struct Back {
     pub fault_to: Reference,
     /// Its wsa:RelatesTo.
     pub relates_to: Option<String>,
+    /// Header blocks that ride on what goes back on the connection.
+    pub riding: Vec<u8>,
 }
 
 /// What an answer says beside its Body.
@@ -74,6 +76,21 @@ pub fn nothing() -> Answer {
 }
 
 impl Back {
+    /// The way back on the connection to a message of that name.
+    #[must_use]
+    pub fn here(soap: Version, wsa: &'static addressing::Version, id: Option<String>) -> Self {
+        Self {
+            network: Network::default(),
+            soap,
+            wsa,
+            rm: &rm::V200702,
+            to: Reference::bare(wsa.anonymous),
+            fault_to: Reference::bare(wsa.anonymous),
+            relates_to: id,
+            riding: Vec::new(),
+        }
+    }
+
     /// The way back to a message. Where an address of its user's is not allowed, it is told on the
     /// connection.
     #[must_use]
@@ -83,20 +100,26 @@ impl Back {
             false => Reference::bare(message.wsa.anonymous),
         };
         Self {
-            network: Network::default(),
-            soap: message.soap(),
-            wsa: message.wsa,
             rm: message.rm,
             to: reachable(&message.reply_to),
             fault_to: reachable(&message.fault_to),
-            relates_to: message.message_id(),
+            ..Self::here(message.soap(), message.wsa, message.message_id())
+        }
+    }
+
+    /// The same with nothing that rides on one answer.
+    #[must_use]
+    pub fn alone(&self) -> Self {
+        Self {
+            riding: Vec::new(),
+            ..self.clone()
         }
     }
 
     /// Octets that it holds beyond a few addresses.
     #[must_use]
     pub fn octets(&self) -> usize {
-        self.to.blocks().0.len() + self.fault_to.blocks().0.len()
+        self.to.blocks().0.len() + self.fault_to.blocks().0.len() + self.riding.len()
     }
 
     /// An envelope on its way.
@@ -124,7 +147,9 @@ impl Back {
         }
     }
 
-    fn block(&self) -> Block<'static> {
+    /// How a block of WS-RM is written on it.
+    #[must_use]
+    pub fn block(&self) -> Block<'static> {
         Block {
             soap: self.soap.ns(),
             id: None,
@@ -150,11 +175,15 @@ impl Back {
         }
         blocks.extend(said.blocks.iter().cloned());
         let passed = passed_on(said.header);
+        let riding: &[u8] = match is_back(&to.address) {
+            true => &self.riding,
+            false => &[],
+        };
         let all: Vec<&[u8]> = blocks
             .iter()
             .map(Vec::as_slice)
             .chain(
-                [to.blocks_in(self.wsa), &passed]
+                [riding, to.blocks_in(self.wsa), &passed]
                     .into_iter()
                     .filter(|b| !b.is_empty()),
             )
@@ -191,10 +220,7 @@ impl Back {
     /// CreateSequenceRefused (§4.6), and why.
     #[must_use]
     pub fn not_created(&self, why: &str) -> Answer {
-        let fault = RmFault {
-            code: RmCode::CreateSequenceRefused,
-            identifier: None,
-        };
+        let fault = RmFault::alone(RmCode::CreateSequenceRefused);
         let mut soap = fault.soap(self.rm);
         soap.reason = format!("{} {why}", soap.reason);
         self.rm_soap(&fault, soap, None)
@@ -206,7 +232,7 @@ impl Back {
         mut soap: Fault,
         acknowledgement: Option<Acknowledgement>,
     ) -> Answer {
-        let mut blocks = Vec::new();
+        let mut blocks = vec![soap.blocks(self.soap).to_vec()];
         if self.soap == Version::V11 && fault.code != RmCode::CreateSequenceRefused {
             soap.subcode = None;
             soap.detail = None;
@@ -228,6 +254,7 @@ impl Back {
     pub fn fault(&self, fault: &Fault, action: &str) -> Answer {
         let said = Said {
             action,
+            blocks: vec![fault.blocks(self.soap).to_vec()],
             ..Said::default()
         };
         let status = fault.http_status(self.soap);

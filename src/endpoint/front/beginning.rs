@@ -7,7 +7,6 @@ use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::rm::content::{CreateSequence, CreateSequenceResponse, IncompleteSequence};
 use crate::rm::version::Operation;
-use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::state::calls::Done;
 use crate::types::{Digest, Instant, Micros};
 
@@ -63,8 +62,8 @@ impl Front {
             return;
         };
         let Some(message_id) = message.message_id() else {
-            let fault = Fault::new(SoapCode::Sender, "CreateSequence must have a MessageID")
-                .subcode(message.wsa.ns, "MessageAddressingHeaderRequired");
+            let why = "CreateSequence must have a MessageID";
+            let fault = message.wsa.required("MessageID", why);
             self.refused(Rejected::Schema.into());
             let answer = asker.back.fault(&fault, message.wsa.fault);
             return self.respond(asker.request, answer);

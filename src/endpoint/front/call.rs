@@ -43,6 +43,8 @@ pub struct Call {
     pub fault: Option<Fault>,
     /// Whether its user waits for a reply.
     pub two_way: bool,
+    /// Whether he wants to be told of a fault, reply or not (WS-Addressing Core §3.4).
+    pub wants_faults: bool,
     /// Its user calls it the last (1.0).
     pub last: bool,
     /// The way back to its user, as it was last seen.
@@ -86,6 +88,33 @@ impl Taken {
     }
 }
 
+impl Taken {
+    fn reply(&self) -> Option<&Stored> {
+        match &self.state {
+            State::Done(reply) => reply.as_deref(),
+            State::Waiting | State::Ordered => None,
+        }
+    }
+
+    /// Whether its user gets, or may still get, more than an acknowledgement.
+    pub(super) fn speaks(&self) -> bool {
+        let (call, done) = (&self.call, matches!(self.state, State::Done(_)));
+        match done {
+            true => call.speaks(self.reply()),
+            false => call.two_way || call.wants_faults,
+        }
+    }
+
+    /// The address that what answers it goes to.
+    pub(super) fn goes_to(&self) -> &str {
+        let back = &self.call.back;
+        match self.call.is_fault(self.reply()) {
+            true => &back.fault_to.address,
+            false => &back.to.address,
+        }
+    }
+}
+
 impl Call {
     /// The call as it is ordered.
     pub(super) fn order(&self, sequence: Uuid, number: u64) -> NumberedCall {
@@ -112,6 +141,7 @@ impl Call {
             content: Content::default(),
             fault: Some(Fault::new(Code::Receiver, "given up")),
             two_way: false,
+            wants_faults: false,
             last: false,
             back: self.back.clone(),
             id: String::new(),
@@ -124,9 +154,17 @@ impl Call {
         said.is_some_and(|action| action == self.action)
     }
 
+    /// Whether what answers it is a fault.
+    pub(super) fn is_fault(&self, reply: Option<&Stored>) -> bool {
+        self.fault.is_some() || reply.is_some_and(Stored::fault)
+    }
+
     /// Whether its user gets more than an acknowledgement.
     pub(super) fn speaks(&self, reply: Option<&Stored>) -> bool {
+        if self.is_fault(reply) {
+            return self.wants_faults;
+        }
         let says = reply.is_some_and(|reply| !reply.is_empty());
-        self.two_way && (says || self.fault.is_some() || self.is_last_alone())
+        self.two_way && (says || self.is_last_alone())
     }
 }

@@ -8,15 +8,15 @@ use crate::rm::destination::State;
 use crate::rm::fault::Refusal;
 use crate::rm::version::Operation;
 use crate::rm::{Acknowledgement, MessageNumber};
-use crate::soap::fault::{Code as SoapCode, Fault};
+use crate::soap::fault::{Code as SoapCode, Fault, naming};
 use crate::soap::namespaces::WSMC;
+use crate::soap::writer::{Attribute, Writer};
 use crate::types::Instant;
-use uuid::Uuid;
 
 use super::answer::{Answer, Back, Said, nothing};
 use super::call::{Asker, NOBODY};
 use super::identifier::Named;
-use super::message::{self, Selection};
+use super::message::{self, PENDING, Selection};
 use super::sequence::{Effect, FrontSequence};
 use super::{Farewell, Front, Gone, remember};
 
@@ -135,33 +135,49 @@ impl Front {
         let address = match selection {
             Selection::Address(address) => address,
             Selection::Missing => {
-                return self.ill_polled(SoapCode::Receiver, "MissingSelection", asker);
+                return self.ill_polled("MissingSelection", None, asker);
             }
-            Selection::Unsupported => {
-                return self.ill_polled(SoapCode::Receiver, "UnsupportedSelection", asker);
+            Selection::Unsupported(ns, local) => {
+                return self.ill_polled("UnsupportedSelection", Some((ns, local)), asker);
             }
         };
-        let theirs = |(_, s): &(&Uuid, &mut FrontSequence)| s.named().acks_to.address == *address;
-        let mut sequences = self.sequences.iter_mut().filter(theirs);
-        let found = sequences.find_map(|(uuid, sequence)| Some((*uuid, sequence.polled(now)?)));
+        let is_theirs = |s: &FrontSequence| s.named().acks_to.address == *address;
+        let theirs = self.sequences.values().filter(|s| is_theirs(s));
+        let partings = self.farewells.iter().filter(|f| f.address == *address);
+        let waiting = theirs.map(|s| s.waiting(now)).sum::<usize>() + partings.count();
+        let more = [pending(waiting > 1), asker.back.riding.clone()].concat();
+        let mut sequences = self.sequences.iter_mut().filter(|(_, s)| is_theirs(s));
+        let found = sequences.find_map(|(uuid, s)| Some((*uuid, s.polled(now, &more)?)));
         if let Some((uuid, answer)) = found {
             self.carry_out(uuid);
             return self.respond(asker.request, answer);
         }
         let at = self.farewells.iter().position(|f| f.address == *address);
         let answer = match at.and_then(|at| self.farewells.remove(at)) {
-            Some(parting) => farewell(&parting.back, parting.id, &parting.end),
+            Some(parting) => {
+                let riding = more;
+                let back = Back {
+                    riding,
+                    ..parting.back
+                };
+                farewell(&back, parting.id, &parting.end)
+            }
             None => nothing(),
         };
         self.respond(asker.request, answer);
     }
 
-    fn ill_polled(&mut self, code: SoapCode, subcode: &'static str, asker: &Asker) {
+    fn ill_polled(&mut self, subcode: &'static str, element: Option<(&str, &str)>, asker: &Asker) {
         let why = match subcode {
             "MissingSelection" => "The MakeConnection does not say whose messages it is for.",
             _ => "Messages are selected by an Address of WS-MakeConnection's anonymous form alone.",
         };
-        let fault = Fault::new(code, why).subcode(WSMC, subcode);
+        let fault = Fault::new(SoapCode::Receiver, why).subcode(WSMC, subcode);
+        let fault = Fault {
+            // WS-MC §4.1.
+            detail: element.map(|name| naming(WSMC, "UnsupportedElement", name)),
+            ..fault
+        };
         self.refused(Rejected::Schema.into());
         self.respond(asker.request, asker.back.fault(&fault, POLL_FAULT));
     }
@@ -238,6 +254,15 @@ impl FrontSequence {
             ..said
         }))
     }
+}
+
+/// Whether more waits for who polls (WS-MC §3.3).
+fn pending(more: bool) -> Vec<u8> {
+    let says = if more { "true" } else { "false" };
+    let mut w = Writer::new();
+    w.open(WSMC, PENDING, &[Attribute::new("pending", says)]);
+    w.close();
+    w.finish()
 }
 
 /// A TerminateSequence of ours.

@@ -90,11 +90,11 @@ impl FrontSequence {
         &mut self,
         now: Instant,
         number: MessageNumber,
-        two_way: bool,
+        wants_faults: bool,
         asker: &Asker,
     ) {
         self.inbox.acknowledge(number, now);
-        if !two_way {
+        if !wants_faults {
             return self.acknowledge(asker);
         }
         let why = "this message came when its number had been given up: it was not executed, and \

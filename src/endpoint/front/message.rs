@@ -10,21 +10,25 @@ use crate::error::{Refused, Rejected};
 use crate::limits;
 use crate::rm::content::Content;
 use crate::rm::fault::{Refusal, RmFault};
-use crate::rm::header::Headers;
+use crate::rm::header::{self, Headers};
 use crate::rm::version::{self as rm, Operation};
 use crate::soap::addressing::{self, Addressing};
 use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::{Code, Fault};
-use crate::soap::namespaces::WSMC;
+use crate::soap::namespaces::{WSMC, WSSE};
 use crate::soap::payload::Packed;
 use crate::soap::xml::Element;
-use crate::types::{Digest, Network};
+use crate::types::Digest;
 
 use super::super::{hop, out_handler};
-use super::allowed::Allowed;
 use super::answer::Back;
 use super::reference::{Ill, Reference};
 use super::repeats;
+
+/// The action of a poll (WS-MC 1.1 §3.2), and the one header block of WS-MC (§3.3).
+const POLL: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/MakeConnection";
+/// Says whether more waits for who polls.
+pub const PENDING: &str = "MessagePending";
 
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
 const POLLED: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=";
@@ -48,8 +52,8 @@ pub struct Message<'d, 'a> {
     pub reply_to: Reference,
     /// wsa:FaultTo; what replies go to where it lacks.
     pub fault_to: Reference,
-    /// Why what ReplyTo or FaultTo want echoed is not, on a message that keeps its number all the
-    /// same (R20).
+    /// Why a message that keeps its number does nothing (R20): what ReplyTo or FaultTo want echoed
+    /// is not, or its action is of another Body.
     pub ill: Option<Box<Unread>>,
     /// What it is for.
     pub what: What,
@@ -91,8 +95,8 @@ pub enum Selection {
     Address(String),
     /// It does not say.
     Missing,
-    /// By something that is not known here.
-    Unsupported,
+    /// By an element that is not known here: its name.
+    Unsupported(String, String),
 }
 
 /// Why an envelope is not taken, and the fault to answer with.
@@ -100,8 +104,10 @@ pub enum Selection {
 pub struct Unread {
     /// What its user is told.
     pub fault: Fault,
-    /// A fault of WS-RM says it instead, on this way back.
-    pub rm: Option<(RmFault, Back)>,
+    /// A fault of WS-RM says it instead.
+    pub rm: Option<RmFault>,
+    /// The way back, if its addressing can be read as far as that, or is needed.
+    pub back: Option<Back>,
     /// What it is counted as.
     pub reason: Refused,
 }
@@ -110,17 +116,24 @@ impl Unread {
     /// A fault of the sender's.
     #[must_use]
     pub fn new(reason: impl Into<Refused>, why: impl Into<String>) -> Box<Self> {
+        Self::saying(reason, Fault::new(Code::Sender, why))
+    }
+
+    /// This fault.
+    #[must_use]
+    pub fn saying(reason: impl Into<Refused>, fault: Fault) -> Box<Self> {
         Box::new(Self {
-            fault: Fault::new(Code::Sender, why),
+            fault,
             rm: None,
+            back: None,
             reason: reason.into(),
         })
     }
 
-    fn of(refusal: &Refusal, back: Back) -> Box<Self> {
+    fn of(refusal: &Refusal) -> Box<Self> {
         let reason = refusal.refused();
         let rm = match refusal {
-            Refusal::Fault(fault) => Some((fault.clone(), back)),
+            Refusal::Fault(fault) => Some(fault.clone()),
             Refusal::Refused(_) => None,
         };
         let why = format!("the WS-ReliableMessaging part of the message: {reason}");
@@ -129,6 +142,14 @@ impl Unread {
             ..*Self::new(reason, why)
         })
     }
+
+    /// On this way, if its user speaks WS-Addressing or the fault is one of WS-RM.
+    fn on(mut self: Box<Self>, back: Back, addressed: bool) -> Box<Self> {
+        if addressed || self.rm.is_some() {
+            self.back.get_or_insert(back);
+        }
+        self
+    }
 }
 
 /// The version of WS-RM that an envelope speaks, if it does.
@@ -136,10 +157,81 @@ impl Unread {
 pub fn version_of(envelope: &Envelope<'_, '_>) -> Option<&'static rm::Version> {
     let child = envelope.body.children().next();
     let content = child.and_then(|child| rm::by_namespace(child.ns()));
-    let blocks = &mut envelope.blocks.iter();
-    let header = blocks.find_map(|block| rm::by_namespace(block.ns()));
+    let blocks = &mut envelope.blocks.iter().copied();
+    let mut ours = blocks.filter(|block| envelope.is_for_us(*block));
+    let header = ours.find_map(|block| rm::by_namespace(block.ns()));
     let polls = child.is_some_and(|child| child.ns() == WSMC.uri);
     content.or(header).or(polls.then_some(&rm::V200702))
+}
+
+/// What a message says of addressing.
+struct Read<'d> {
+    addressing: Addressing<'d>,
+    wsa: Option<&'static addressing::Version>,
+    reply_to: Reference,
+    fault_to: Reference,
+    /// Why what they want echoed is not.
+    ill: Option<Box<Unread>>,
+    /// The way back on the connection, with all that is echoed there.
+    back: Back,
+}
+
+impl<'d> Read<'d> {
+    fn of(envelope: &Envelope<'d, '_>, rm: &'static rm::Version) -> Result<Self, Box<Unread>> {
+        let ours = envelope.ours();
+        let back = |wsa: &'static addressing::Version, id| Back {
+            rm,
+            ..Back::here(envelope.version, wsa, id)
+        };
+        let (addressing, wsa) = Addressing::read_any(&ours).map_err(|ill| {
+            let unread = Unread::saying(Rejected::from(ill), ill.fault());
+            match ill.version() {
+                Some(wsa) => unread.on(back(wsa, addressing::message_id(wsa, &ours)), true),
+                None => unread,
+            }
+        })?;
+        let spoken = wsa.unwrap_or(&addressing::V200508);
+        let mut ill = None;
+        let mut reference = |local: &str, address: Option<&Cow<'_, str>>| {
+            let is_it = |block: &&Element<'_, '_>| block.is(spoken.ns, local);
+            let (address, block) = address.zip(ours.iter().find(is_it))?;
+            let read = Reference::read(*block, address, spoken);
+            Some(read.unwrap_or_else(|why| {
+                ill.get_or_insert_with(|| ill_referred(local, &why, spoken));
+                Reference::bare(address.as_ref())
+            }))
+        };
+        let reply_to = reference("ReplyTo", addressing.reply_to.as_ref());
+        let reply_to = reply_to.unwrap_or_else(|| Reference::bare(spoken.anonymous));
+        let fault_to = reference("FaultTo", addressing.fault_to.as_ref());
+        let fault_to = fault_to.unwrap_or_else(|| reply_to.clone());
+        let id = addressing.message_id.as_deref().map(str::to_owned);
+        let back = Back {
+            to: reply_to.at(spoken.anonymous),
+            fault_to: fault_to.at(spoken.anonymous),
+            ..back(spoken, id)
+        };
+        Ok(Self {
+            addressing,
+            wsa,
+            reply_to,
+            fault_to,
+            ill,
+            back,
+        })
+    }
+
+    /// Why a call under this action is none of a service: it announces a Body of ours.
+    fn announces_ours(&self) -> Option<Box<Unread>> {
+        let action = self.addressing.action.as_deref()?;
+        let ours = rm::by_action(action).is_some_and(|(_, operation)| operation.has_body());
+        let fault = (ours || action == POLL).then(|| {
+            let why = "the Body is not the one that the Action of WS-ReliableMessaging or \
+                       WS-MakeConnection announces";
+            self.back.wsa.not_supported(why)
+        });
+        Some(Unread::saying(Rejected::UnknownAction, fault?))
+    }
 }
 
 /// A call that is on no sequence.
@@ -153,31 +245,86 @@ pub struct Plain {
 
 impl Plain {
     /// Reads what an envelope says.
-    #[must_use]
-    pub fn read(envelope: &Envelope<'_, '_>, parts: Packed, action: &str) -> Self {
-        let read = Addressing::read_any(&envelope.blocks).unwrap_or_default();
-        let (addressing, wsa) = (read.0, read.1.unwrap_or(&addressing::V200508));
-        let action = addressing.action.as_deref().unwrap_or(action);
-        let name = addressing.message_id.as_deref().and_then(|message_id| {
-            let content = out_handler::content(envelope, parts).ok()?;
-            Some(repeats::name(
-                message_id,
-                action,
-                envelope.version,
-                &content,
-            ))
-        });
-        let back = Back {
-            network: Network::default(),
-            soap: envelope.version,
-            wsa,
-            rm: &rm::V200702,
-            to: Reference::bare(wsa.anonymous),
-            fault_to: Reference::bare(wsa.anonymous),
-            relates_to: addressing.message_id.as_deref().map(str::to_owned),
-        };
-        Self { name, back }
+    ///
+    /// # Errors
+    /// It is no call that can be served.
+    pub fn read(
+        envelope: &Envelope<'_, '_>,
+        parts: Packed,
+        action: &str,
+    ) -> Result<Self, Box<Unread>> {
+        let mut read = Read::of(envelope, &rm::V200702)?;
+        let refused = not_understood(envelope, Kind::Plain);
+        let refused = refused.or(read.announces_ours()).or(read.ill.take());
+        if let Some(unread) = refused {
+            return Err(unread.on(read.back, read.wsa.is_some()));
+        }
+        let action = read.addressing.action.as_deref().unwrap_or(action);
+        let name = read
+            .addressing
+            .message_id
+            .as_deref()
+            .and_then(|message_id| {
+                let content = out_handler::content(envelope, parts).ok()?;
+                Some(repeats::name(
+                    message_id,
+                    action,
+                    envelope.version,
+                    &content,
+                ))
+            });
+        Ok(Self {
+            name,
+            back: read.back,
+        })
     }
+}
+
+/// Who acts on a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The gateway alone.
+    Ours,
+    /// A service, on a sequence.
+    Numbered,
+    /// A service, on none.
+    Plain,
+}
+
+impl Kind {
+    fn of(child: Option<Element<'_, '_>>, numbered: bool) -> Self {
+        match child {
+            Some(child) if hop::is_no_call(child) => Self::Ours,
+            _ if numbered => Self::Numbered,
+            Some(_) => Self::Plain,
+            None => Self::Ours,
+        }
+    }
+}
+
+/// Why nothing is done for a message with a header block that must be understood and is not
+/// (SOAP 1.1 §4.2.3; SOAP 1.2 part 1 §2.4, §2.6). A service looks at its own.
+fn not_understood(envelope: &Envelope<'_, '_>, kind: Kind) -> Option<Box<Unread>> {
+    let known = |block: Element<'_, '_>| {
+        let (of_rm, local) = (rm::by_namespace(block.ns()).is_some(), block.local());
+        match kind {
+            Kind::Ours | Kind::Numbered if of_rm => header::KNOWN.contains(&local),
+            Kind::Ours | Kind::Numbered if block.ns() == WSMC.uri => local == PENDING,
+            // A signature is not checked, but its user may well demand that it is.
+            Kind::Ours if !hop::consumed(&block) => block.is(WSSE, "Security"),
+            _ => !hop::means_nothing(&block),
+        }
+    };
+    let block = envelope.not_understood(known)?;
+    let why = match kind {
+        Kind::Plain if rm::by_namespace(block.ns()).is_some() => {
+            let name = block.local();
+            format!("the header block {name} of WS-ReliableMessaging does not go with a plain call")
+        }
+        _ => format!("the header block {} is not understood", block.local()),
+    };
+    let fault = Fault::not_understood(block, why);
+    Some(Unread::saying(Rejected::NotUnderstood, fault))
 }
 
 /// Whether octets can hold anything of WS-RM, or a MessageID: a look that costs little, before they
@@ -218,82 +365,60 @@ impl<'d, 'a> Message<'d, 'a> {
     /// # Errors
     /// What is of WS-RM cannot be read.
     pub fn read(envelope: Envelope<'d, 'a>, parts: Packed) -> Result<Option<Self>, Box<Unread>> {
-        let child = envelope.body.children().next();
-        let polls = child.filter(|child| child.ns() == WSMC.uri);
         let Some(version) = version_of(&envelope) else {
             return Ok(None);
         };
-        let known = |block: Element<'_, '_>| {
-            // Blocks of other vocabularies go on to the service.
-            match rm::by_namespace(block.ns()) {
-                Some(_) => !block.local().starts_with("UsesSequence"),
-                None => block.ns() == WSMC.uri || !hop::means_nothing(&block),
-            }
-        };
-        if let Some(block) = envelope.not_understood(known) {
-            let why = format!("the header block {} is not understood", block.local());
-            let fault = Fault::new(Code::MustUnderstand, why.clone());
-            let unread = *Unread::new(Rejected::NotUnderstood, why);
-            return Err(Box::new(Unread { fault, ..unread }));
+        let read = Read::of(&envelope, version)?;
+        let (back, addressed) = (read.back.clone(), read.wsa.is_some());
+        let read = Self::read_on(envelope, parts, read);
+        read.map(Some).map_err(|unread| unread.on(back, addressed))
+    }
+
+    fn read_on(
+        envelope: Envelope<'d, 'a>,
+        parts: Packed,
+        mut read: Read<'d>,
+    ) -> Result<Self, Box<Unread>> {
+        let child = envelope.body.children().next();
+        let ours = envelope.ours();
+        let is_sequence =
+            |b: &Element<'_, '_>| b.local() == "Sequence" && rm::by_namespace(b.ns()).is_some();
+        let kind = Kind::of(child, ours.iter().any(is_sequence));
+        if let Some(unread) = not_understood(&envelope, kind) {
+            return Err(unread);
         }
-        let (addressing, wsa) = Addressing::read_any(&envelope.blocks)
-            .map_err(|reason| Unread::new(reason, "the WS-Addressing part of the message"))?;
-        let wsa = wsa.unwrap_or(&addressing::V200508);
-        let back = || Back {
-            network: Network::default(),
-            soap: envelope.version,
-            wsa,
-            rm: version,
-            to: Reference::bare(wsa.anonymous),
-            fault_to: Reference::bare(wsa.anonymous),
-            relates_to: addressing.message_id.as_deref().map(str::to_owned),
-        };
-        let headers = Headers::read(envelope.blocks.iter().copied())
-            .map_err(|refusal| Unread::of(&refusal, back()))?;
+        let headers = Headers::read_around(ours).map_err(|refusal| Unread::of(&refusal))?;
+        let (version, wsa) = (read.back.rm, read.back.wsa);
         if headers.version.is_some_and(|spoken| spoken != version) {
             let why = "two versions of WS-ReliableMessaging in one message";
             return Err(Unread::new(Rejected::Schema, why));
         }
-        let mut ill = None;
-        let mut reference = |local: &str, address: Option<&Cow<'_, str>>| {
-            let (address, block) = address.zip(envelope.block(wsa.ns, local))?;
-            let read = Reference::read(block, address, wsa);
-            Some(read.unwrap_or_else(|why| {
-                ill.get_or_insert_with(|| ill_referred(local, &why, wsa));
-                Reference::bare(address.as_ref())
-            }))
-        };
-        let reply_to = reference("ReplyTo", addressing.reply_to.as_ref());
-        let reply_to = reply_to.unwrap_or_else(|| Reference::bare(wsa.anonymous));
-        let fault_to = reference("FaultTo", addressing.fault_to.as_ref());
+        let ill = read.ill.take();
+        let ill = ill.or(read.announces_ours().filter(|_| kind != Kind::Ours));
         let mut message = Self {
             envelope,
             parts,
-            addressing,
+            addressing: read.addressing,
             wsa,
             headers,
             rm: version,
-            fault_to: fault_to.unwrap_or_else(|| reply_to.clone()),
-            reply_to,
+            fault_to: read.fault_to,
+            reply_to: read.reply_to,
             ill,
             what: What::Headers,
         };
-        message.what = message.purpose(child, polls)?;
+        message.what = message.purpose(child)?;
         match message
             .ill
             .take_if(|_| !matches!(message.what, What::Numbered))
         {
             Some(ill) => Err(ill),
-            None => Ok(Some(message)),
+            None => Ok(message),
         }
     }
 
-    fn purpose(
-        &self,
-        child: Option<Element<'d, 'a>>,
-        polls: Option<Element<'d, 'a>>,
-    ) -> Result<What, Box<Unread>> {
-        if let Some(poll) = polls {
+    fn purpose(&self, child: Option<Element<'d, 'a>>) -> Result<What, Box<Unread>> {
+        if let Some(poll) = child.filter(|child| child.ns() == WSMC.uri) {
             return match poll.local() {
                 "MakeConnection" => Ok(What::Poll(selection(poll)?)),
                 _ => Err(Unread::new(Rejected::Schema, "not a MakeConnection")),
@@ -305,9 +430,7 @@ impl<'d, 'a> Message<'d, 'a> {
                 None => What::Headers,
             });
         };
-        // What cannot be read is said on the connection.
-        let back = || Back::to(self, &Allowed::default());
-        let content = Content::read(child).map_err(|refusal| Unread::of(&refusal, back()))?;
+        let content = Content::read(child).map_err(|refusal| Unread::of(&refusal))?;
         let (owned, operation) = match content {
             Some(Content::CreateSequence(create, _)) => {
                 let acks_to = child.child(self.rm.ns, "AcksTo");
@@ -361,12 +484,12 @@ impl<'d, 'a> Message<'d, 'a> {
 /// Reference parameters cannot be echoed as they are; their user is told without them.
 fn ill_referred(local: &str, ill: &Ill, wsa: &'static addressing::Version) -> Box<Unread> {
     let (reason, why) = (ill.reason(), format!("{local}: {}", ill.text()));
-    let fault = Fault::new(Code::Sender, why).subcode(wsa.ns, wsa.invalid);
-    Box::new(Unread {
-        fault,
-        rm: None,
-        reason: reason.into(),
-    })
+    let fault = match local {
+        // No header block.
+        "AcksTo" => Fault::new(Code::Sender, why).subcode(wsa.ns, wsa.invalid),
+        _ => wsa.invalid(local, "InvalidEPR", why),
+    };
+    Unread::saying(reason, fault)
 }
 
 /// Whether an address leads to whoever waits on the connection, or polls.
@@ -386,8 +509,12 @@ pub fn is_none(address: &str) -> bool {
 fn selection(poll: Element<'_, '_>) -> Result<Selection, Box<Unread>> {
     let mut address = None;
     for child in poll.children() {
+        let unsupported = || {
+            let (ns, local) = (child.ns().to_owned(), child.local().to_owned());
+            Ok(Selection::Unsupported(ns, local))
+        };
         if !child.is(WSMC, "Address") || address.is_some() {
-            return Ok(Selection::Unsupported);
+            return unsupported();
         }
         let text = addressing::uri(child)
             .map_err(|reason| Unread::new(reason, "the address of a MakeConnection"))?;
@@ -395,7 +522,7 @@ fn selection(poll: Element<'_, '_>) -> Result<Selection, Box<Unread>> {
             return Err(Unread::new(Rejected::TooLarge, "the address is too long"));
         }
         if !is_polled(&text) {
-            return Ok(Selection::Unsupported);
+            return unsupported();
         }
         address = Some(text.into_owned());
     }

@@ -2,9 +2,10 @@
 //! offered sequence, and what is released once its user has acknowledged it (R1, R20).
 
 use crate::limits;
-use crate::rm::fault::{Code, RmFault};
-use crate::rm::header::Sequence;
+use crate::rm::fault::RmFault;
+use crate::rm::header::{Block, Sequence};
 use crate::rm::{Acknowledgement, MessageNumber};
+use crate::soap::namespaces::NONE;
 use crate::state::calls::Stored;
 use crate::types::{CallNumber, Instant, Micros};
 
@@ -85,19 +86,22 @@ impl FrontSequence {
             last: call.last,
         });
         let header = reply.map_or(&[][..], |reply| &reply.header().octets);
-        let fault = call.fault.is_some() || reply.is_some_and(Stored::fault);
+        let fault = call.is_fault(reply);
         let action = match action_of(header) {
             Some(action) => action,
+            None if let Some(fault) = &call.fault => back.wsa.action_of(fault).to_owned(),
             None if fault => back.wsa.soap_fault.to_owned(),
             // A message that is nothing but the last one is answered by one of its kind.
             None if call.is_last_alone() => call.action.clone(),
             None => format!("{}Response", call.action),
         };
+        let beside = call.fault.as_ref().map_or(&[][..], |f| f.blocks(back.soap));
         let said = Said {
             action: &action,
             message_id: call.id.clone(),
             sequence,
             acknowledgement,
+            blocks: vec![beside.to_vec()],
             header,
             parts: reply.map_or(&[], |reply| &reply.parts().octets),
             ..Said::default()
@@ -107,10 +111,12 @@ impl FrontSequence {
             (None, Some(reply)) => reply.payload().octets.clone(),
             (None, None) => Vec::new(),
         };
-        let (status, to) = match fault {
-            true => (500, &back.fault_to),
-            false => (200, &back.to),
+        let status = match &call.fault {
+            Some(fault) => fault.http_status(back.soap),
+            None if fault => 500,
+            None => 200,
         };
+        let to = if fault { &back.fault_to } else { &back.to };
         back.answer(to, status, &said, &body)
     }
 
@@ -124,7 +130,7 @@ impl FrontSequence {
 
     fn due(&self, taken: &Taken) -> Option<Instant> {
         let waits = taken.number.is_some_and(|n| !self.acked.contains(n));
-        let posted = !is_back(&taken.call.back.to.address) && taken.again < limits::FRONT_RESENDS;
+        let posted = !is_back(taken.goes_to()) && taken.again < limits::FRONT_RESENDS;
         let sent = taken.sent.filter(|_| waits && posted)?;
         Some(sent + Micros(SEND_AGAIN.0 << taken.again))
     }
@@ -154,24 +160,35 @@ impl FrontSequence {
         }
     }
 
-    /// What waits for a poll (WS-MC §3.2): a reply that its user does not acknowledge. And whether
-    /// more waits.
-    pub fn polled(&mut self, now: Instant) -> Option<Answer> {
-        let due = |taken: &Taken| taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
-        let ready = |taken: &Taken| {
-            let acked = taken
-                .number
-                .is_none_or(|number| self.acked.contains(number));
-            !acked && taken.askers.is_empty() && due(taken)
+    /// What waits for a poll (WS-MC §3.2): a reply that its user does not acknowledge. What says
+    /// whether more waits rides on it.
+    pub fn polled(&mut self, now: Instant, more: &[u8]) -> Option<Answer> {
+        let mut ready = self
+            .calls
+            .iter()
+            .filter(|(_, taken)| self.ready(now, taken));
+        let (number, taken) = ready.next()?;
+        let State::Done(reply) = &taken.state else {
+            return None;
         };
-        let (number, reply) = self.calls.iter().find_map(|(number, taken)| {
-            let State::Done(reply) = &taken.state else {
-                return None;
-            };
-            ready(taken).then(|| (*number, reply.clone()))
-        })?;
+        let (number, reply, mut back) = (*number, reply.clone(), taken.call.back.clone());
+        back.riding = more.to_owned();
         self.used = now;
-        Some(self.reply(now, number, reply.as_deref(), None))
+        Some(self.reply(now, number, reply.as_deref(), Some(&back)))
+    }
+
+    /// How many replies wait for a poll.
+    #[must_use]
+    pub fn waiting(&self, now: Instant) -> usize {
+        let calls = self.calls.values();
+        calls.filter(|taken| self.ready(now, taken)).count()
+    }
+
+    fn ready(&self, now: Instant, taken: &Taken) -> bool {
+        let done = matches!(taken.state, State::Done(_));
+        let due = taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
+        let wanted = taken.number.is_some_and(|n| !self.acked.contains(n));
+        done && wanted && taken.askers.is_empty() && due
     }
 
     /// The user acknowledges replies on the offered sequence.
@@ -183,10 +200,12 @@ impl FrontSequence {
         let asking = matches!(self.stage, Stage::Asking | Stage::Doubtful | Stage::Stalled);
         let highest = said.ranges.highest().map_or(0, MessageNumber::get);
         if highest > self.replies && !asking {
-            return Err(RmFault::about(
-                Code::InvalidAcknowledgement,
-                &said.identifier,
-            ));
+            let block = Block {
+                soap: NONE,
+                id: None,
+            };
+            let octets = said.write(self.named.rm, block);
+            return Err(RmFault::never_sent(&said.identifier, octets));
         }
         for (lower, upper) in said.ranges.iter() {
             // The reader refused ranges upside down.
@@ -219,7 +238,7 @@ impl FrontSequence {
                 Some(taken) => match taken.number {
                     Some(number) => self.acked.contains(number),
                     // Without an offered sequence nobody says when a reply has come.
-                    None => !taken.call.two_way,
+                    None => !taken.speaks(),
                 },
                 None => MessageNumber::new(next).is_some_and(|n| self.acked.contains(n)),
             };

@@ -233,8 +233,9 @@ impl FrontSequence {
             let fault = self.fault(Code::LastMessageNumberExceeded);
             return Err(self.refuse(&fault.into(), &asker));
         }
-        let (last, two_way) = (call.last, call.two_way);
-        let retold = (two_way && number.get() <= self.resumed).then(|| call.clone());
+        let (last, wants_faults) = (call.last, call.wants_faults);
+        let waits = call.two_way || wants_faults;
+        let retold = (waits && number.get() <= self.resumed).then(|| call.clone());
         let size = call.content.bytes() + call.action.len() + call.back.octets() + 1_024;
         match self.inbox.accept(number, size, call, now) {
             Err(refusal) => {
@@ -248,7 +249,7 @@ impl FrontSequence {
                 return Err(self.refuse(&fault.into(), &asker));
             }
             Ok(Receipt::Duplicate) if self.given_up.contains(number) => {
-                self.came_late(now, number, two_way, &asker);
+                self.came_late(now, number, wants_faults, &asker);
                 return Ok(());
             }
             Ok(Receipt::Duplicate) => {
@@ -292,7 +293,7 @@ impl FrontSequence {
     /// A number came again: its answer was lost, or its user is impatient.
     fn repeated(&mut self, now: Instant, number: u64, retold: Option<Call>, asker: Asker) {
         if let Some(taken) = self.calls.get_mut(&number) {
-            taken.call.back = asker.back.clone();
+            taken.call.back = asker.back.alone();
             // The latest copy gets the reply: who sends again counts on the earlier ones no more,
             // and stacks are known to choke on two replies to one request.
             let earlier = std::mem::replace(&mut taken.askers, vec![asker]);

@@ -8,6 +8,8 @@ mod harness;
 mod places;
 mod references;
 mod repeats;
+mod riding;
 mod sequences;
 mod shuffle;
+mod standards;
 mod sweep;

@@ -79,8 +79,7 @@ fn others() -> String {
 #[test]
 fn r3_of_a_users_addressing_a_service_gets_what_leads_nowhere() {
     for wsa in TABLE.iter().copied() {
-        let elsewhere = "e:actor='urn:elsewhere' e:mustUnderstand='1'";
-        for attributes in ["", "e:mustUnderstand='0'", elsewhere] {
+        for attributes in ["", "e:mustUnderstand='0'"] {
             let user = format!(
                 "<k:K xmlns:k='urn:k'>kept</k:K>{}{}",
                 all(wsa.ns.uri, attributes),
@@ -91,6 +90,8 @@ fn r3_of_a_users_addressing_a_service_gets_what_leads_nowhere() {
                 wsa,
                 action: Some(ACTION.to_owned()),
                 message_id: Some("urn:user:1".to_owned()),
+                reply_to: Reference::with(VICTIM, Default::default(), wsa.marks_parameters),
+                fault_to: Reference::with(VICTIM, Default::default(), wsa.marks_parameters),
             };
             assert_eq!(content.addressed, Some(Box::new(asked)));
             let (p, ns) = (wsa.ns.prefix, wsa.ns.uri);
@@ -178,9 +179,9 @@ fn r3_who_says_nothing_of_addressing_has_a_service_that_hears_nothing_of_it() {
 fn wsa_soap_6_what_cannot_be_read_or_understood_is_refused() {
     let (one, other) = (V200508.ns.uri, V200408.ns.uri);
     let two = all(one, "") + &all(other, "");
-    assert!(refused(Version::V11, &two).contains("WS-Addressing part"));
+    assert!(refused(Version::V11, &two).contains("two versions of WS-Addressing"));
     let empty = format!("<w:ReplyTo xmlns:w='{one}'/>");
-    assert!(refused(Version::V11, &empty).contains("WS-Addressing part"));
+    assert!(refused(Version::V11, &empty).contains("wsa:InvalidEPR<"));
     for version in Version::ALL {
         let block = |ns: &str, local: &str| {
             let soap = version.ns().uri;
@@ -208,6 +209,8 @@ fn wsa_core_34_an_answer_relates_to_its_users_message_in_his_version() {
         wsa,
         action: Some(ACTION.to_owned()),
         message_id: message_id.map(str::to_owned),
+        reply_to: Reference::bare(VICTIM),
+        fault_to: Reference::bare(VICTIM),
     };
     for wsa in TABLE.iter().copied() {
         let (p, ns) = (wsa.ns.prefix, wsa.ns.uri);
@@ -245,6 +248,49 @@ fn wsa_core_34_an_answer_relates_to_its_users_message_in_his_version() {
         assert_eq!(text(&nameless.answer("", b"", false)), to);
         let action = block("Action", "urn:httpResponse");
         assert_eq!(text(&nameless.answer("urn:http", b"", false)), to + &action);
+    }
+}
+
+#[test]
+fn soap12_2_3_what_is_for_another_role_means_nothing_and_goes_no_further() {
+    for wsa in TABLE.iter().copied() {
+        let elsewhere = "e:actor='urn:elsewhere' e:mustUnderstand='1'";
+        let kept = "<k:K xmlns:k=\"urn:k\">kept</k:K>";
+        let content = frozen(&format!("{kept}{}", all(wsa.ns.uri, elsewhere)));
+        assert_eq!(
+            (content.addressed, text(&content.header.octets)),
+            (None, kept)
+        );
+        assert_eq!(text(&for_service(&content.header.octets, NAME)), kept);
+        // Nor is it a second one of ours.
+        let own = all(wsa.ns.uri, "") + &all(wsa.ns.uri, elsewhere);
+        let action = frozen(&own).addressed.unwrap().action;
+        assert_eq!(action.as_deref(), Some(ACTION));
+    }
+}
+
+#[test]
+fn wsa_soap_3_what_a_user_wants_echoed_stands_in_the_answer_to_a_plain_call() {
+    for wsa in TABLE.iter().copied() {
+        let ns = wsa.ns.uri;
+        let end = |local: &str| {
+            format!(
+                "<w:{local} xmlns:w='{ns}'><w:Address>{VICTIM}</w:Address><w:ReferenceParameters>\
+                 <k:{local} xmlns:k='urn:k'/></w:ReferenceParameters></w:{local}>"
+            )
+        };
+        let said = |header: &str, fault| {
+            let answer = frozen(header).addressed.unwrap().answer(ACTION, b"", fault);
+            let has = |local: &str| text(&answer).contains(&format!("<k:{local} "));
+            (has("ReplyTo"), has("FaultTo"))
+        };
+        let both = end("ReplyTo") + &end("FaultTo");
+        assert_eq!(said(&both, false), (true, false));
+        assert_eq!(said(&both, true), (false, true));
+        assert_eq!(said(&end("ReplyTo"), true), (true, false));
+        // What would pass for a word of ours is not said.
+        let ours = end("ReplyTo").replace("urn:k", ns);
+        assert_eq!(said(&ours, false), (false, false));
     }
 }
 

@@ -182,7 +182,10 @@ fn a_user_is_answered_in_the_version_of_the_call() {
         let other = request(Method::POST, "/", "text/plain", "<e/>");
         assert_eq!(front.clone().answer(other).await.status, 415);
         let put = request(Method::PUT, "/", "text/xml", "<e/>");
-        assert_eq!(front.clone().answer(put).await.status, 405);
+        let refused = front.clone().answer(put).await;
+        // HTTP says what is allowed (RFC 9110 §15.5.6).
+        let allow = ("allow", "GET, POST".to_owned());
+        assert_eq!((refused.status, refused.headers), (405, vec![allow]));
         assert_eq!(front.status()["sequences"], 3);
         assert_eq!(front.status()["calls"], 8);
     });

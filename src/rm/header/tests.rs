@@ -297,16 +297,29 @@ fn section_4_5_a_number_above_the_highest_is_a_rollover() {
 
 #[test]
 fn section_4_4_a_range_upside_down_is_an_invalid_acknowledgement() {
-    let inside = "<AcknowledgementRange Lower='3' Upper='2'/>";
-    let fault = RmFault::about(Code::InvalidAcknowledgement, ID);
-    assert_eq!(fault.refused(), Rejected::BadAcknowledgement.into());
-    assert_eq!(
-        headers(&rm("SequenceAcknowledgement", inside)),
-        Err(fault.into())
-    );
-    let inside = "<AcknowledgementRange Lower='1' Upper='9223372036854775808'/>";
-    let read = headers(&rm("SequenceAcknowledgement", inside));
-    assert_eq!(read, rejected(Rejected::BadAcknowledgement));
+    let invalid = |inside: &str| {
+        let read = headers(&rm("SequenceAcknowledgement", inside));
+        let Err(Refusal::Fault(fault)) = read else {
+            panic!("{read:?}");
+        };
+        assert_eq!(fault.code, Code::InvalidAcknowledgement);
+        assert_eq!(fault.refused(), Rejected::BadAcknowledgement.into());
+        // Its detail is what was said.
+        text(fault.soap(&V200702).detail.unwrap())
+            .replace('"', "'")
+            .replace("wsrm:", "")
+    };
+    for (lower, upper) in [
+        ("3", "2"),
+        ("1", "9223372036854775808"),
+        ("1", "18446744073709551615"),
+    ] {
+        let range = format!("<AcknowledgementRange Lower='{lower}' Upper='{upper}'>");
+        let detail = invalid(&range.replace("'>", "'/>"));
+        assert!(detail.starts_with("<SequenceAcknowledgement "), "{detail}");
+        assert!(detail.contains(&format!(">{ID}</Identifier>")), "{detail}");
+        assert!(detail.contains(&range), "{detail}");
+    }
 }
 
 #[test]

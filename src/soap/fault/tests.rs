@@ -141,3 +141,36 @@ fn the_blocks_that_go_with_faults_are_well_formed() {
         Some(SOAP11.uri)
     );
 }
+
+#[test]
+fn soap12_5_4_7_and_5_4_8_blocks_stand_beside_the_fault_in_soap_12_alone() {
+    let block = Document::parse(b"<u:a xmlns:u='urn:u'/>").unwrap();
+    let faults = [
+        (Fault::version_mismatch("no"), "SupportedEnvelope"),
+        (Fault::not_understood(block.root(), "no"), "NotUnderstood"),
+    ];
+    for (fault, local) in faults {
+        for version in Version::ALL {
+            let octets = fault.envelope(version);
+            let document = Document::parse(&octets).unwrap();
+            let envelope = envelope::Envelope::read(&document).unwrap();
+            let read = ReadFault::read(envelope.body.children().next().unwrap()).unwrap();
+            assert_eq!(read.code, fault.code);
+            assert_eq!(envelope.blocks.len(), usize::from(version == Version::V12));
+            let text = String::from_utf8(octets.clone()).unwrap();
+            assert_eq!(text.contains(local), version == Version::V12);
+        }
+    }
+}
+
+#[test]
+fn wsa_soap_6_a_cause_is_a_subcode_of_the_subcode_or_the_faultcode() {
+    let fault = crate::soap::addressing::V200508.invalid("To", "InvalidCardinality", "no");
+    let written = |version| String::from_utf8(fault.envelope(version)).unwrap();
+    let (old, new) = (written(Version::V11), written(Version::V12));
+    let at = |text: &str, of: &str| text.find(of).unwrap_or(usize::MAX);
+    assert!(at(&new, "wsa:InvalidAddressingHeader<") < at(&new, "wsa:InvalidCardinality<"));
+    assert!(at(&new, "<soap:Detail>") < at(&new, ">q:To</wsa:ProblemHeaderQName>"));
+    assert!(old.contains(">wsa:InvalidCardinality</faultcode>") && !old.contains("<detail>"));
+    assert!(at(&old, ">q:To</wsa:ProblemHeaderQName>") < at(&old, ":Body>"));
+}

@@ -102,7 +102,10 @@ impl Group {
                         true => Stored::new(false, Default::default(), Default::default()),
                         false => {
                             let more = "x".repeat(self.longer);
-                            stored(&format!("<r>{number}:{}{more}</r>", call.action))
+                            stored(
+                                text.contains("faulty"),
+                                &format!("<r>{number}:{}{more}</r>", call.action),
+                            )
                         }
                     };
                     self.executed.push((uuid, number.0, call.action, text));
@@ -115,9 +118,9 @@ impl Group {
     }
 }
 
-fn stored(text: &str) -> Stored {
+fn stored(fault: bool, text: &str) -> Stored {
     let document = Document::parse(text.as_bytes()).unwrap();
-    Stored::new(false, Default::default(), payload::pack(document.root()))
+    Stored::new(fault, Default::default(), payload::pack(document.root()))
 }
 
 /// A front and its group.
@@ -441,6 +444,14 @@ pub fn acknowledgement(identifier: &str, ranges: &[(u64, u64)]) -> String {
         "<r:SequenceAcknowledgement><r:Identifier>{identifier}</r:Identifier>{ranges}\
          </r:SequenceAcknowledgement>"
     )
+}
+
+/// What a user is told whose ReplyTo or FaultTo no answer goes to.
+pub fn not_here(user: &User) -> &'static str {
+    match user.wsa.tells_more {
+        true => ":OnlyAnonymousAddressSupported<",
+        false => ":InvalidMessageInformationHeader<",
+    }
 }
 
 /// The text of the first element of that local name.

@@ -192,7 +192,7 @@ fn wsa_soap_3_what_would_pass_for_the_gateways_word_is_refused() {
                 let bad = referring(&user, &message, name, user.wsa.anonymous, &block);
                 for _ in 0..2 {
                     let (status, answer) = world.ask(user.soap, &bad);
-                    assert!(status == 500 && fault(&answer).is_some(), "{answer}");
+                    assert!(status >= 400 && fault(&answer).is_some(), "{answer}");
                     assert!(answer.contains(&format!("{name}: the reference parameter ")));
                     assert!(!answer.contains("urn:victim"), "{answer}");
                     assert_eq!(acked(&answer), number, "{answer}");

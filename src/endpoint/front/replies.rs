@@ -180,6 +180,7 @@ impl FrontSequence {
     /// InvalidAcknowledgement: of a reply that was never sent (§4.4).
     pub fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
         self.used = now;
+        self.ask_again();
         let asking = matches!(self.stage, Stage::Asking | Stage::Doubtful | Stage::Stalled);
         let highest = said.ranges.highest().map_or(0, MessageNumber::get);
         if highest > self.replies && !asking {
@@ -189,8 +190,12 @@ impl FrontSequence {
             ));
         }
         for (lower, upper) in said.ranges.iter() {
-            // The reader refused ranges upside down.
-            let _ = self.acked.insert_range(lower, upper);
+            // As long as nobody knows what was sent, anything may be said: what is too much is
+            // said again.
+            if self.acked.count() < limits::ACK_RANGES || !self.acked.would_split(lower) {
+                // The reader refused ranges upside down.
+                let _ = self.acked.insert_range(lower, upper);
+            }
         }
         self.release();
         Ok(())
@@ -228,6 +233,10 @@ impl FrontSequence {
             }
             if let Some(gone) = self.calls.remove(&next) {
                 kept -= bytes(&gone);
+                if let Some(number) = gone.number {
+                    // Nobody waits for an acknowledgement of what was dropped.
+                    let _ = self.acked.insert_range(MessageNumber::FIRST, number);
+                }
                 gone.askers.iter().for_each(|asker| self.acknowledge(asker));
             }
             self.released = next;

@@ -574,7 +574,7 @@ impl Front {
         let Some(uuid) = known.map(|named| named.sequence) else {
             return self.unknown(&headed.identifier, &asker);
         };
-        let call = self.call(action, message, &asker);
+        let call = self.call(now, action, message, &asker);
         let number = headed.number;
         if let Some(message_id) = message.message_id() {
             let (action, soap) = (&call.action, message.soap());
@@ -591,7 +591,13 @@ impl Front {
 
     /// The call that a message is. One that cannot be carried keeps its number all the same: it
     /// does nothing, and its fault leaves when that is voted (R20).
-    fn call(&mut self, action: &str, message: &Message<'_, '_>, asker: &Asker) -> Call {
+    fn call(
+        &mut self,
+        now: Instant,
+        action: &str,
+        message: &Message<'_, '_>,
+        asker: &Asker,
+    ) -> Call {
         let action = message.addressing.action.as_deref().unwrap_or(action);
         let reply_to = message.reply_to.address.as_str();
         let content = out_handler::content(&message.envelope, message.parts.clone());
@@ -618,6 +624,7 @@ impl Front {
         Call {
             version: message.soap(),
             action: action.to_owned(),
+            came: now,
             content,
             fault,
             two_way,

@@ -181,7 +181,6 @@ impl FrontSequence {
         }
         closed?;
         self.inbox.discard();
-        self.gap = None;
         if self.closers.len() >= limits::FRONT_WAITERS {
             let first = self.closers.remove(0);
             let answer = Effect::Answer(first.request, nothing());

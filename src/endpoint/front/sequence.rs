@@ -71,15 +71,15 @@ pub struct FrontSequence {
     pub(super) calls: BTreeMap<u64, Taken>,
     /// Those who wait for a message past a gap, and until when.
     pub(super) early: BTreeMap<u64, (Instant, Vec<Asker>)>,
-    /// How long a gap may hold up what came after it (AtMostOnce), and which one does so until
-    /// when.
+    /// How long a gap may hold up what came after it (AtMostOnce).
     pub(super) gives_up: Option<Micros>,
-    pub(super) gap: Option<(u64, Instant)>,
     /// Numbers that did not come in time, whether they came later or not.
     pub(super) given_up: Ranges,
     /// Came while the replicas are asked where the sequence stands.
     pub(super) held: Vec<(MessageNumber, Call, Asker)>,
     pub(super) stage: Stage,
+    /// When the replicas last said where it stands.
+    pub(super) heard: Instant,
     /// Every number up to here was executed.
     pub(super) executed: u64,
     /// The replicas have said where it stands, or it began here.
@@ -118,10 +118,10 @@ impl FrontSequence {
             calls: BTreeMap::new(),
             early: BTreeMap::new(),
             gives_up,
-            gap: None,
             given_up: Ranges::new(),
             held: Vec::new(),
             stage: Stage::Live,
+            heard: now,
             known: true,
             executed: 0,
             resumed: 0,
@@ -177,8 +177,10 @@ impl FrontSequence {
     pub fn deadline(&self) -> Option<Instant> {
         let gaps = self.early.values().map(|(due, _)| *due);
         let idle = (!self.is_ending()).then(|| self.end_of_life());
-        let gap = self.gap.map(|(_, due)| due).filter(|_| !self.is_ending());
-        gaps.chain(idle).chain(gap).chain(self.sent_again()).min()
+        gaps.chain(idle)
+            .chain(self.gap_due())
+            .chain(self.sent_again())
+            .min()
     }
 
     fn end_of_life(&self) -> Instant {
@@ -264,7 +266,7 @@ impl FrontSequence {
             .or_insert((now + GAP_WAIT, Vec::new()))
             .1
             .push(asker);
-        self.hand_on(now);
+        self.hand_on();
         Ok(())
     }
 
@@ -498,7 +500,7 @@ impl FrontSequence {
         match ordered {
             Ordered::Done(Done::Began(_, _, last, closed)) => {
                 self.stage = Stage::Live;
-                self.known = true;
+                (self.known, self.heard) = (true, now);
                 self.executed_elsewhere(now, *last);
                 if let Some(note) = closed {
                     self.closed_for_good(now, *last, note);
@@ -590,8 +592,8 @@ impl FrontSequence {
             }
         }
         self.send_again(now);
-        if !self.is_ending() && self.gap.is_some_and(|(_, due)| due <= now) {
-            self.give_up(now);
+        while self.gap_due().is_some_and(|due| due <= now) {
+            self.give_up();
         }
         if !self.is_ending() && self.end_of_life() <= now {
             self.end();

@@ -14,6 +14,7 @@ mod gaps;
 mod identifier;
 mod lifetime;
 mod message;
+mod parting;
 mod places;
 mod reference;
 mod repeats;
@@ -30,10 +31,10 @@ use uuid::Uuid;
 
 use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
+use crate::rm::Acknowledgement;
 use crate::rm::content::{CreateSequence, End};
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::version::Operation;
-use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{self, Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document};
@@ -104,13 +105,12 @@ struct Created {
 struct Gone {
     sequence: Uuid,
     acknowledgement: Option<Acknowledgement>,
-    offered: Option<(String, Option<MessageNumber>)>,
+    offered: Option<String>,
 }
 
-/// A TerminateSequence of ours for an offered sequence, that waits for a poll.
+/// A TerminateSequence of ours for an offered sequence; it may wait for a poll.
 #[derive(Debug)]
 struct Farewell {
-    address: String,
     back: Back,
     id: String,
     end: End,
@@ -123,6 +123,9 @@ pub struct Front {
     ids: Ids,
     sequences: BTreeMap<Uuid, FrontSequence>,
     creating: BTreeMap<Uuid, Creating>,
+    /// Sequences that ended, and whose offered sequences have not; at most
+    /// [`limits::FRONT_PARTING`].
+    parting: BTreeMap<Uuid, FrontSequence>,
     /// Sequences that are ending, and who gets the place of each: one of `creating`, or of
     /// `sequences` if it is being taken up.
     places: BTreeMap<Uuid, Uuid>,
@@ -155,6 +158,7 @@ impl Front {
             config,
             sequences: BTreeMap::new(),
             creating: BTreeMap::new(),
+            parting: BTreeMap::new(),
             places: BTreeMap::new(),
             later: BTreeMap::new(),
             created: VecDeque::new(),
@@ -199,10 +203,10 @@ impl Front {
         }
         self.keep_within();
         let due = |sequence: &FrontSequence| sequence.deadline().is_some_and(|at| at <= now);
-        let late = self.sequences.iter().filter(|(_, s)| due(s));
-        let late: Vec<Uuid> = late.map(|(uuid, _)| *uuid).collect();
+        let all = self.sequences.iter().chain(&self.parting);
+        let late: Vec<Uuid> = all.filter(|(_, s)| due(s)).map(|(uuid, _)| *uuid).collect();
         for uuid in late {
-            if let Some(sequence) = self.sequences.get_mut(&uuid) {
+            if let Some(sequence) = self.open_or_parting(uuid) {
                 sequence.tick(now);
             }
             self.carry_out(uuid);
@@ -217,8 +221,13 @@ impl Front {
     /// When to hand in `Tick` at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let sequences = self.sequences.values();
+        let sequences = self.sequences.values().chain(self.parting.values());
         sequences.filter_map(FrontSequence::deadline).min()
+    }
+
+    fn open_or_parting(&mut self, uuid: Uuid) -> Option<&mut FrontSequence> {
+        let open = self.sequences.get_mut(&uuid);
+        open.or_else(|| self.parting.get_mut(&uuid))
     }
 
     /// Sequences of users that are open, for `status`.
@@ -428,7 +437,7 @@ impl Front {
         match &message.what {
             What::Operation(Owned::Create(..)) => self.create(now, message, asker),
             What::Operation(Owned::Close(end)) => self.close(end, &asker),
-            What::Operation(Owned::Terminate(end)) => self.terminate(end, &asker),
+            What::Operation(Owned::Terminate(end)) => self.terminate(now, end, &asker),
             What::Operation(Owned::Answer) => self.respond(request, nothing()),
             What::Poll(selection) => self.polled(now, selection, &asker),
             What::Numbered => self.numbered(now, &raw.action, message, asker),
@@ -522,10 +531,9 @@ impl Front {
         said: &Acknowledgement,
         alone: bool,
     ) -> Result<(), RmFault> {
-        let found = self
-            .sequences
-            .iter_mut()
-            .find(|(_, sequence)| sequence.named().offered.as_deref() == Some(&said.identifier));
+        let mut all = self.sequences.iter_mut().chain(&mut self.parting);
+        let found =
+            all.find(|(_, sequence)| sequence.named().offered.as_deref() == Some(&said.identifier));
         let Some((uuid, sequence)) = found else {
             let begun = *self.begun.get_or_insert(now);
             if alone && begun + limits::FRONT_IDLE <= now {
@@ -664,20 +672,21 @@ impl Front {
         if self.waits_for_place(uuid) {
             return;
         }
-        while let Some(effect) = self
-            .sequences
-            .get_mut(&uuid)
-            .and_then(FrontSequence::effect)
-        {
+        while let Some(effect) = self.open_or_parting(uuid).and_then(FrontSequence::effect) {
             match effect {
                 Effect::Answer(request, answer) => self.respond(request, answer),
                 Effect::Order(number, order) => self.order(Wish::Of(uuid, number), order),
-                Effect::Release(up_to) => {
+                Effect::Release(up_to) if self.sequences.contains_key(&uuid) => {
                     self.out.push_back(FrontOutput::Release(uuid, up_to));
                 }
+                // The replicas have forgotten all of it.
+                Effect::Release(_) => {}
+                Effect::Part(farewell) => self.parted(uuid, farewell),
                 Effect::Gone => {
-                    self.sequences.remove(&uuid);
                     self.created.retain(|created| created.sequence != uuid);
+                    if let Some(sequence) = self.sequences.remove(&uuid) {
+                        self.retire(uuid, sequence);
+                    }
                     self.place_free(uuid);
                 }
             }

@@ -144,8 +144,10 @@ impl Front {
             Some(endpoint) => self.reaches(endpoint),
             None => !message.rm.offer_endpoint,
         };
-        let open = self.sequences.values().map(FrontSequence::named);
-        let mut open = open.filter_map(|named| named.offered.as_ref());
+        let open = self.sequences.values().chain(self.parting.values());
+        let mut open = open
+            .map(FrontSequence::named)
+            .filter_map(|named| named.offered.as_ref());
         let begun = self.creating.values().filter(|creating| creating.accepts);
         let mut begun = begun.filter_map(|creating| creating.create.offer.as_ref());
         let in_use = open.any(|other| *other == offer.identifier)

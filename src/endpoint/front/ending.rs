@@ -13,12 +13,13 @@ use crate::soap::namespaces::WSMC;
 use crate::types::Instant;
 use uuid::Uuid;
 
-use super::answer::{Answer, Back, Said, nothing};
-use super::call::{Asker, NOBODY};
+use super::answer::{Answer, nothing};
+use super::call::Asker;
 use super::identifier::Named;
 use super::message::{self, Selection};
+use super::parting::farewell;
 use super::sequence::{Effect, FrontSequence};
-use super::{Farewell, Front, Gone, remember};
+use super::{Front, Gone, remember};
 
 /// Action of a fault of WS-MC.
 const POLL_FAULT: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/fault";
@@ -50,13 +51,12 @@ impl Front {
         }
     }
 
-    pub(super) fn terminate(&mut self, end: &End, asker: &Asker) {
+    pub(super) fn terminate(&mut self, now: Instant, end: &End, asker: &Asker) {
         let Some(named) = Named::read(&end.identifier, &self.config.key) else {
             return self.unknown(&end.identifier, asker);
         };
         let uuid = named.sequence;
         if let Some(sequence) = self.sequences.get_mut(&uuid).filter(|s| !s.is_ending()) {
-            let last_reply = sequence.last_reply();
             let acknowledgement = match sequence.terminate(end.last) {
                 Ok(acknowledgement) => acknowledgement,
                 Err(refusal) => {
@@ -64,19 +64,20 @@ impl Front {
                     return self.respond(asker.request, answer);
                 }
             };
-            let offered = named.offered.clone().map(|offered| (offered, last_reply));
+            sequence.part_later(now, &asker.back, self.ids.urn());
             let gone = Gone {
                 sequence: uuid,
                 acknowledgement,
-                offered,
+                offered: sequence.named().offered.clone(),
             };
             remember(&mut self.gone, gone);
-            self.part(&named, last_reply, asker);
             self.carry_out(uuid);
         }
         let Some(gone) = self.gone.iter().find(|gone| gone.sequence == uuid) else {
             return self.unknown(&end.identifier, asker);
         };
+        let kept = self.sequences.get(&uuid).or(self.parting.get(&uuid));
+        let parts = kept.is_some_and(FrontSequence::parts);
         let back = &asker.back;
         let answer = if back
             .rm
@@ -87,11 +88,11 @@ impl Front {
             let said = gone.acknowledgement.clone();
             let operation = Operation::TerminateSequenceResponse;
             back.operation(operation, asker.id.clone(), said, &body)
-        } else if let Some((offered, last)) = &gone.offered {
+        } else if let Some(offered) = gone.offered.as_ref().filter(|_| !parts) {
             // 1.0 has no response: the other direction ends in its place.
             let end = End {
                 identifier: offered.clone(),
-                last: *last,
+                last: None,
             };
             let back = match message::is_back(&named.acks_to.address) {
                 true => back.clone(),
@@ -102,33 +103,6 @@ impl Front {
             nothing()
         };
         self.respond(asker.request, answer);
-    }
-
-    /// The offered sequence ends too; who polls is told when he polls.
-    fn part(&mut self, named: &Named, last: Option<MessageNumber>, asker: &Asker) {
-        let responds = named.rm.action(Operation::TerminateSequenceResponse);
-        let (polled, elsewhere) = (
-            message::is_polled(&named.acks_to.address),
-            !message::is_back(&named.acks_to.address),
-        );
-        let (Some(offered), true, true) = (&named.offered, responds.is_some(), polled || elsewhere)
-        else {
-            return;
-        };
-        let parting = Farewell {
-            address: named.acks_to.address.clone(),
-            back: asker.back.leading_to(&named.acks_to),
-            id: self.ids.urn(),
-            end: End {
-                identifier: offered.clone(),
-                last,
-            },
-        };
-        if polled {
-            return remember(&mut self.farewells, parting);
-        }
-        let answer = farewell(&parting.back, parting.id, &parting.end);
-        self.respond(NOBODY, answer);
     }
 
     pub(super) fn polled(&mut self, now: Instant, selection: &Selection, asker: &Asker) {
@@ -142,13 +116,17 @@ impl Front {
             }
         };
         let theirs = |(_, s): &(&Uuid, &mut FrontSequence)| s.named().acks_to.address == *address;
-        let mut sequences = self.sequences.iter_mut().filter(theirs);
+        let all = self.sequences.iter_mut().chain(&mut self.parting);
+        let mut sequences = all.filter(theirs);
         let found = sequences.find_map(|(uuid, sequence)| Some((*uuid, sequence.polled(now)?)));
         if let Some((uuid, answer)) = found {
             self.carry_out(uuid);
             return self.respond(asker.request, answer);
         }
-        let at = self.farewells.iter().position(|f| f.address == *address);
+        let at = self
+            .farewells
+            .iter()
+            .position(|f| f.back.to.address == *address);
         let answer = match at.and_then(|at| self.farewells.remove(at)) {
             Some(parting) => farewell(&parting.back, parting.id, &parting.end),
             None => nothing(),
@@ -237,18 +215,4 @@ impl FrontSequence {
             ..said
         }))
     }
-}
-
-/// A TerminateSequence of ours.
-fn farewell(back: &Back, message_id: String, end: &End) -> Answer {
-    let said = Said {
-        action: back
-            .rm
-            .action(Operation::TerminateSequence)
-            .unwrap_or_default(),
-        message_id,
-        unasked: true,
-        ..Said::default()
-    };
-    back.answer(&back.to, 200, &said, &end.write_terminate(back.rm))
 }

@@ -72,7 +72,11 @@ impl FrontSequence {
         reply: Option<&Stored>,
         back: Option<&Back>,
     ) -> Answer {
-        let acknowledgement = self.acknowledgement();
+        let acknowledgement = match self.parts() {
+            false => self.acknowledgement(),
+            // It has said the last one.
+            true => None,
+        };
         let Some(taken) = self.calls.get_mut(&number) else {
             return nothing();
         };
@@ -117,8 +121,8 @@ impl FrontSequence {
     /// When the next reply is due again that its user has not acknowledged. Only what goes to an
     /// address of his own: any other is asked for by repeating its request, or by a poll.
     pub(super) fn sent_again(&self) -> Option<Instant> {
-        let elsewhere = self.offers() && !is_back(&self.named.acks_to.address) && !self.is_ending();
-        let calls = self.calls.values().filter(|_| elsewhere);
+        let again = self.offers() && (!self.is_ending() || self.parts());
+        let calls = self.calls.values().filter(|_| again);
         calls.filter_map(|taken| self.due(taken)).min()
     }
 
@@ -242,6 +246,7 @@ impl FrontSequence {
             self.released = next;
         }
         self.kept = kept;
+        self.part(false);
         if self.released > before {
             let up_to = CallNumber(self.released);
             self.effects.push_back(Effect::Release(up_to));

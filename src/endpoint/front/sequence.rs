@@ -22,11 +22,13 @@ use crate::types::{CallNumber, Instant, Micros, Network};
 
 use super::super::io::{Order, Ordered, RequestId};
 use super::super::out_handler::Content;
+use super::Farewell;
 use super::answer::{Answer, Said, nothing};
 use super::call::{Asker, Call, NOBODY, State, Taken};
 use super::closing::Closing;
 use super::identifier::Named;
 use super::message::is_back;
+use super::parting::Parting;
 
 /// How long a message past a gap waits for what lacks before it; some peers' next call waits for
 /// its answer.
@@ -57,6 +59,8 @@ pub enum Effect {
     Order(u64, Order),
     /// Replies up to a number are released.
     Release(CallNumber),
+    /// The offered sequence ends.
+    Part(Farewell),
     /// The replicas do not know it any more: forget it.
     Gone,
 }
@@ -96,6 +100,8 @@ pub struct FrontSequence {
     pub(super) closing: Closing,
     /// Who closed it, until all has run that will; at most [`limits::FRONT_WAITERS`].
     pub(super) closers: Vec<Asker>,
+    /// Its user has terminated it, and the offered sequence has not ended yet.
+    pub(super) parting: Option<Parting>,
     pub(super) used: Instant,
     pub(super) expires: Instant,
     pub(super) effects: VecDeque<Effect>,
@@ -133,6 +139,7 @@ impl FrontSequence {
             last: None,
             closing: Closing::Not,
             closers: Vec::new(),
+            parting: None,
             used: now,
             expires: now + life,
             effects: VecDeque::new(),
@@ -180,6 +187,7 @@ impl FrontSequence {
         gaps.chain(idle)
             .chain(self.gap_due())
             .chain(self.sent_again())
+            .chain(self.parts_until())
             .min()
     }
 
@@ -592,6 +600,9 @@ impl FrontSequence {
             }
         }
         self.send_again(now);
+        if self.parts_until().is_some_and(|until| until <= now) {
+            self.part(true);
+        }
         while self.gap_due().is_some_and(|due| due <= now) {
             self.give_up();
         }

@@ -32,7 +32,7 @@ use uuid::Uuid;
 use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::rm::Acknowledgement;
-use crate::rm::content::{CreateSequence, End};
+use crate::rm::content::CreateSequence;
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::version::Operation;
 use crate::soap::envelope::{self, Envelope, Version};
@@ -48,6 +48,7 @@ use answer::{Answer, Back, nothing};
 use call::{Asker, Call, NOBODY};
 use identifier::Named;
 use message::{Message, Owned, Plain, Unread, What};
+use parting::{Farewell, fault_of};
 use reference::Reference;
 use repeats::{Repeats, Seen};
 use sequence::{Effect, FrontSequence};
@@ -84,6 +85,7 @@ struct Creating {
     name: Digest,
     create: CreateSequence,
     acks_to: Reference,
+    ends_to: Reference,
     accepts: bool,
     /// Where the user said that he found us.
     to: String,
@@ -106,14 +108,6 @@ struct Gone {
     sequence: Uuid,
     acknowledgement: Option<Acknowledgement>,
     offered: Option<String>,
-}
-
-/// A TerminateSequence of ours for an offered sequence; it may wait for a poll.
-#[derive(Debug)]
-struct Farewell {
-    back: Back,
-    id: String,
-    end: End,
 }
 
 /// The machine.
@@ -199,6 +193,7 @@ impl Front {
                 status,
                 octets,
             } => self.served(request, executed, (status, octets)),
+            FrontInput::Heard(octets) => self.heard(&octets),
             FrontInput::Tick => {}
         }
         self.keep_within();
@@ -223,11 +218,6 @@ impl Front {
     pub fn deadline(&self) -> Option<Instant> {
         let sequences = self.sequences.values().chain(self.parting.values());
         sequences.filter_map(FrontSequence::deadline).min()
-    }
-
-    fn open_or_parting(&mut self, uuid: Uuid) -> Option<&mut FrontSequence> {
-        let open = self.sequences.get_mut(&uuid);
-        open.or_else(|| self.parting.get_mut(&uuid))
     }
 
     /// Sequences of users that are open, for `status`.
@@ -320,10 +310,9 @@ impl Front {
             // The same fault as for a plain call.
             return self.out.push_back(FrontOutput::Plain(request, None));
         }
-        let content = envelope.body.children().next();
-        if content.is_some_and(|content| content.is(version.ns(), "Fault")) {
+        if let Some(fault) = fault_of(&envelope) {
             // A peer's, about something of ours (§4): there is nothing to say to it or to execute.
-            self.refused(Ignored::Unasked.into());
+            self.faulted(&envelope, &fault);
             return self.respond(request, nothing());
         }
         if message::version_of(&envelope).is_none() {

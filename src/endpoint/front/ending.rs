@@ -25,7 +25,31 @@ use super::{Front, Gone, remember};
 const POLL_FAULT: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/fault";
 
 impl Front {
+    /// CloseSequence or TerminateSequence of the offered sequence by its destination, which may end
+    /// it as well as its source (§3.5, §3.6); whether it was that.
+    fn ended_by_destination(
+        &mut self,
+        offered: &str,
+        response: Operation,
+        body: &[u8],
+        asker: &Asker,
+    ) -> bool {
+        let back = &asker.back;
+        // In 1.0 only its source ends it.
+        let ended = back.rm.action(response).is_some() && self.refuses(offered);
+        if ended {
+            let answer = back.operation(response, asker.id.clone(), None, body);
+            self.respond(asker.request, answer);
+        }
+        ended
+    }
+
     pub(super) fn close(&mut self, end: &End, asker: &Asker) {
+        let response = Operation::CloseSequenceResponse;
+        let body = content::write_close_response(&end.identifier, asker.back.rm);
+        if self.ended_by_destination(&end.identifier, response, &body, asker) {
+            return;
+        }
         let named = Named::read(&end.identifier, &self.config.key);
         let sequence = named.and_then(|named| self.sequences.get_mut(&named.sequence));
         let Some(sequence) = sequence.filter(|sequence| !sequence.is_ending()) else {
@@ -52,6 +76,11 @@ impl Front {
     }
 
     pub(super) fn terminate(&mut self, now: Instant, end: &End, asker: &Asker) {
+        let response = Operation::TerminateSequenceResponse;
+        let body = content::write_terminate_response(&end.identifier, asker.back.rm);
+        if self.ended_by_destination(&end.identifier, response, &body, asker) {
+            return;
+        }
         let Some(named) = Named::read(&end.identifier, &self.config.key) else {
             return self.unknown(&end.identifier, asker);
         };

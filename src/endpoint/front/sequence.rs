@@ -22,13 +22,13 @@ use crate::types::{CallNumber, Instant, Micros, Network};
 
 use super::super::io::{Order, Ordered, RequestId};
 use super::super::out_handler::Content;
-use super::Farewell;
 use super::answer::{Answer, Said, nothing};
 use super::call::{Asker, Call, NOBODY, State, Taken};
 use super::closing::Closing;
 use super::identifier::Named;
 use super::message::is_back;
-use super::parting::Parting;
+use super::parting::{Farewell, Parting};
+use super::reference::Reference;
 
 /// How long a message past a gap waits for what lacks before it; some peers' next call waits for
 /// its answer.
@@ -100,6 +100,9 @@ pub struct FrontSequence {
     pub(super) closing: Closing,
     /// Who closed it, until all has run that will; at most [`limits::FRONT_WAITERS`].
     pub(super) closers: Vec<Asker>,
+    /// Where lifecycle messages of the offered sequence go (§3.4); to AcksTo where another life of
+    /// this gateway began it.
+    pub(super) ends_to: Reference,
     /// Its user has terminated it, and the offered sequence has not ended yet.
     pub(super) parting: Option<Parting>,
     pub(super) used: Instant,
@@ -117,6 +120,7 @@ impl FrontSequence {
         now: Instant,
         (life, gives_up): (Micros, Option<Micros>),
     ) -> Self {
+        let ends_to = named.acks_to.clone();
         Self {
             named,
             network,
@@ -139,6 +143,7 @@ impl FrontSequence {
             last: None,
             closing: Closing::Not,
             closers: Vec::new(),
+            ends_to,
             parting: None,
             used: now,
             expires: now + life,

@@ -116,6 +116,9 @@ pub const FRONT_WAITERS: usize = 16;
 pub const FRONT_LATER_BYTES: usize = 16 * CALL_BYTES;
 /// How often a gateway POSTs a reply again that its user does not acknowledge.
 pub const FRONT_RESENDS: u32 = 8;
+/// Sequences whose users have ended them and not acknowledged all replies, which a gateway sends on
+/// for so long as an unused sequence lives; those of the network that has most go first.
+pub const FRONT_PARTING: usize = FRONT_SEQUENCES;
 /// Envelopes that wait at a gateway to be POSTed to one address of users' own, of users of one
 /// network at most half of them; more are dropped.
 pub const FRONT_POSTS: usize = 128;

@@ -14,6 +14,7 @@ mod gaps;
 mod identifier;
 mod lifetime;
 mod message;
+mod parting;
 mod places;
 pub(super) mod reference;
 mod repeats;
@@ -31,10 +32,10 @@ use uuid::Uuid;
 
 use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
-use crate::rm::content::{CreateSequence, End};
+use crate::rm::Acknowledgement;
+use crate::rm::content::CreateSequence;
 use crate::rm::fault::{Code, RmFault};
 use crate::rm::version::Operation;
-use crate::rm::{Acknowledgement, MessageNumber};
 use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document};
@@ -48,6 +49,7 @@ use answer::{Answer, Back, nothing};
 use call::{Asker, Call, NOBODY};
 use identifier::Named;
 use message::{Message, Owned, Plain, Unread, What};
+use parting::{Farewell, fault_of};
 use reference::Reference;
 use repeats::{Repeats, Seen};
 use sequence::{Effect, FrontSequence};
@@ -84,6 +86,7 @@ struct Creating {
     name: Digest,
     create: CreateSequence,
     acks_to: Reference,
+    ends_to: Reference,
     accepts: bool,
     /// Where the user said that he found us.
     to: String,
@@ -105,16 +108,7 @@ struct Created {
 struct Gone {
     sequence: Uuid,
     acknowledgement: Option<Acknowledgement>,
-    offered: Option<(String, Option<MessageNumber>)>,
-}
-
-/// A TerminateSequence of ours for an offered sequence, that waits for a poll.
-#[derive(Debug)]
-struct Farewell {
-    address: String,
-    back: Back,
-    id: String,
-    end: End,
+    offered: Option<String>,
 }
 
 /// The machine.
@@ -124,6 +118,9 @@ pub struct Front {
     ids: Ids,
     sequences: BTreeMap<Uuid, FrontSequence>,
     creating: BTreeMap<Uuid, Creating>,
+    /// Sequences that ended, and whose offered sequences have not; at most
+    /// [`limits::FRONT_PARTING`].
+    parting: BTreeMap<Uuid, FrontSequence>,
     /// Sequences that are ending, and who gets the place of each: one of `creating`, or of
     /// `sequences` if it is being taken up.
     places: BTreeMap<Uuid, Uuid>,
@@ -156,6 +153,7 @@ impl Front {
             config,
             sequences: BTreeMap::new(),
             creating: BTreeMap::new(),
+            parting: BTreeMap::new(),
             places: BTreeMap::new(),
             later: BTreeMap::new(),
             created: VecDeque::new(),
@@ -196,14 +194,15 @@ impl Front {
                 status,
                 octets,
             } => self.served(request, executed, (status, octets)),
+            FrontInput::Heard(octets) => self.heard(&octets),
             FrontInput::Tick => {}
         }
         self.keep_within();
         let due = |sequence: &FrontSequence| sequence.deadline().is_some_and(|at| at <= now);
-        let late = self.sequences.iter().filter(|(_, s)| due(s));
-        let late: Vec<Uuid> = late.map(|(uuid, _)| *uuid).collect();
+        let all = self.sequences.iter().chain(&self.parting);
+        let late: Vec<Uuid> = all.filter(|(_, s)| due(s)).map(|(uuid, _)| *uuid).collect();
         for uuid in late {
-            if let Some(sequence) = self.sequences.get_mut(&uuid) {
+            if let Some(sequence) = self.open_or_parting(uuid) {
                 sequence.tick(now);
             }
             self.carry_out(uuid);
@@ -218,7 +217,7 @@ impl Front {
     /// When to hand in `Tick` at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let sequences = self.sequences.values();
+        let sequences = self.sequences.values().chain(self.parting.values());
         sequences.filter_map(FrontSequence::deadline).min()
     }
 
@@ -308,10 +307,9 @@ impl Front {
             // The same fault as for a plain call.
             return self.out.push_back(FrontOutput::Plain(request, None));
         }
-        let content = envelope.body.children().next();
-        if content.is_some_and(|content| content.is(version.ns(), "Fault")) {
+        if let Some(fault) = fault_of(&envelope) {
             // A peer's, about something of ours (§4): there is nothing to say to it or to execute.
-            self.refused(Ignored::Unasked.into());
+            self.faulted(&envelope, &fault);
             return self.respond(request, nothing());
         }
         if message::version_of(&envelope).is_none() {
@@ -419,7 +417,7 @@ impl Front {
         match &message.what {
             What::Operation(Owned::Create(..)) => self.create(now, message, asker),
             What::Operation(Owned::Close(end)) => self.close(end, &asker),
-            What::Operation(Owned::Terminate(end)) => self.terminate(end, &asker),
+            What::Operation(Owned::Terminate(end)) => self.terminate(now, end, &asker),
             What::Operation(Owned::Answer) => self.respond(request, nothing()),
             What::Poll(selection) => self.polled(now, selection, &asker),
             What::Numbered => self.numbered(now, &raw.action, message, asker),
@@ -521,7 +519,7 @@ impl Front {
         let Some(uuid) = known.map(|named| named.sequence) else {
             return self.unknown(&headed.identifier, &asker);
         };
-        let call = self.call(action, message, &asker);
+        let call = self.call(now, action, message, &asker);
         let number = headed.number;
         if let Some(message_id) = message.message_id() {
             let (action, soap) = (&call.action, message.soap());
@@ -538,7 +536,13 @@ impl Front {
 
     /// The call that a message is. One that cannot be carried keeps its number all the same: it
     /// does nothing, and its fault leaves when that is voted (R20).
-    fn call(&mut self, action: &str, message: &Message<'_, '_>, asker: &Asker) -> Call {
+    fn call(
+        &mut self,
+        now: Instant,
+        action: &str,
+        message: &Message<'_, '_>,
+        asker: &Asker,
+    ) -> Call {
         let action = message.addressing.action.as_deref().unwrap_or(action);
         let reply_to = message.reply_to.address.as_str();
         let content = out_handler::content(&message.envelope, message.parts.clone());
@@ -566,6 +570,7 @@ impl Front {
         Call {
             version: message.soap(),
             action: action.to_owned(),
+            came: now,
             content,
             fault,
             two_way,
@@ -606,20 +611,21 @@ impl Front {
         if self.waits_for_place(uuid) {
             return;
         }
-        while let Some(effect) = self
-            .sequences
-            .get_mut(&uuid)
-            .and_then(FrontSequence::effect)
-        {
+        while let Some(effect) = self.open_or_parting(uuid).and_then(FrontSequence::effect) {
             match effect {
                 Effect::Answer(request, answer) => self.respond(request, answer),
                 Effect::Order(number, order) => self.order(Wish::Of(uuid, number), order),
-                Effect::Release(up_to) => {
+                Effect::Release(up_to) if self.sequences.contains_key(&uuid) => {
                     self.out.push_back(FrontOutput::Release(uuid, up_to));
                 }
+                // The replicas have forgotten all of it.
+                Effect::Release(_) => {}
+                Effect::Part(farewell) => self.parted(uuid, farewell),
                 Effect::Gone => {
-                    self.sequences.remove(&uuid);
                     self.created.retain(|created| created.sequence != uuid);
+                    if let Some(sequence) = self.sequences.remove(&uuid) {
+                        self.retire(uuid, sequence);
+                    }
                     self.place_free(uuid);
                 }
             }

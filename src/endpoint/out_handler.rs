@@ -404,6 +404,7 @@ impl<'a> Outgoing<'a> {
             offer: offer.map(|identifier| Offer {
                 identifier: identifier.to_owned(),
                 endpoint: Some(addressing::ANONYMOUS.to_owned()),
+                expires: None,
             }),
         };
         let content = create.write(&V200702, &extension.finish());

@@ -476,6 +476,7 @@ impl ServiceSequence {
         let offer = (self.declined < OFFERS).then(|| Offer {
             identifier: self.name("offer", attempt),
             endpoint: rm.offer_endpoint.then(|| ANONYMOUS.to_owned()),
+            expires: None,
         });
         let create = CreateSequence {
             acks_to: ANONYMOUS.to_owned(),

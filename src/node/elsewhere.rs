@@ -2,7 +2,7 @@
 //! at the addresses to which their names led when the gateway started. Redirects are not followed.
 //!
 //! Names are never asked for again: who can change where a name leads cannot make the gateway dial
-//! something else. What comes of a POST is logged and counted, and nothing else follows from it.
+//! something else. What comes of a POST is logged and counted, and what comes back handed on.
 //! Users of one network have at most half of the connections to a place, and of the waiting: whose
 //! address there hangs keeps no others' answers back.
 
@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::http::{Outgoing, Pool, PoolLimits};
@@ -23,7 +24,7 @@ use crate::types::Network;
 
 /// For one exchange.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Octets of an answer to us that are read; nothing of it is used.
+/// Octets of an answer to us that are read: a fault may be in it.
 const ANSWER: usize = 64 * 1024;
 /// Connections to one place.
 const CONNECTIONS: usize = 8;
@@ -126,17 +127,22 @@ impl Elsewhere {
         Allowed::new(self.0.keys().cloned())
     }
 
-    /// POSTs an envelope when it is polled. Must run inside a `LocalSet`.
+    /// POSTs an envelope when it is polled, and hands on what comes back. Must run inside a
+    /// `LocalSet`.
     ///
     /// # Errors
     /// What an operator may want to know.
-    pub fn post(&self, post: Post) -> impl Future<Output = Result<(), String>> + use<> {
+    pub fn post<H: FnOnce(Bytes)>(
+        &self,
+        post: Post,
+        heard: H,
+    ) -> impl Future<Output = Result<(), String>> + use<H> {
         let turn = self.turn(&post);
         async move {
             let (turn, path) = turn?;
             // It is never closed.
             let _turn = turn.lane.turns.acquire().await;
-            exchange(&turn.road.pool, &path, post).await
+            exchange(&turn.road.pool, &path, post, heard).await
         }
     }
 
@@ -154,7 +160,12 @@ impl Elsewhere {
     }
 }
 
-async fn exchange(pool: &Pool, path: &str, post: Post) -> Result<(), String> {
+async fn exchange(
+    pool: &Pool,
+    path: &str,
+    post: Post,
+    heard: impl FnOnce(Bytes),
+) -> Result<(), String> {
     let action = match post.version {
         Version::V11 => vec![("soapaction", quoted(&post.action))],
         Version::V12 => Vec::new(),
@@ -166,6 +177,9 @@ async fn exchange(pool: &Pool, path: &str, post: Post) -> Result<(), String> {
         ..Outgoing::post(&content_type, octets, TIMEOUT)
     };
     let response = pool.send(outgoing).await.map_err(|why| why.to_string())?;
+    if !response.body.is_empty() {
+        heard(response.body);
+    }
     match response.status {
         200..=299 => Ok(()),
         300..=399 => Err(format!(

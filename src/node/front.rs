@@ -115,7 +115,9 @@ impl<M: ClientMachine> World<Front> for FrontWorld<M> {
             } => self.answer(request, Said::Answer(status, octets)),
             FrontOutput::Post(post) => {
                 self.client.note(Body::SentRequest, "user", &post.octets);
-                let (client, sending) = (self.client.clone(), self.elsewhere.post(post));
+                let hears = driver.clone();
+                let heard = move |octets| hears.input(FrontInput::Heard(octets));
+                let (client, sending) = (self.client.clone(), self.elsewhere.post(post, heard));
                 tokio::task::spawn_local(async move {
                     if let Err(why) = sending.await
                         && let Some(kept_back) = client.report().due("user", "answer")

@@ -39,6 +39,8 @@ pub struct Offer {
     /// Address to which CloseSequence and its like are sent; anonymous for a client behind a POST.
     /// 1.0 has none.
     pub endpoint: Option<String>,
+    /// Requested lifetime, an xs:duration; for ever where it lacks.
+    pub expires: Option<String>,
 }
 
 /// CreateSequence (§3.4).
@@ -184,6 +186,9 @@ impl CreateSequence {
             if let Some(endpoint) = &offer.endpoint {
                 write_address(&mut w, (ns, "Endpoint"), &V200508, endpoint);
             }
+            if let Some(expires) = &offer.expires {
+                w.leaf(ns, "Expires", &[], expires);
+            }
             w.close();
         }
         w.raw(extension);
@@ -202,11 +207,11 @@ impl Offer {
             "IncompleteSequenceBehavior",
         ];
         fields.only(ns, &known)?;
-        // Lifetime and gaps of an offered sequence are its source's affair, and that is us.
-        expires(&fields, ns)?;
+        // Gaps of an offered sequence are its source's affair, and that is us.
         incomplete(&fields, ns)?;
         Ok(Self {
             identifier: fields.identifier(ns)?,
+            expires: expires(&fields, ns)?,
             // A peer of a later version that leaves it out is told by a declined offer.
             endpoint: match fields.maybe(ns, "Endpoint")? {
                 Some(endpoint) => maybe_address(endpoint)?,

@@ -170,6 +170,11 @@ impl<M> Destination<M> {
         (self.waiting.len(), self.bytes)
     }
 
+    /// Messages received and not handed on, in the order of their numbers.
+    pub fn held(&self) -> impl Iterator<Item = &M> {
+        self.waiting.values().map(|(_, message)| message)
+    }
+
     /// The highest number up to which nothing lacks; 0 if the very first does.
     #[must_use]
     pub fn contiguous(&self) -> u64 {

@@ -11,6 +11,7 @@ use super::version::{self, Version};
 use super::{Acknowledgement, MessageNumber};
 use crate::error::Rejected;
 use crate::limits;
+use crate::soap::fault::ReadFault;
 use crate::soap::namespaces::{Ns, SOAP11, WSU};
 use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::Element;
@@ -338,6 +339,32 @@ pub fn write_fault(fault: &RmFault, version: &Version, block: Block<'_>) -> Vec<
     }
     w.close();
     w.finish()
+}
+
+/// The fault of WS-RM that an envelope tells, in its Body or in a SequenceFault block (§4). The
+/// sequence that it is about stands in a Detail of either, or in the block itself (1.0).
+#[must_use]
+pub fn told<'d, 'a: 'd>(
+    fault: &ReadFault<'d, 'a>,
+    blocks: impl IntoIterator<Item = Element<'d, 'a>>,
+) -> Option<RmFault> {
+    let mut blocks = blocks.into_iter();
+    let block = blocks.find_map(|block| {
+        let version = version::by_namespace(block.ns())?;
+        (block.local() == "SequenceFault").then_some((version, block))
+    });
+    let Some((version, block)) = block else {
+        return RmFault::read(fault);
+    };
+    let code = read_fault(version, block).ok()?;
+    let detail = block.child(version.ns, "Detail");
+    let places = [Some(block), detail, fault.detail].into_iter().flatten();
+    let mut told = places.filter_map(|place| place.child(version.ns, "Identifier"));
+    let identifier = told.find_map(|told| identifier(&told.text()).ok());
+    Some(RmFault {
+        identifier,
+        ..RmFault::alone(code)
+    })
 }
 
 fn read_fault(version: &Version, block: Element<'_, '_>) -> Result<Code, Refusal> {

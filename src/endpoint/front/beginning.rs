@@ -58,7 +58,7 @@ impl Front {
     /// CreateSequence (§3.4). One that comes again is known by its MessageID and all that it says:
     /// who has another's MessageID gets no sequence of his.
     pub(super) fn create(&mut self, now: Instant, message: &Message<'_, '_>, asker: Asker) {
-        let What::Operation(Owned::Create(create, acks_to)) = &message.what else {
+        let What::Operation(Owned::Create(create, acks_to, ends_to)) = &message.what else {
             return;
         };
         let Some(message_id) = message.message_id() else {
@@ -68,7 +68,7 @@ impl Front {
             let answer = asker.back.fault(&fault, message.wsa.fault);
             return self.respond(asker.request, answer);
         };
-        let name = name(&message_id, message, create, acks_to);
+        let name = name(&message_id, message, create, [acks_to, ends_to]);
         if let Some(done) = self.created.iter().find(|c| c.name == name) {
             let answer = created(&asker, &done.body);
             return self.respond(asker.request, answer);
@@ -95,6 +95,7 @@ impl Front {
             accepts: self.accepts(message, create),
             create: create.clone(),
             acks_to: acks_to.clone(),
+            ends_to: ends_to.clone(),
             to: to.unwrap_or(&self.config.url).to_owned(),
             granted,
             askers: vec![asker],
@@ -130,7 +131,18 @@ impl Front {
         if !self.reaches(&create.acks_to) || !self.reaches(&message.reply_to.address) {
             return Err(Why::Elsewhere);
         }
-        lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)
+        let granted = lifetime::grant(create.expires.as_deref()).ok_or(Why::Expires)?;
+        // A reply must not leave on an offered sequence that has expired (§3.4): so neither lives
+        // longer than the other.
+        let offered = create
+            .offer
+            .as_ref()
+            .filter(|_| self.accepts(message, create));
+        let offered = offered.and_then(|offer| lifetime::grant(offer.expires.as_deref()));
+        Ok(match offered {
+            Some(offered) if offered.0 < granted.0 => offered,
+            _ => granted,
+        })
     }
 
     /// Whether the offered sequence is taken. What we cannot serve is declined, by silence about it
@@ -143,13 +155,16 @@ impl Front {
             Some(endpoint) => self.reaches(endpoint),
             None => !message.rm.offer_endpoint,
         };
-        let open = self.sequences.values().map(FrontSequence::named);
-        let mut open = open.filter_map(|named| named.offered.as_ref());
+        let open = self.sequences.values().chain(self.parting.values());
+        let mut open = open
+            .map(FrontSequence::named)
+            .filter_map(|named| named.offered.as_ref());
         let begun = self.creating.values().filter(|creating| creating.accepts);
         let mut begun = begun.filter_map(|creating| creating.create.offer.as_ref());
         let in_use = open.any(|other| *other == offer.identifier)
             || begun.any(|other| other.identifier == offer.identifier);
-        reachable && !in_use
+        let lives = lifetime::grant(offer.expires.as_deref()).is_some();
+        reachable && lives && !in_use
     }
 
     /// The Begin of a new sequence is ordered, or not.
@@ -184,7 +199,8 @@ impl Front {
             self.respond(asker.request, answer);
         }
         let (network, life) = (creating.network, (life, self.config.gives_up));
-        let front = FrontSequence::begun(named, identifier, network, now, life);
+        let mut front = FrontSequence::begun(named, identifier, network, now, life);
+        front.ends_to = creating.ends_to;
         self.sequences.insert(sequence, front);
         let made = Created {
             name: creating.name,
@@ -200,7 +216,7 @@ fn name(
     message_id: &str,
     message: &Message<'_, '_>,
     create: &CreateSequence,
-    acks_to: &Reference,
+    [acks_to, ends_to]: [&Reference; 2],
 ) -> Digest {
     let offer = create.offer.as_ref();
     let texts = [
@@ -212,8 +228,9 @@ fn name(
         create.expires.as_deref(),
         offer.map(|offer| offer.identifier.as_str()),
         offer.and_then(|offer| offer.endpoint.as_deref()),
+        offer.and_then(|offer| offer.expires.as_deref()),
     ];
-    let ends = [acks_to, &message.reply_to, &message.fault_to];
+    let ends = [acks_to, ends_to, &message.reply_to, &message.fault_to];
     let ends = ends
         .iter()
         .flat_map(|end| [end.address.as_bytes(), end.blocks().0]);

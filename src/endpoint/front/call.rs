@@ -37,6 +37,8 @@ pub struct Call {
     pub version: Version,
     /// The action that the service gets.
     pub action: String,
+    /// When it came.
+    pub came: Instant,
     /// What else it gets; empty once that is voted.
     pub content: Content,
     /// We answer it ourselves, with this: the call does nothing (R20).
@@ -138,6 +140,7 @@ impl Call {
         Self {
             version: self.version,
             action: String::new(),
+            came: self.came,
             content: Content::default(),
             fault: Some(Fault::new(Code::Receiver, "given up")),
             two_way: false,

@@ -86,7 +86,6 @@ impl FrontSequence {
         }
         self.inbox.discard();
         self.inbox.conclude(last.0, acknowledged);
-        self.gap = None;
         let code = match self.named.rm.last_message {
             true => {
                 self.last = MessageNumber::new(last.0);

@@ -13,18 +13,43 @@ use crate::soap::namespaces::WSMC;
 use crate::soap::writer::{Attribute, Writer};
 use crate::types::Instant;
 
-use super::answer::{Answer, Back, Said, nothing};
-use super::call::{Asker, NOBODY};
+use super::answer::{Answer, Back, nothing};
+use super::call::Asker;
 use super::identifier::Named;
 use super::message::{self, PENDING, Selection};
+use super::parting::farewell;
 use super::sequence::{Effect, FrontSequence};
-use super::{Farewell, Front, Gone, remember};
+use super::{Front, Gone, remember};
 
 /// Action of a fault of WS-MC.
 const POLL_FAULT: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/fault";
 
 impl Front {
+    /// CloseSequence or TerminateSequence of the offered sequence by its destination, which may end
+    /// it as well as its source (§3.5, §3.6); whether it was that.
+    fn ended_by_destination(
+        &mut self,
+        offered: &str,
+        response: Operation,
+        body: &[u8],
+        asker: &Asker,
+    ) -> bool {
+        let back = &asker.back;
+        // In 1.0 only its source ends it.
+        let ended = back.rm.action(response).is_some() && self.refuses(offered);
+        if ended {
+            let answer = back.operation(response, asker.id.clone(), None, body);
+            self.respond(asker.request, answer);
+        }
+        ended
+    }
+
     pub(super) fn close(&mut self, end: &End, asker: &Asker) {
+        let response = Operation::CloseSequenceResponse;
+        let body = content::write_close_response(&end.identifier, asker.back.rm);
+        if self.ended_by_destination(&end.identifier, response, &body, asker) {
+            return;
+        }
         let named = Named::read(&end.identifier, &self.config.key);
         let sequence = named.and_then(|named| self.sequences.get_mut(&named.sequence));
         let Some(sequence) = sequence.filter(|sequence| !sequence.is_ending()) else {
@@ -50,13 +75,17 @@ impl Front {
         }
     }
 
-    pub(super) fn terminate(&mut self, end: &End, asker: &Asker) {
+    pub(super) fn terminate(&mut self, now: Instant, end: &End, asker: &Asker) {
+        let response = Operation::TerminateSequenceResponse;
+        let body = content::write_terminate_response(&end.identifier, asker.back.rm);
+        if self.ended_by_destination(&end.identifier, response, &body, asker) {
+            return;
+        }
         let Some(named) = Named::read(&end.identifier, &self.config.key) else {
             return self.unknown(&end.identifier, asker);
         };
         let uuid = named.sequence;
         if let Some(sequence) = self.sequences.get_mut(&uuid).filter(|s| !s.is_ending()) {
-            let last_reply = sequence.last_reply();
             let acknowledgement = match sequence.terminate(end.last) {
                 Ok(acknowledgement) => acknowledgement,
                 Err(refusal) => {
@@ -64,19 +93,20 @@ impl Front {
                     return self.respond(asker.request, answer);
                 }
             };
-            let offered = named.offered.clone().map(|offered| (offered, last_reply));
+            sequence.part_later(now, &asker.back, self.ids.urn());
             let gone = Gone {
                 sequence: uuid,
                 acknowledgement,
-                offered,
+                offered: sequence.named().offered.clone(),
             };
             remember(&mut self.gone, gone);
-            self.part(&named, last_reply, asker);
             self.carry_out(uuid);
         }
         let Some(gone) = self.gone.iter().find(|gone| gone.sequence == uuid) else {
             return self.unknown(&end.identifier, asker);
         };
+        let kept = self.sequences.get(&uuid).or(self.parting.get(&uuid));
+        let parts = kept.is_some_and(FrontSequence::parts);
         let back = &asker.back;
         let answer = if back
             .rm
@@ -87,11 +117,11 @@ impl Front {
             let said = gone.acknowledgement.clone();
             let operation = Operation::TerminateSequenceResponse;
             back.operation(operation, asker.id.clone(), said, &body)
-        } else if let Some((offered, last)) = &gone.offered {
+        } else if let Some(offered) = gone.offered.as_ref().filter(|_| !parts) {
             // 1.0 has no response: the other direction ends in its place.
             let end = End {
                 identifier: offered.clone(),
-                last: *last,
+                last: None,
             };
             let back = match message::is_back(&named.acks_to.address) {
                 true => back.clone(),
@@ -102,33 +132,6 @@ impl Front {
             nothing()
         };
         self.respond(asker.request, answer);
-    }
-
-    /// The offered sequence ends too; who polls is told when he polls.
-    fn part(&mut self, named: &Named, last: Option<MessageNumber>, asker: &Asker) {
-        let responds = named.rm.action(Operation::TerminateSequenceResponse);
-        let (polled, elsewhere) = (
-            message::is_polled(&named.acks_to.address),
-            !message::is_back(&named.acks_to.address),
-        );
-        let (Some(offered), true, true) = (&named.offered, responds.is_some(), polled || elsewhere)
-        else {
-            return;
-        };
-        let parting = Farewell {
-            address: named.acks_to.address.clone(),
-            back: asker.back.leading_to(&named.acks_to),
-            id: self.ids.urn(),
-            end: End {
-                identifier: offered.clone(),
-                last,
-            },
-        };
-        if polled {
-            return remember(&mut self.farewells, parting);
-        }
-        let answer = farewell(&parting.back, parting.id, &parting.end);
-        self.respond(NOBODY, answer);
     }
 
     pub(super) fn polled(&mut self, now: Instant, selection: &Selection, asker: &Asker) {
@@ -142,17 +145,22 @@ impl Front {
             }
         };
         let is_theirs = |s: &FrontSequence| s.named().acks_to.address == *address;
-        let theirs = self.sequences.values().filter(|s| is_theirs(s));
-        let partings = self.farewells.iter().filter(|f| f.address == *address);
-        let waiting = theirs.map(|s| s.waiting(now)).sum::<usize>() + partings.count();
-        let more = [pending(waiting > 1), asker.back.riding.clone()].concat();
-        let mut sequences = self.sequences.iter_mut().filter(|(_, s)| is_theirs(s));
+        let all = self.sequences.values().chain(self.parting.values());
+        let replies: usize = all.filter(|s| is_theirs(s)).map(|s| s.waiting(now)).sum();
+        let ends = self.farewells.iter();
+        let ends = ends.filter(|f| f.back.to.address == *address).count();
+        let more = [pending(replies + ends > 1), asker.back.riding.clone()].concat();
+        let all = self.sequences.iter_mut().chain(&mut self.parting);
+        let mut sequences = all.filter(|(_, s)| is_theirs(s));
         let found = sequences.find_map(|(uuid, s)| Some((*uuid, s.polled(now, &more)?)));
         if let Some((uuid, answer)) = found {
             self.carry_out(uuid);
             return self.respond(asker.request, answer);
         }
-        let at = self.farewells.iter().position(|f| f.address == *address);
+        let at = self
+            .farewells
+            .iter()
+            .position(|f| f.back.to.address == *address);
         let answer = match at.and_then(|at| self.farewells.remove(at)) {
             Some(parting) => {
                 let riding = more;
@@ -197,7 +205,6 @@ impl FrontSequence {
         }
         closed?;
         self.inbox.discard();
-        self.gap = None;
         if self.closers.len() >= limits::FRONT_WAITERS {
             let first = self.closers.remove(0);
             let answer = Effect::Answer(first.request, nothing());
@@ -263,18 +270,4 @@ fn pending(more: bool) -> Vec<u8> {
     w.open(WSMC, PENDING, &[Attribute::new("pending", says)]);
     w.close();
     w.finish()
-}
-
-/// A TerminateSequence of ours.
-fn farewell(back: &Back, message_id: String, end: &End) -> Answer {
-    let said = Said {
-        action: back
-            .rm
-            .action(Operation::TerminateSequence)
-            .unwrap_or_default(),
-        message_id,
-        unasked: true,
-        ..Said::default()
-    };
-    back.answer(&back.to, 200, &said, &end.write_terminate(back.rm))
 }

@@ -15,28 +15,31 @@ use crate::types::Instant;
 
 use super::answer::Said;
 use super::call::{Asker, Taken};
-use super::sequence::{Effect, FrontSequence};
+use super::sequence::{Effect, FrontSequence, Stage};
 
 impl FrontSequence {
     /// Takes from the inbox what is in its turn.
-    pub(super) fn hand_on(&mut self, now: Instant) {
+    pub(super) fn hand_on(&mut self) {
         while let Some((number, call)) = self.inbox.next() {
             let askers = self.early.remove(&number.get()).map(|(_, askers)| askers);
             self.calls.insert(number.get(), Taken::new(call, askers));
         }
-        let waits = self.inbox.waiting().0 > 0;
-        let from = self.inbox.contiguous();
-        let same = self.gap.filter(|(gap, _)| waits && *gap == from);
-        let new = self.gives_up.filter(|_| waits);
-        self.gap = same.or(new.map(|wait| (from, now + wait)));
         self.go_on();
     }
 
+    /// When what lacks has had its time (AtMostOnce): a message waits so long for those before it.
+    /// While the replicas are asked where the sequence stands what comes is not looked at, and
+    /// nothing is given up; its source has the whole time again to send it afterwards.
+    pub(super) fn gap_due(&self) -> Option<Instant> {
+        let wait = self.gives_up.filter(|_| self.stage == Stage::Live)?;
+        let came = self.inbox.held().map(|call| call.came).min()?;
+        Some(came.max(self.heard) + wait)
+    }
+
     /// What lacks has had its time: null calls stand in its place, and the later ones run
-    /// (AtMostOnce). Each is a hole in the acknowledgements, which can tell so many; then the
+    /// (AtMostOnce). Each gap is a hole in the acknowledgements, which can tell so many; then the
     /// sequence is over.
-    pub(super) fn give_up(&mut self, now: Instant) {
-        self.gap = None;
+    pub(super) fn give_up(&mut self) {
         if self.given_up.count() + 1 >= limits::ACK_RANGES {
             return self.over();
         }
@@ -50,7 +53,7 @@ impl FrontSequence {
             let askers = self.early.remove(&number.get()).map(|(_, askers)| askers);
             self.calls.insert(number.get(), Taken::new(call, askers));
         }
-        self.hand_on(now);
+        self.hand_on();
     }
 
     /// It goes no further: what waits is not executed, and its user is told so at once, or by the

@@ -77,8 +77,8 @@ pub enum What {
 /// A Body of WS-RM without borrowed parts.
 #[derive(Debug)]
 pub enum Owned {
-    /// CreateSequence, and its AcksTo.
-    Create(crate::rm::content::CreateSequence, Reference),
+    /// CreateSequence, its AcksTo, and where lifecycle messages of the offered sequence go.
+    Create(crate::rm::content::CreateSequence, Reference, Reference),
     /// CloseSequence.
     Close(crate::rm::content::End),
     /// TerminateSequence.
@@ -439,7 +439,18 @@ impl<'d, 'a> Message<'d, 'a> {
                 };
                 let acks_to = Reference::read(acks_to, &create.acks_to, self.wsa)
                     .map_err(|why| ill_referred("AcksTo", &why, self.wsa))?;
-                (Owned::Create(create, acks_to), Operation::CreateSequence)
+                let offer = child.child(self.rm.ns, "Offer");
+                let endpoint = offer.and_then(|offer| offer.child(self.rm.ns, "Endpoint"));
+                let address = create.offer.as_ref().and_then(|o| o.endpoint.as_deref());
+                let ends = match endpoint.zip(address) {
+                    Some((endpoint, address)) if self.rm.offer_endpoint => {
+                        Reference::read(endpoint, address, self.wsa)
+                            .map_err(|why| ill_referred("Endpoint", &why, self.wsa))?
+                    }
+                    _ => acks_to.clone(),
+                };
+                let owned = Owned::Create(create, acks_to, ends);
+                (owned, Operation::CreateSequence)
             }
             Some(Content::CloseSequence(end)) => (Owned::Close(end), Operation::CloseSequence),
             Some(Content::TerminateSequence(end)) => {

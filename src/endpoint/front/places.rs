@@ -145,12 +145,10 @@ impl Front {
         let Some(sequence) = self.sequences.get_mut(&old) else {
             return;
         };
-        let last = sequence.last_reply();
-        let offered = sequence.named().offered.clone();
         let gone = Gone {
             sequence: old,
             acknowledgement: sequence.acknowledgement(),
-            offered: offered.map(|offered| (offered, last)),
+            offered: sequence.named().offered.clone(),
         };
         sequence.end();
         remember(&mut self.gone, gone);
@@ -160,7 +158,8 @@ impl Front {
     /// Replies that nobody acknowledges are dropped, the oldest of a sequence first, if all keep
     /// too much of them: those of the network that has most, and of what was not used for longest.
     pub(super) fn keep_within(&mut self) {
-        let sequences = || self.sequences.iter().filter(|(_, s)| s.kept > 0);
+        let all = || self.sequences.iter().chain(&self.parting);
+        let sequences = || all().filter(|(_, s)| s.kept > 0);
         let mut kept: usize = sequences().map(|(_, s)| s.kept).sum();
         if kept <= limits::FRONT_ALL_KEPT {
             return;
@@ -171,7 +170,7 @@ impl Front {
         order.sort();
         for (_, uuid) in order {
             let over = kept.saturating_sub(limits::FRONT_ALL_KEPT);
-            if let Some(sequence) = self.sequences.get_mut(&uuid).filter(|_| over > 0) {
+            if let Some(sequence) = self.open_or_parting(uuid).filter(|_| over > 0) {
                 let before = sequence.kept;
                 sequence.release_within(before.saturating_sub(over));
                 kept = kept.saturating_sub(before - sequence.kept);

@@ -73,7 +73,11 @@ impl FrontSequence {
         reply: Option<&Stored>,
         back: Option<&Back>,
     ) -> Answer {
-        let acknowledgement = self.acknowledgement();
+        let acknowledgement = match self.parts() {
+            false => self.acknowledgement(),
+            // It has said the last one.
+            true => None,
+        };
         let Some(taken) = self.calls.get_mut(&number) else {
             return nothing();
         };
@@ -123,8 +127,8 @@ impl FrontSequence {
     /// When the next reply is due again that its user has not acknowledged. Only what goes to an
     /// address of his own: any other is asked for by repeating its request, or by a poll.
     pub(super) fn sent_again(&self) -> Option<Instant> {
-        let elsewhere = self.offers() && !is_back(&self.named.acks_to.address) && !self.is_ending();
-        let calls = self.calls.values().filter(|_| elsewhere);
+        let again = self.offers() && (!self.is_ending() || self.parts());
+        let calls = self.calls.values().filter(|_| again);
         calls.filter_map(|taken| self.due(taken)).min()
     }
 
@@ -197,6 +201,7 @@ impl FrontSequence {
     /// InvalidAcknowledgement: of a reply that was never sent (§4.4).
     pub fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
         self.used = now;
+        self.ask_again();
         let asking = matches!(self.stage, Stage::Asking | Stage::Doubtful | Stage::Stalled);
         let highest = said.ranges.highest().map_or(0, MessageNumber::get);
         if highest > self.replies && !asking {
@@ -208,8 +213,12 @@ impl FrontSequence {
             return Err(RmFault::never_sent(&said.identifier, octets));
         }
         for (lower, upper) in said.ranges.iter() {
-            // The reader refused ranges upside down.
-            let _ = self.acked.insert_range(lower, upper);
+            // As long as nobody knows what was sent, anything may be said: what is too much is
+            // said again.
+            if self.acked.count() < limits::ACK_RANGES || !self.acked.would_split(lower) {
+                // The reader refused ranges upside down.
+                let _ = self.acked.insert_range(lower, upper);
+            }
         }
         self.release();
         Ok(())
@@ -247,11 +256,16 @@ impl FrontSequence {
             }
             if let Some(gone) = self.calls.remove(&next) {
                 kept -= bytes(&gone);
+                if let Some(number) = gone.number {
+                    // Nobody waits for an acknowledgement of what was dropped.
+                    let _ = self.acked.insert_range(MessageNumber::FIRST, number);
+                }
                 gone.askers.iter().for_each(|asker| self.acknowledge(asker));
             }
             self.released = next;
         }
         self.kept = kept;
+        self.part(false);
         if self.released > before {
             let up_to = CallNumber(self.released);
             self.effects.push_back(Effect::Release(up_to));

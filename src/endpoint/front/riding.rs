@@ -78,10 +78,8 @@ impl Front {
         said: &Acknowledgement,
         alone: bool,
     ) -> Result<(), RmFault> {
-        let found = self
-            .sequences
-            .iter_mut()
-            .find(|(_, sequence)| sequence.named().offered.as_deref() == Some(&said.identifier));
+        let mut all = self.sequences.iter_mut().chain(&mut self.parting);
+        let found = all.find(|(_, s)| s.named().offered.as_deref() == Some(&said.identifier));
         let Some((uuid, sequence)) = found else {
             let begun = *self.begun.get_or_insert(now);
             if alone && begun + limits::FRONT_IDLE <= now {

@@ -27,6 +27,8 @@ use super::call::{Asker, Call, NOBODY, State, Taken};
 use super::closing::Closing;
 use super::identifier::Named;
 use super::message::is_back;
+use super::parting::{Farewell, Parting};
+use super::reference::Reference;
 
 /// How long a message past a gap waits for what lacks before it; some peers' next call waits for
 /// its answer.
@@ -57,6 +59,8 @@ pub enum Effect {
     Order(u64, Order),
     /// Replies up to a number are released.
     Release(CallNumber),
+    /// The offered sequence ends.
+    Part(Farewell),
     /// The replicas do not know it any more: forget it.
     Gone,
 }
@@ -71,15 +75,15 @@ pub struct FrontSequence {
     pub(super) calls: BTreeMap<u64, Taken>,
     /// Those who wait for a message past a gap, and until when.
     pub(super) early: BTreeMap<u64, (Instant, Vec<Asker>)>,
-    /// How long a gap may hold up what came after it (AtMostOnce), and which one does so until
-    /// when.
+    /// How long a gap may hold up what came after it (AtMostOnce).
     pub(super) gives_up: Option<Micros>,
-    pub(super) gap: Option<(u64, Instant)>,
     /// Numbers that did not come in time, whether they came later or not.
     pub(super) given_up: Ranges,
     /// Came while the replicas are asked where the sequence stands.
     pub(super) held: Vec<(MessageNumber, Call, Asker)>,
     pub(super) stage: Stage,
+    /// When the replicas last said where it stands.
+    pub(super) heard: Instant,
     /// Every number up to here was executed.
     pub(super) executed: u64,
     /// The replicas have said where it stands, or it began here.
@@ -96,6 +100,11 @@ pub struct FrontSequence {
     pub(super) closing: Closing,
     /// Who closed it, until all has run that will; at most [`limits::FRONT_WAITERS`].
     pub(super) closers: Vec<Asker>,
+    /// Where lifecycle messages of the offered sequence go (§3.4); to AcksTo where another life of
+    /// this gateway began it.
+    pub(super) ends_to: Reference,
+    /// Its user has terminated it, and the offered sequence has not ended yet.
+    pub(super) parting: Option<Parting>,
     pub(super) used: Instant,
     pub(super) expires: Instant,
     pub(super) effects: VecDeque<Effect>,
@@ -111,6 +120,7 @@ impl FrontSequence {
         now: Instant,
         (life, gives_up): (Micros, Option<Micros>),
     ) -> Self {
+        let ends_to = named.acks_to.clone();
         Self {
             named,
             network,
@@ -118,10 +128,10 @@ impl FrontSequence {
             calls: BTreeMap::new(),
             early: BTreeMap::new(),
             gives_up,
-            gap: None,
             given_up: Ranges::new(),
             held: Vec::new(),
             stage: Stage::Live,
+            heard: now,
             known: true,
             executed: 0,
             resumed: 0,
@@ -133,6 +143,8 @@ impl FrontSequence {
             last: None,
             closing: Closing::Not,
             closers: Vec::new(),
+            ends_to,
+            parting: None,
             used: now,
             expires: now + life,
             effects: VecDeque::new(),
@@ -177,8 +189,11 @@ impl FrontSequence {
     pub fn deadline(&self) -> Option<Instant> {
         let gaps = self.early.values().map(|(due, _)| *due);
         let idle = (!self.is_ending()).then(|| self.end_of_life());
-        let gap = self.gap.map(|(_, due)| due).filter(|_| !self.is_ending());
-        gaps.chain(idle).chain(gap).chain(self.sent_again()).min()
+        gaps.chain(idle)
+            .chain(self.gap_due())
+            .chain(self.sent_again())
+            .chain(self.parts_until())
+            .min()
     }
 
     fn end_of_life(&self) -> Instant {
@@ -265,7 +280,7 @@ impl FrontSequence {
             .or_insert((now + GAP_WAIT, Vec::new()))
             .1
             .push(asker);
-        self.hand_on(now);
+        self.hand_on();
         Ok(())
     }
 
@@ -499,7 +514,7 @@ impl FrontSequence {
         match ordered {
             Ordered::Done(Done::Began(_, _, last, closed)) => {
                 self.stage = Stage::Live;
-                self.known = true;
+                (self.known, self.heard) = (true, now);
                 self.executed_elsewhere(now, *last);
                 if let Some(note) = closed {
                     self.closed_for_good(now, *last, note);
@@ -591,8 +606,11 @@ impl FrontSequence {
             }
         }
         self.send_again(now);
-        if !self.is_ending() && self.gap.is_some_and(|(_, due)| due <= now) {
-            self.give_up(now);
+        if self.parts_until().is_some_and(|until| until <= now) {
+            self.part(true);
+        }
+        while self.gap_due().is_some_and(|due| due <= now) {
+            self.give_up();
         }
         if !self.is_ending() && self.end_of_life() <= now {
             self.end();

@@ -5,6 +5,7 @@ mod elsewhere;
 mod faults;
 mod gaps;
 mod harness;
+mod parting;
 mod places;
 mod references;
 mod repeats;

@@ -80,6 +80,8 @@ pub enum FrontInput {
         /// The HTTP body.
         octets: Vec<u8>,
     },
+    /// An envelope came in answer to a [`FrontOutput::Post`].
+    Heard(Bytes),
     /// The deadline passed.
     Tick,
 }

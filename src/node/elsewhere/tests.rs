@@ -31,12 +31,18 @@ fn post(address: String) -> Post {
 
 /// Takes one POST, answers with this head, and gives what came.
 async fn served(listener: TcpListener, head: &str) -> String {
+    answered(listener, head, "").await
+}
+
+/// The same, with an answer that has a body.
+async fn answered(listener: TcpListener, head: &str, body: &str) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut came = Vec::new();
     while !came.ends_with(b"<e/>") {
         assert!(stream.read_buf(&mut came).await.unwrap() > 0);
     }
-    let answer = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}");
     stream.write_all(answer.as_bytes()).await.unwrap();
     String::from_utf8(came).unwrap()
 }
@@ -53,7 +59,7 @@ fn r20_a_name_that_led_to_one_address_is_not_asked_for_again() {
         elsewhere
             .0
             .insert(place(&url), Road::new(pool.at(vec![at])));
-        let sending = elsewhere.post(post(format!("{url}/x?y=1")));
+        let sending = elsewhere.post(post(format!("{url}/x?y=1")), drop);
         let (came, sent) = tokio::join!(served(listener, "202 Accepted"), sending);
         sent.unwrap();
         assert!(came.starts_with("POST /x?y=1 HTTP/1.1\r\n"), "{came}");
@@ -72,13 +78,29 @@ fn r20_a_reply_with_attachments_goes_as_what_it_is() {
         let mut post = post(url);
         // Its end is the one that is waited for.
         post.octets = crate::soap::mime::whole(package, b"--b\r\n<e/>");
-        let (came, sent) = tokio::join!(served(listener, "202 x"), elsewhere.post(post));
+        let (came, sent) = tokio::join!(served(listener, "202 x"), elsewhere.post(post, drop));
         sent.unwrap();
         assert!(
             came.contains(&format!("content-type: {package}\r\n")),
             "{came}"
         );
         assert!(came.ends_with("\r\n\r\n--b\r\n<e/>"), "{came}");
+    });
+}
+
+#[test]
+fn wsrm_4_what_comes_back_is_handed_on_whatever_its_status() {
+    run(async || {
+        for (head, body) in [("200 OK", "<a/>"), ("500 x", "<f/>"), ("202 x", "")] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let elsewhere = Elsewhere::find(&[place(&url)], lookup).await.unwrap();
+            let mut heard = None;
+            let sending = elsewhere.post(post(url), |octets| heard = Some(octets));
+            let (_, sent) = tokio::join!(answered(listener, head, body), sending);
+            assert_eq!(sent.is_ok(), head != "500 x");
+            assert_eq!(heard.unwrap_or_default(), body);
+        }
     });
 }
 
@@ -100,7 +122,7 @@ fn r20_a_redirect_is_not_followed() {
             "307 x\r\nLocation: http://{}/",
             second.local_addr().unwrap()
         );
-        let (_, sent) = tokio::join!(served(first, &head), elsewhere.post(post(url)));
+        let (_, sent) = tokio::join!(served(first, &head), elsewhere.post(post(url), drop));
         assert!(sent.unwrap_err().contains("not followed"));
         let silence = Duration::from_millis(50);
         assert!(
@@ -145,7 +167,7 @@ fn r20_what_is_not_listed_is_not_dialled_and_not_too_much_waits() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let none = Elsewhere::default();
-        assert!(none.post(post(url.clone())).await.is_err());
+        assert!(none.post(post(url.clone()), drop).await.is_err());
         let elsewhere = Elsewhere::find(&[place(&url)], lookup).await.unwrap();
         let from = |network: u128| Post {
             network: Network::of(0xffff << 32 | network),
@@ -153,14 +175,15 @@ fn r20_what_is_not_listed_is_not_dialled_and_not_too_much_waits() {
         };
         let mut waiting = Vec::new();
         for network in 1..=2 {
-            waiting.extend((0..limits::FRONT_POSTS / 2).map(|_| elsewhere.post(from(network))));
-            let why = elsewhere.post(from(network)).await.unwrap_err();
+            waiting
+                .extend((0..limits::FRONT_POSTS / 2).map(|_| elsewhere.post(from(network), drop)));
+            let why = elsewhere.post(from(network), drop).await.unwrap_err();
             assert!(why.contains("too many"), "{why}");
         }
-        let why = elsewhere.post(from(3)).await.unwrap_err();
+        let why = elsewhere.post(from(3), drop).await.unwrap_err();
         assert!(why.contains("too many"), "{why}");
         waiting.pop();
-        drop(elsewhere.post(from(3)));
+        drop(elsewhere.post(from(3), drop));
         drop(waiting);
         assert!(elsewhere.0[&place(&url)].lanes.borrow().is_empty());
     });
@@ -177,13 +200,13 @@ fn r20_whose_address_hangs_keeps_back_no_answers_to_other_networks() {
             ..post(format!("{url}{path}"))
         };
         for _ in 0..CONNECTIONS {
-            tokio::task::spawn_local(elsewhere.post(from(1, "/hangs")));
+            tokio::task::spawn_local(elsewhere.post(from(1, "/hangs"), drop));
         }
         let mut hang = Vec::new();
         for _ in 0..CONNECTIONS / SHARE {
             hang.push(listener.accept().await.unwrap());
         }
-        let honest = elsewhere.post(from(2, "/honest"));
+        let honest = elsewhere.post(from(2, "/honest"), drop);
         let (came, sent) = tokio::join!(served(listener, "202 Accepted"), honest);
         assert!(came.starts_with("POST /honest "), "{came}");
         sent.unwrap();

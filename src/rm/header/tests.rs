@@ -154,6 +154,7 @@ fn section_3_4_create_sequence_both_ways_with_our_extension() {
         offer: Some(Offer {
             identifier: OFFERED.into(),
             endpoint: Some(ANONYMOUS.into()),
+            expires: None,
         }),
     };
     let extension = b"<b:Leg xmlns:b=\"urn:bft-ws:1\" kind=\"client\"></b:Leg>";

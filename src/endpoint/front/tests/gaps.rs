@@ -1,8 +1,10 @@
 //! Where at most one delivery is promised, a number that does not come is given up (AtMostOnce).
 
 use super::harness::{User, VERSIONS, World, acked, fault, ranges};
-use crate::endpoint::io::Ordered;
+use crate::endpoint::io::{Order, Ordered};
+use crate::limits;
 use crate::soap::envelope::Version;
+use crate::state::calls::{Done, Verdict};
 use crate::types::Micros;
 use crate::wire;
 
@@ -119,18 +121,90 @@ fn wsrm_3_4_nothing_that_is_acknowledged_is_ever_discarded_and_so_nothing_else_i
 }
 
 #[test]
-fn wsrm_2_each_gap_has_its_own_wait() {
+fn wsrm_2_each_message_waits_its_own_time_however_many_gaps_are_before_it() {
     let (mut world, user) = begun(4);
-    world.send(user.soap, &user.message(2, 0));
-    world.send(user.soap, &user.message(4, 0));
+    for number in (2..=200).step_by(2) {
+        world.send(user.soap, &user.message(number, 0));
+    }
     world.wait(Micros(WAIT.0 - 1));
     world.ask(user.soap, &user.message(1, 0));
+    world.send(user.soap, &user.message(202, 0));
     assert_eq!(executed(&world).len(), 2);
-    world.wait(Micros(WAIT.0 - 1));
+    world.wait(Micros(1));
+    world.settle();
+    assert_eq!(executed(&world).len(), 200);
+    assert_eq!(
+        executed(&world)[..4],
+        ["urn:do", "urn:do", wire::NULL, "urn:do"]
+    );
+    // The last one came later.
+    world.wait(Micros(WAIT.0 - 2));
     assert!(world.orders.is_empty());
     world.wait(Micros(1));
     world.settle();
-    assert_eq!(executed(&world), ["urn:do", "urn:do", wire::NULL, "urn:do"]);
+    assert_eq!(executed(&world).len(), 202);
+}
+
+/// An order that ends so has the replicas asked where the sequence stands.
+fn in_doubt(world: &mut World, how: Verdict) {
+    let (token, order) = world.orders.pop_front().unwrap();
+    let Order::Call(call) = order else {
+        panic!("a call")
+    };
+    let done = Done::Call(call.sequence, call.number, how, None);
+    world.ordered(token, Ordered::Done(done));
+}
+
+#[test]
+fn wsrm_2_a_message_that_came_in_time_is_never_given_up() {
+    let (mut world, user) = begun(4);
+    world.send(user.soap, &user.message(1, 0));
+    world.send(user.soap, &user.message(3, 0));
+    // A view change had call 1 do nothing; 2 comes at once, and the replicas take their time.
+    in_doubt(&mut world, Verdict::Gap);
+    let two = world.send(user.soap, &user.message(2, 0));
+    world.wait(WAIT);
+    world.settle();
+    let (_, answer) = world.answer(two).unwrap();
+    assert!(answer.contains(">2:urn:do<"), "{answer}");
+    assert_eq!(executed(&world), ["urn:do"; 3]);
+}
+
+#[test]
+fn wsrm_2_what_an_outage_kept_out_is_waited_for_again() {
+    let (mut world, user) = begun(4);
+    world.send(user.soap, &user.message(1, 0));
+    world.send(user.soap, &user.message(3, 0));
+    in_doubt(&mut world, Verdict::Gap);
+    let two = world.send(user.soap, &user.message(2, 0));
+    let (token, _) = world.orders.pop_front().unwrap();
+    world.ordered(token, Ordered::Unknown("NoQuorum".to_owned()));
+    assert_eq!(world.answer(two), Some((202, String::new())));
+    world.wait(WAIT);
+    assert!(world.orders.is_empty());
+    // It is over; what comes first is not what lacks.
+    world.ask(user.soap, &user.message(1, 0));
+    world.wait(Micros(WAIT.0 - 1));
+    let (_, answer) = world.ask(user.soap, &user.message(2, 0));
+    assert!(answer.contains(">2:urn:do<"), "{answer}");
+    assert_eq!(executed(&world), ["urn:do"; 3]);
+}
+
+#[test]
+fn r20_at_most_once_what_is_too_far_past_a_gap_is_not_taken() {
+    let (mut world, user) = begun(4);
+    world.ask(user.soap, &user.message(1, 0));
+    for _ in 0..3 {
+        let far = user.message(limits::FRONT_AHEAD + 2, 0);
+        let (_, answer) = world.ask(user.soap, &far);
+        assert_eq!(ranges(&answer), [(1, 1)]);
+        world.wait(WAIT);
+        assert!(world.orders.is_empty());
+    }
+    world.send(user.soap, &user.message(limits::FRONT_AHEAD + 1, 0));
+    world.wait(WAIT);
+    world.settle();
+    assert_eq!(executed(&world).len() as u64, limits::FRONT_AHEAD + 1);
 }
 
 #[test]

@@ -292,6 +292,49 @@ fn r14_a_call_without_a_quorum_is_not_acknowledged_and_is_ordered_again() {
 }
 
 #[test]
+fn what_is_acknowledged_while_nobody_knows_what_was_sent_is_bounded() {
+    let (mut world, mut user) = (World::new(), User::new(VERSIONS[4]));
+    user.begin(&mut world);
+    world.send(user.soap, &user.message(1, 0));
+    let (token, _) = world.orders.pop_front().unwrap();
+    world.ordered(token, Ordered::Unknown("ServiceSlow".to_owned()));
+    let action = format!("{}/SequenceAcknowledgement", user.rm.ns.uri);
+    let say = |world: &mut World, ranges: &[(u64, u64)]| {
+        let said = acknowledgement(user.offer.unwrap(), ranges);
+        world.send(user.soap, &user.envelope(&action, &said, ""))
+    };
+    for round in 0..9 {
+        let ranges = (0..200).map(|n| 2 * (200 * round + n) + 10);
+        let ranges: Vec<_> = ranges.map(|n| (n, n)).collect();
+        say(&mut world, &ranges);
+        let kept = world.front.sequences.values().map(|s| s.acked.count());
+        assert!(kept.sum::<usize>() <= limits::ACK_RANGES);
+    }
+    // Its user is here: the replicas are asked again, and what was never sent is invalid (§4.4).
+    world.settle();
+    let invalid = say(&mut world, &[(1, 9)]);
+    let (_, answer) = world.answer(invalid).unwrap();
+    assert_eq!(fault(&answer).unwrap().1, "InvalidAcknowledgement");
+}
+
+#[test]
+fn what_was_dropped_unacknowledged_leaves_no_holes_behind() {
+    let (mut world, mut user) = (World::new(), User::new(VERSIONS[4]));
+    user.begin(&mut world);
+    let offer = user.offer.unwrap();
+    for number in 1..=3 * limits::FRONT_KEPT.0 as u64 {
+        let blocks = match number % 2 {
+            0 => acknowledgement(offer, &[(number - 1, number - 1)]),
+            _ => String::new(),
+        };
+        let blocks = format!("{}{blocks}", user.sequence(number, false));
+        world.ask(user.soap, &user.envelope("urn:do", &blocks, "<x/>"));
+    }
+    let kept = world.front.sequences.values().map(|s| s.acked.count());
+    assert!(kept.sum::<usize>() <= limits::FRONT_KEPT.0 / 2 + 1);
+}
+
+#[test]
 fn r14_nobody_is_left_waiting_when_the_replicas_cannot_say_where_a_sequence_stands() {
     let mut world = World::new();
     let mut user = User::new((&V200702, &V200508, Version::V11));

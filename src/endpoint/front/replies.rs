@@ -28,7 +28,9 @@ impl FrontSequence {
         {
             self.executed += 1;
             let number = self.executed;
-            let speaks = taken.call.speaks(reply.as_deref());
+            // A reply that a twin sent, and that its user has acknowledged there, had a number too.
+            let spoke = reply.is_none() && taken.call.two_way;
+            let speaks = taken.call.speaks(reply.as_deref()) || spoke;
             if speaks && self.named.offered.is_some() {
                 self.replies += 1;
                 taken.number = MessageNumber::new(self.replies);
@@ -180,9 +182,11 @@ impl FrontSequence {
     /// InvalidAcknowledgement: of a reply that was never sent (§4.4).
     pub fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
         self.used = now;
+        if self.may_be_a_twins(now, said) {
+            return Ok(());
+        }
         let asking = matches!(self.stage, Stage::Asking | Stage::Doubtful | Stage::Stalled);
-        let highest = said.ranges.highest().map_or(0, MessageNumber::get);
-        if highest > self.replies && !asking {
+        if self.never_sent(said) && !asking {
             return Err(RmFault::about(
                 Code::InvalidAcknowledgement,
                 &said.identifier,

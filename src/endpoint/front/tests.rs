@@ -11,3 +11,4 @@ mod repeats;
 mod sequences;
 mod shuffle;
 mod sweep;
+mod twins;

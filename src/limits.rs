@@ -110,6 +110,9 @@ pub const FRONT_WINDOW: usize = 32;
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
 /// Octets of all such replies at one gateway: far from where the group takes no more of its calls.
 pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
+/// A gateway asks the group no more than once in so long where a user's sequence stands, because of
+/// what its user sends; at once again where it had gone on elsewhere.
+pub const FRONT_ASKS: Micros = Micros::seconds(2);
 /// POSTs of users that wait at once for one number, or for a sequence that is being taken up.
 pub const FRONT_WAITERS: usize = 16;
 /// Octets of what waits for sequences that are being taken up, all of them together.

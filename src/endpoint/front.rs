@@ -23,6 +23,7 @@ mod riding;
 mod sequence;
 #[cfg(test)]
 mod tests;
+mod twins;
 mod words;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -397,6 +398,9 @@ impl Front {
         let Some(raw) = self.take_up(now, raw, message) else {
             return;
         };
+        let Some(raw) = self.ask_first(now, raw, message) else {
+            return;
+        };
         let request = raw.request;
         let mut asker = Asker {
             request,
@@ -445,10 +449,7 @@ impl Front {
         if foreign || known {
             return Some(raw);
         }
-        let waiting = self.later.get(&uuid).map_or(0, Vec::len);
-        let held = self.later.values().flatten().map(|raw| raw.octets.len());
-        let octets = held.sum::<usize>() + raw.octets.len();
-        if waiting >= limits::FRONT_WAITERS || octets > limits::FRONT_LATER_BYTES {
+        if !self.may_wait(uuid, &raw) {
             self.crowded(raw.request);
             return None;
         }
@@ -480,8 +481,8 @@ impl Front {
     /// The replicas have said where a sequence stands, or could not.
     fn taken_up(&mut self, now: Instant, uuid: Uuid) {
         let sequence = self.sequences.get(&uuid);
-        let stalled = sequence.is_some_and(|s| s.is_unknown() && s.is_stalled());
-        if sequence.is_some_and(|s| s.is_unknown() && !s.is_stalled()) {
+        let stalled = sequence.is_some_and(FrontSequence::is_stalled);
+        if sequence.is_some_and(|s| s.is_asking() || (s.is_unknown() && !stalled)) {
             return;
         }
         let later = self.later.remove(&uuid).unwrap_or_default();

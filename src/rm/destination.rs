@@ -298,6 +298,17 @@ impl<M> Destination<M> {
         lacking
     }
 
+    /// Takes out what waits up to and including the number: it was executed elsewhere, and is not
+    /// handed on.
+    pub fn take_through(&mut self, number: MessageNumber) -> Vec<(MessageNumber, M)> {
+        let taken = self.waiting.extract_if(..=number, |_, _| true);
+        let taken: Vec<_> = taken
+            .map(|(number, (_, message))| (number, message))
+            .collect();
+        self.bytes = self.waiting.values().map(|(size, _)| *size).sum();
+        taken
+    }
+
     /// Drops what waits: it is never handed on, and never acknowledged for having come.
     pub fn discard(&mut self) {
         self.waiting.clear();

@@ -60,6 +60,22 @@ impl Ranges {
         self.spans.insert(lower, upper);
     }
 
+    /// Takes one number out.
+    pub fn remove(&mut self, number: MessageNumber) {
+        let number = number.get();
+        let below = self.spans.range(..=number).next_back();
+        let Some((lower, upper)) = below.map(|(&l, &u)| (l, u)).filter(|s| s.1 >= number) else {
+            return;
+        };
+        self.spans.remove(&lower);
+        if lower < number {
+            self.spans.insert(lower, number - 1);
+        }
+        if number < upper {
+            self.spans.insert(number + 1, upper);
+        }
+    }
+
     /// Whether the number is in the set.
     #[must_use]
     pub fn contains(&self, number: MessageNumber) -> bool {
@@ -170,6 +186,22 @@ mod tests {
         assert!(set.insert_range(n(1), MessageNumber::MAX));
         assert!(set.insert_range(n(3), n(9)));
         assert_eq!((set.count(), set.highest()), (1, Some(MessageNumber::MAX)));
+    }
+
+    #[test]
+    fn a_number_is_taken_out() {
+        for (out, left) in [
+            (2, "{3..=5}"),
+            (3, "{2..=2, 4..=5}"),
+            (5, "{2..=4}"),
+            (6, "{2..=5}"),
+            (1, "{2..=5}"),
+        ] {
+            let mut ranges = Ranges::new();
+            assert!(ranges.insert_range(n(2), n(5)));
+            ranges.remove(n(out));
+            assert_eq!(format!("{ranges:?}"), left);
+        }
     }
 
     proptest! {

@@ -144,3 +144,35 @@ fn wsrm_3_5_a_final_acknowledgement_outlives_its_gateway() {
         );
     });
 }
+
+#[test]
+fn r20_a_sequence_moves_to_a_twin_of_its_gateway_and_back_while_both_live() {
+    let group = Group::built_in("builtin:counter", 25_400);
+    let mut text = std::fs::read_to_string(group.file("gateway.toml")).unwrap();
+    let free = free_base(25_500);
+    let admin = group.gateway.ready["admin"].as_str().unwrap();
+    for (url, port) in [(group.gateway.url(), free), (admin, free + 100)] {
+        let (_, address) = url.split_once("://").unwrap();
+        let address = address.trim_end_matches('/');
+        text = text.replace(address, &format!("127.0.0.1:{port}"));
+    }
+    let file = group.file("twin.toml");
+    std::fs::write(&file, text).unwrap();
+    let twin = Process::start(&["gateway", "--config", &path(&file)]);
+    run(async {
+        let pool = |url: &str| Pool::new(url, PoolLimits::connections(1)).unwrap();
+        let gateways = [pool(group.gateway.url()), pool(twin.url())];
+        let say = async |gateway: usize, envelope: String| {
+            let post = Outgoing::post(SOAP12.0, envelope.into(), LONG);
+            let sent = gateways[gateway].send(post).await.unwrap();
+            String::from_utf8(sent.body.to_vec()).unwrap()
+        };
+        let sequence = identifier(&say(0, create_sequence("")).await);
+        for (number, gateway) in [(1, 0), (2, 0), (3, 1), (4, 1), (5, 0), (6, 1), (7, 0)] {
+            let answer = say(gateway, numbered(&sequence, number)).await;
+            assert!(answer.contains(&format!("value>{number}<")), "{answer}");
+            let acknowledged = format!("Lower=\"1\" Upper=\"{number}\"");
+            assert!(answer.contains(&acknowledged), "{answer}");
+        }
+    });
+}

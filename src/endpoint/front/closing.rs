@@ -133,7 +133,7 @@ fn lacking(said: &Ranges, last: u64) -> Note {
 
 /// The numbers up to `last` that a note does not name, and those that it names.
 fn acknowledged(note: &str, last: u64) -> (Ranges, Ranges) {
-    let (mut acknowledged, mut lacks) = (Ranges::new(), Ranges::new());
+    let mut lacks = Ranges::new();
     let number = |text: &str| text.parse().ok().and_then(MessageNumber::new);
     for word in note.split(' ') {
         let (lower, upper) = word.split_once('-').unwrap_or((word, word));
@@ -141,6 +141,12 @@ fn acknowledged(note: &str, last: u64) -> (Ranges, Ranges) {
             let _ = lacks.insert_range(lower, upper);
         }
     }
+    (all_but(&lacks, last), lacks)
+}
+
+/// The numbers up to `last` that are not among these.
+pub(super) fn all_but(lacks: &Ranges, last: u64) -> Ranges {
+    let mut rest = Ranges::new();
     let mut next = 1;
     let spans = lacks
         .iter()
@@ -149,11 +155,11 @@ fn acknowledged(note: &str, last: u64) -> (Ranges, Ranges) {
         let up_to = MessageNumber::new(lower.saturating_sub(1).min(last));
         if let (Some(from), Some(up_to)) = (MessageNumber::new(next), up_to) {
             // Upside down where nothing is between them.
-            let _ = acknowledged.insert_range(from, up_to);
+            let _ = rest.insert_range(from, up_to);
         }
         next = upper.saturating_add(1);
     }
-    (acknowledged, lacks)
+    rest
 }
 
 #[cfg(test)]

@@ -33,13 +33,30 @@ impl FrontSequence {
     pub(super) fn gap_due(&self) -> Option<Instant> {
         let wait = self.gives_up.filter(|_| self.stage == Stage::Live)?;
         let came = self.inbox.held().map(|call| call.came).min()?;
-        Some(came.max(self.heard) + wait)
+        Some(came.max(self.taking_since) + wait)
+    }
+
+    /// Asks where the sequence stands before a number is given up, which a twin may have had
+    /// executed: once for each gap.
+    pub(super) fn ask_before_giving_up(&mut self, now: Instant) {
+        let due = self.gap_due().filter(|due| *due <= now);
+        if due.is_some_and(|due| !self.knows_since(due)) {
+            self.ask_aside();
+        }
+    }
+
+    /// Gives up what lacks, where the group has said since that was due that nobody had it executed.
+    pub(super) fn give_up_late(&mut self, now: Instant) {
+        let due = |this: &Self| this.gap_due().filter(|due| *due <= now);
+        while due(self).is_some_and(|due| self.knows_since(due)) {
+            self.give_up();
+        }
     }
 
     /// What lacks has had its time: null calls stand in its place, and the later ones run
     /// (AtMostOnce). Each gap is a hole in the acknowledgements, which can tell so many; then the
     /// sequence is over.
-    pub(super) fn give_up(&mut self) {
+    fn give_up(&mut self) {
         if self.given_up.count() + 1 >= limits::ACK_RANGES {
             return self.over();
         }

@@ -29,7 +29,9 @@ impl FrontSequence {
         {
             self.executed += 1;
             let number = self.executed;
-            let speaks = taken.call.speaks(reply.as_deref());
+            // A reply that a twin sent, and that its user has acknowledged there, had a number too.
+            let spoke = reply.is_none() && taken.call.two_way;
+            let speaks = taken.call.speaks(reply.as_deref()) || spoke;
             if speaks && self.named.offered.is_some() {
                 self.replies += 1;
                 taken.number = MessageNumber::new(self.replies);
@@ -202,9 +204,11 @@ impl FrontSequence {
     pub fn acknowledged(&mut self, now: Instant, said: &Acknowledgement) -> Result<(), RmFault> {
         self.used = now;
         self.ask_again();
+        if self.may_be_a_twins(now, said) {
+            return Ok(());
+        }
         let asking = matches!(self.stage, Stage::Asking | Stage::Doubtful | Stage::Stalled);
-        let highest = said.ranges.highest().map_or(0, MessageNumber::get);
-        if highest > self.replies && !asking {
+        if self.never_sent(said) && !asking {
             let block = Block {
                 soap: NONE,
                 id: None,

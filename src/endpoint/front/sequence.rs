@@ -29,10 +29,11 @@ use super::identifier::Named;
 use super::message::is_back;
 use super::parting::{Farewell, Parting};
 use super::reference::Reference;
+use super::twins::Word;
 
 /// How long a message past a gap waits for what lacks before it; some peers' next call waits for
 /// its answer.
-const GAP_WAIT: Micros = Micros::millis(300);
+pub(super) const GAP_WAIT: Micros = Micros::millis(300);
 
 /// Where the sequence stands at the replicas, as far as we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +83,12 @@ pub struct FrontSequence {
     /// Came while the replicas are asked where the sequence stands.
     pub(super) held: Vec<(MessageNumber, Call, Asker)>,
     pub(super) stage: Stage,
-    /// When the replicas last said where it stands.
-    pub(super) heard: Instant,
+    /// Since when what comes is taken: an outage keeps it out, or that nobody knows the sequence.
+    pub(super) taking_since: Instant,
+    /// What the group said last of where it stands.
+    pub(super) word: Option<Word>,
+    /// The question to the group that is on its way keeps out nothing that comes.
+    pub(super) asks_aside: bool,
     /// Every number up to here was executed.
     pub(super) executed: u64,
     /// The replicas have said where it stands, or it began here.
@@ -131,7 +136,9 @@ impl FrontSequence {
             given_up: Ranges::new(),
             held: Vec::new(),
             stage: Stage::Live,
-            heard: now,
+            taking_since: now,
+            word: None,
+            asks_aside: false,
             known: true,
             executed: 0,
             resumed: 0,
@@ -187,7 +194,8 @@ impl FrontSequence {
     /// sequence.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let gaps = self.early.values().map(|(due, _)| *due);
+        let gaps = self.early.values().filter(|_| !self.is_asking());
+        let gaps = gaps.map(|(due, _)| *due);
         let idle = (!self.is_ending()).then(|| self.end_of_life());
         gaps.chain(idle)
             .chain(self.gap_due())
@@ -237,7 +245,8 @@ impl FrontSequence {
     ) -> Result<(), Refused> {
         self.used = now;
         self.ask_again();
-        if self.stage == Stage::Asking || self.stage == Stage::Doubtful {
+        self.ask_about(now, number);
+        if self.is_asking() {
             if self.held.len() >= limits::FRONT_WAITERS {
                 return Err(self.refuse(&Ignored::Full.into(), &asker));
             }
@@ -432,7 +441,7 @@ impl FrontSequence {
         self.flight = self.flight.saturating_sub(1);
         match ordered {
             Ordered::Done(Done::Call(_, _, verdict, reply)) => {
-                self.judged(number, verdict, reply);
+                self.judged(now, number, verdict, reply);
             }
             // R14: nobody knows, so it is asked again when its user does.
             Ordered::Done(_) | Ordered::Refused(_) | Ordered::Unknown(_) => {
@@ -447,10 +456,14 @@ impl FrontSequence {
         self.tell_closers();
     }
 
-    fn judged(&mut self, number: u64, verdict: Verdict, reply: Option<Rc<Stored>>) {
+    fn judged(&mut self, now: Instant, number: u64, verdict: Verdict, reply: Option<Rc<Stored>>) {
         match verdict {
+            Verdict::Conflict | Verdict::Released if self.shows_a_twin(now, number) => {
+                self.undone(number, false);
+            }
             Verdict::Executed | Verdict::Released => self.done(number, reply, None),
             Verdict::Conflict => {
+                self.came_to_a_twin(now, number);
                 let why = "this message number was used before, with other content";
                 let fault = Fault::new(crate::soap::fault::Code::Sender, why);
                 self.done(number, None, Some(fault));
@@ -514,8 +527,7 @@ impl FrontSequence {
         match ordered {
             Ordered::Done(Done::Began(_, _, last, closed)) => {
                 self.stage = Stage::Live;
-                (self.known, self.heard) = (true, now);
-                self.executed_elsewhere(now, *last);
+                self.heard(now, *last);
                 if let Some(note) = closed {
                     self.closed_for_good(now, *last, note);
                 }
@@ -523,7 +535,7 @@ impl FrontSequence {
             }
             Ordered::Done(_) => self.lost(),
             Ordered::Refused(_) | Ordered::Unknown(_) => {
-                self.stage = Stage::Stalled;
+                (self.stage, self.asks_aside) = (Stage::Stalled, false);
                 let held = std::mem::take(&mut self.held);
                 let taken = self.calls.values_mut();
                 let waiting = taken.flat_map(|taken| std::mem::take(&mut taken.askers));
@@ -536,23 +548,13 @@ impl FrontSequence {
         }
     }
 
-    /// What was executed up to here and never came to us was in another life.
-    pub(super) fn executed_elsewhere(&mut self, now: Instant, last: CallNumber) {
-        let known = self.inbox.contiguous();
-        if let Some(number) = MessageNumber::new(last.0)
-            && last.0 > known
-        {
-            self.inbox.acknowledge_through(number, now);
-            (self.executed, self.resumed, self.replies) = (last.0, last.0, last.0);
-        }
-    }
-
     fn taken_up(&mut self, now: Instant) {
         for (number, call, asker) in std::mem::take(&mut self.held) {
             // Whoever is not served is told.
             let _ = self.arrive(now, number, call, asker);
         }
-        self.go_on();
+        self.hand_on();
+        self.give_up_late(now);
         self.tell_closers();
     }
 
@@ -599,7 +601,13 @@ impl FrontSequence {
             .filter(|(_, (due, _))| *due <= now)
             .map(|(number, _)| *number)
             .collect();
-        for number in late {
+        // What is under way may take long, and says more by itself.
+        if !late.is_empty() && self.flight == 0 {
+            self.ask(now);
+        }
+        self.ask_before_giving_up(now);
+        let asking = self.is_asking();
+        for number in late.into_iter().filter(|_| !asking) {
             let askers = self.early.remove(&number).map(|(_, askers)| askers);
             for asker in askers.unwrap_or_default() {
                 self.acknowledge(&asker);
@@ -609,9 +617,7 @@ impl FrontSequence {
         if self.parts_until().is_some_and(|until| until <= now) {
             self.part(true);
         }
-        while self.gap_due().is_some_and(|due| due <= now) {
-            self.give_up();
-        }
+        self.give_up_late(now);
         if !self.is_ending() && self.end_of_life() <= now {
             self.end();
         }

@@ -14,3 +14,4 @@ mod sequences;
 mod shuffle;
 mod standards;
 mod sweep;
+mod twins;

@@ -32,6 +32,8 @@ fn wsrm_2_at_most_once_a_number_that_does_not_come_holds_up_nothing_for_good() {
         world.ask(user.soap, &user.message(1, 0));
         let early = world.send(user.soap, &user.message(4, 1));
         world.wait(Micros::millis(300));
+        // A twin might have executed what lacks: the group is asked, now and before it is given up.
+        world.settle();
         assert_eq!(ranges(&world.answer(early).unwrap().1), [(1, 1)]);
         // Asked for again and again, it waits its whole time and no more.
         world.wait(Micros(WAIT.0 - 300_001));
@@ -61,6 +63,7 @@ fn wsrm_2_at_most_once_what_comes_too_late_is_acknowledged_and_not_executed() {
         let (mut world, user) = begun(versions);
         world.send(user.soap, &user.message(3, 0));
         world.wait(WAIT);
+        world.execute(0);
         // Before its null call is executed, and afterwards; once and again.
         let early = world.send(user.soap, &user.message(1, 0));
         let (_, first) = world.answer(early).unwrap();
@@ -139,7 +142,8 @@ fn wsrm_2_each_message_waits_its_own_time_however_many_gaps_are_before_it() {
     );
     // The last one came later.
     world.wait(Micros(WAIT.0 - 2));
-    assert!(world.orders.is_empty());
+    world.settle();
+    assert_eq!(executed(&world).len(), 200);
     world.wait(Micros(1));
     world.settle();
     assert_eq!(executed(&world).len(), 202);
@@ -274,6 +278,7 @@ fn wsrm_3_5_the_final_acknowledgement_waits_for_what_came_in_order() {
     let (mut world, user) = begun(6);
     world.send(user.soap, &user.message(2, 0));
     world.wait(WAIT);
+    world.execute(0);
     let closed = world.send(user.soap, &user.close(0));
     let (_, late) = world.ask(user.soap, &user.message(1, 0));
     assert_eq!(fault(&late).unwrap().1, "SequenceClosed", "{late}");

@@ -95,25 +95,47 @@ impl Group {
                 if number.0 > last && self.closed.contains_key(&uuid) {
                     return end(Verdict::SequenceClosed, None);
                 }
+                let text = String::from_utf8(call.content.payload.octets).unwrap();
+                let action = call.action;
                 if number.0 == last + 1 {
-                    let text = String::from_utf8(call.content.payload.octets).unwrap();
-                    let silent = call.action == wire::NULL || text.contains("silent");
+                    let silent = action == wire::NULL || text.contains("silent");
                     let reply = match silent {
                         true => Stored::new(false, Default::default(), Default::default()),
                         false => {
                             let more = "x".repeat(self.longer);
                             stored(
                                 text.contains("faulty"),
-                                &format!("<r>{number}:{}{more}</r>", call.action),
+                                &format!("<r>{number}:{action}{more}</r>"),
                             )
                         }
                     };
-                    self.executed.push((uuid, number.0, call.action, text));
+                    self.executed
+                        .push((uuid, number.0, action.clone(), text.clone()));
                     replies.push(reply.into());
                 }
+                if let Some(verdict) = self.without_reply(uuid, number, (&action, &text)) {
+                    return end(verdict, None);
+                }
+                let (_, replies) = &self.table[&uuid];
                 let reply = replies.get(usize::try_from(number.0 - 1).unwrap()).cloned();
                 end(Verdict::Executed, reply)
             }
+        }
+    }
+}
+
+impl Group {
+    /// Why a call that was executed gets no reply.
+    fn without_reply(&self, uuid: Uuid, number: CallNumber, call: (&str, &str)) -> Option<Verdict> {
+        let mut executed = self.executed.iter();
+        let was = executed.find(|e| (e.0, e.1) == (uuid, number.0)).unwrap();
+        let released = self
+            .released
+            .get(&uuid)
+            .is_some_and(|up_to| number <= *up_to);
+        match (was.2.as_str(), was.3.as_str()) == call {
+            false => Some(Verdict::Conflict),
+            true => released.then_some(Verdict::Released),
         }
     }
 }
@@ -122,6 +144,13 @@ fn stored(fault: bool, text: &str) -> Stored {
     let document = Document::parse(text.as_bytes()).unwrap();
     Stored::new(fault, Default::default(), payload::pack(document.root()))
 }
+
+/// A front, its orders on their way and what it released last.
+type Gateway = (
+    Front,
+    VecDeque<(CallToken, Order)>,
+    BTreeMap<Uuid, CallNumber>,
+);
 
 /// A front and its group.
 pub struct World {
@@ -136,12 +165,16 @@ pub struct World {
     /// What was POSTed to users' own addresses.
     pub posts: Vec<Post>,
     pub now: Instant,
+    /// What the front released last.
+    said: BTreeMap<Uuid, CallNumber>,
     /// Where messages come from.
     pub network: Network,
     /// The wall clock when the instants began.
     pub booted: Time,
     next: u64,
     lives: u8,
+    /// Another gateway with the same key that lives too, its orders and what it released.
+    twin: Option<Box<Gateway>>,
 }
 
 impl World {
@@ -153,11 +186,13 @@ impl World {
             answers: BTreeMap::new(),
             refused: Vec::new(),
             posts: Vec::new(),
+            said: BTreeMap::new(),
             now: Instant(1_000_000),
             network: Network::default(),
             booted: Time(1_700_000_000_000_000),
             next: 0,
             lives: 1,
+            twin: None,
         }
     }
 
@@ -187,7 +222,34 @@ impl World {
         self.front = front(self.lives, addresses, false);
         self.orders.clear();
         // What was released is said again.
-        self.group.released.clear();
+        self.said.clear();
+    }
+
+    /// Leads users to the other gateway with the same key, which begins at the first time; both
+    /// live.
+    pub fn move_over(&mut self) {
+        let mut other = self.twin.take().unwrap_or_else(|| {
+            let gives_up = self.front.config.gives_up;
+            let config = FrontConfig {
+                gives_up,
+                ..config(99, &[CLIENT], false)
+            };
+            Box::new((Front::new(config), VecDeque::new(), BTreeMap::new()))
+        });
+        std::mem::swap(&mut self.front, &mut other.0);
+        std::mem::swap(&mut self.orders, &mut other.1);
+        // What one has released the other may release again.
+        std::mem::swap(&mut self.said, &mut other.2);
+        self.twin = Some(other);
+    }
+
+    /// Does something at the twin, if there is one.
+    fn at_the_twin(&mut self, does: impl Fn(&mut Self)) {
+        if self.twin.is_some() {
+            self.move_over();
+            does(self);
+            self.move_over();
+        }
     }
 
     /// Takes the gateway's machine down for so long: its instants begin anew.
@@ -220,8 +282,10 @@ impl World {
                 }
                 FrontOutput::Order { token, order } => self.orders.push_back((token, order)),
                 FrontOutput::Release(uuid, up_to) => {
-                    let before = self.group.released.insert(uuid, up_to);
+                    let before = self.said.insert(uuid, up_to);
                     assert!(before.is_none_or(|before| before < up_to));
+                    let released = self.group.released.entry(uuid).or_default();
+                    *released = up_to.max(*released);
                 }
                 FrontOutput::Event(Event::Refused { what, .. }) => self.refused.push(what),
                 FrontOutput::Event(_) => {}
@@ -257,14 +321,19 @@ impl World {
 
     /// Has the group do all that is ordered.
     pub fn settle(&mut self) {
-        while !self.orders.is_empty() {
-            self.execute(0);
-        }
+        let all = |world: &mut Self| {
+            while !world.orders.is_empty() {
+                world.execute(0);
+            }
+        };
+        all(self);
+        self.at_the_twin(all);
     }
 
     pub fn wait(&mut self, span: Micros) {
         self.now = self.now + span;
         self.handle(FrontInput::Tick);
+        self.at_the_twin(|world| world.handle(FrontInput::Tick));
     }
 
     pub fn answer(&mut self, request: RequestId) -> Option<(u16, String)> {
@@ -403,8 +472,11 @@ impl User {
         let holes = limits::ACK_RANGES as u64;
         for number in 1..=holes {
             world.send(self.soap, &self.message(2 * number, number - 1));
-            world.wait(wait);
-            world.settle();
+            // Who waits is told in the meantime that it lacks something.
+            for span in [Micros::seconds(1), wait] {
+                world.wait(span);
+                world.settle();
+            }
         }
         holes
     }

@@ -123,6 +123,7 @@ fn a_message_past_a_gap_is_answered_promptly_and_executed_in_its_turn() {
     let late = world.send(user.soap, &user.message(2, 0));
     assert!(world.orders.is_empty() && world.answer(late).is_none());
     world.wait(Micros::millis(300));
+    world.settle();
     let (_, answer) = world.answer(late).unwrap();
     assert_eq!(acked(&answer), 0);
     let first = world.send(user.soap, &user.message(1, 0));

@@ -22,6 +22,8 @@ enum Step {
     Undecided(usize),
     /// The gateway dies and another life begins.
     Restart,
+    /// Its user is led to the other of two gateways with one key, both of which live.
+    Move,
     /// Time passes.
     Wait,
 }
@@ -33,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..4).prop_map(Step::Unheard),
         1 => (0_usize..4).prop_map(Step::Undecided),
         1 => Just(Step::Restart),
+        2 => Just(Step::Move),
         2 => Just(Step::Wait),
     ]
 }
@@ -55,6 +58,8 @@ impl Sender {
     }
 
     fn send(&mut self, world: &mut World, number: u64, heard: bool) {
+        // What he knows is older than what comes next.
+        world.now = world.now + Micros(1);
         let message = self.user.message(number, self.held());
         let request = world.send(self.user.soap, &message);
         self.pending.push((request, number, heard));
@@ -105,6 +110,7 @@ fn happen(world: &mut World, sender: &mut Sender, step: &Step) {
             world.restart();
             sender.pending.clear();
         }
+        Step::Move => world.move_over(),
         Step::Wait => world.wait(Micros::millis(400)),
     }
     sender.read(world);

@@ -45,7 +45,7 @@ impl FrontSequence {
         }
     }
 
-    /// Gives up what lacks, where the group has said since that was due that nobody had it executed.
+    /// Gives up what lacks, if the group has said since that was due that nobody had it executed.
     pub(super) fn give_up_late(&mut self, now: Instant) {
         let due = |this: &Self| this.gap_due().filter(|due| *due <= now);
         while due(self).is_some_and(|due| self.knows_since(due)) {

@@ -229,7 +229,7 @@ impl<O: Operations> Application for SoapService<O> {
             Err(fault) => Answer {
                 fault: true,
                 status: fault.http_status(call.version),
-                envelope: envelope::write(call.version, &[], &fault.write(call.version)),
+                envelope: fault.envelope(call.version),
             },
         }
     }

@@ -326,7 +326,7 @@ pub(super) fn refusal(fault: &Fault, version: Version) -> Outcome {
 
 fn outcome_unknown(version: Version, reason: &str) -> Vec<u8> {
     let fault = Fault::new(Code::Receiver, reason).subcode(BFT, "OutcomeUnknown");
-    envelope::write(version, &[], &fault.write(version))
+    fault.envelope(version)
 }
 
 const GONE: &str = "the call was executed, but its reply is gone";

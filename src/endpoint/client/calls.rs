@@ -246,8 +246,7 @@ impl Calls {
             }
             self.open(sequence);
         }
-        self.bytes += waiting.bytes();
-        self.queue.push_back(waiting);
+        self.enqueue(waiting);
         Ok(())
     }
 
@@ -280,8 +279,7 @@ impl Calls {
         if self.bytes.saturating_add(waiting.bytes()) > limits::POOL_BYTES {
             return Err(Full::Bytes);
         }
-        self.bytes += waiting.bytes();
-        self.queue.push_back(waiting);
+        self.enqueue(waiting);
         Ok(())
     }
 
@@ -331,6 +329,11 @@ impl Calls {
         gone
     }
 
+    fn enqueue(&mut self, waiting: Waiting) {
+        self.bytes += waiting.bytes();
+        self.queue.push_back(waiting);
+    }
+
     /// Takes a call once more that the replicas agree was not executed, because a call before it in
     /// its sequence was not: it goes on under the present one.
     ///
@@ -343,8 +346,7 @@ impl Calls {
             return Err(Box::new(call));
         }
         call.again += 1;
-        self.bytes += call.bytes();
-        self.queue.push_back(call);
+        self.enqueue(call);
         Ok(())
     }
 
@@ -365,8 +367,7 @@ impl Calls {
             return Err(Box::new(call));
         }
         (call.executed, call.since) = (true, now);
-        self.bytes += call.bytes();
-        self.queue.push_back(call);
+        self.enqueue(call);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use crate::rm::content::{Content, CreateSequence, End};
 use crate::rm::destination::Receipt;
 use crate::rm::fault::{Code, Refusal, RmFault};
 use crate::rm::version::Operation;
-use crate::soap::envelope::{self, Version};
+use crate::soap::envelope::Version;
 use crate::soap::fault::{self, Fault};
 use crate::soap::security::SignedPart;
 use crate::soap::xml::Element;
@@ -113,7 +113,7 @@ impl Replica {
             _ => fault::Code::Sender,
         };
         let fault = Fault::new(code, why);
-        let octets = envelope::write(Version::V12, &[], &fault.write(Version::V12));
+        let octets = fault.envelope(Version::V12);
         self.respond(request, fault.http_status(Version::V12), octets);
     }
 

@@ -309,9 +309,7 @@ impl Client {
 
     fn envelope(&mut self, sending: &Sending) -> Option<Vec<u8>> {
         let to = sending.to;
-        let pair = self.keys.replica(to)?;
-        let url = &self.config.group.replicas.get(to.index())?.url;
-        let mut out = Outgoing::to(url);
+        let (mut out, pair) = Outgoing::to_replica(&self.config.group, &self.keys, to)?;
         out.acknowledgement =
             (!sending.acknowledgement.ranges.is_empty()).then_some(&sending.acknowledgement);
         let octets = match &sending.what {

@@ -27,13 +27,15 @@ use crate::soap::payload::{self, Packed};
 use crate::soap::security::{self, DetachedSignature, Part, ids};
 use crate::soap::writer::{Attribute, Writer};
 use crate::soap::xml::{Bounds, Document, Element, XmlError};
-use crate::types::GroupNumber;
+use crate::types::{GroupNumber, ReplicaId};
 use crate::wire;
 use crate::wire::leg::Leg;
 
+use super::config::GroupConfig;
 use super::front::reference::Reference;
 use super::hop::{self, Addressed};
 use super::ids::Ids;
+use super::keys::KeyTable;
 use super::multicast_sender::FrozenBundle;
 
 /// What of a user's envelope goes to the service (R3).
@@ -307,6 +309,17 @@ impl<'a> Outgoing<'a> {
             acknowledgement: None,
             want_full: false,
         }
+    }
+
+    /// To a replica, with the key shared with it; `None` if it has none.
+    #[must_use]
+    pub fn to_replica(
+        group: &'a GroupConfig,
+        keys: &'a KeyTable,
+        to: ReplicaId,
+    ) -> Option<(Self, &'a PairKey)> {
+        let url = &group.replicas.get(to.index())?.url;
+        Some((Self::to(url), keys.replica(to)?))
     }
 
     /// A response on the back channel; what it answers may have no MessageID.

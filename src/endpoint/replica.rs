@@ -404,8 +404,7 @@ impl Replica {
 
     fn envelope(&mut self, sending: &Sending, now: Instant) -> Option<Vec<u8>> {
         let acknowledgement = self.inbound.acknowledgement(sending.to, now);
-        let pair = self.keys.replica(sending.to)?;
-        let mut out = Outgoing::to(&self.config.group.replicas.get(sending.to.index())?.url);
+        let (mut out, pair) = Outgoing::to_replica(&self.config.group, &self.keys, sending.to)?;
         out.acknowledgement = acknowledgement.as_ref();
         Some(match &sending.what {
             What::Message(number, message) => {
@@ -445,13 +444,9 @@ impl Replica {
             // It answers nothing, so this would wait too. It asks again if it needs it.
             return;
         }
-        let (Some(pair), Some(member)) = (
-            self.keys.replica(to),
-            self.config.group.replicas.get(to.index()),
-        ) else {
+        let Some((mut out, pair)) = Outgoing::to_replica(&self.config.group, &self.keys, to) else {
             return;
         };
-        let mut out = Outgoing::to(&member.url);
         out.acknowledgement = Some(&said);
         let octets = out.acknowledge(pair);
         let post = self.ids.post();

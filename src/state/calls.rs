@@ -444,20 +444,25 @@ impl Calls {
                 Step::Done(Done::Ended(sequence))
             }
             Wanted::Call(sequence, number, digest) => {
-                let last = client.sequences.get(&sequence).map(|s| s.last);
-                let full = last.is_some_and(|last| number > last) && !client.makes_room(sequence);
                 let Some(known) = client.sequences.get_mut(&sequence) else {
                     let verdict = Verdict::UnknownSequence;
                     return Step::Done(Done::Call(sequence, number, verdict, None));
                 };
                 known.used = seqno;
-                let (verdict, reply) = match number > known.last || skip {
-                    true if known.closed.is_some() => (Verdict::SequenceClosed, None),
-                    true if full => (Verdict::Full, None),
+                let (verdict, reply) = if number <= known.last && !skip {
+                    known.repeated(number, digest)
+                } else if known.closed.is_some() {
+                    (Verdict::SequenceClosed, None)
+                } else if number > known.last.next() {
                     // The one before it was refused in its bundle, or went with its sequence (R1).
-                    true if number > known.last.next() => (Verdict::Gap, None),
-                    true => return Step::Execute,
-                    false => known.repeated(number, digest),
+                    match client.stores_too_much() {
+                        true => (Verdict::Full, None),
+                        false => (Verdict::Gap, None),
+                    }
+                } else if client.makes_room(sequence) {
+                    return Step::Execute;
+                } else {
+                    (Verdict::Full, None)
                 };
                 Step::Done(Done::Call(sequence, number, verdict, reply))
             }

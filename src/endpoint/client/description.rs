@@ -46,13 +46,9 @@ impl Client {
     }
 
     fn ask_for_description(&mut self, token: CallToken, to: ReplicaId) {
-        let (Some(pair), Some(member)) = (
-            self.keys.replica(to),
-            self.config.group.replicas.get(to.index()),
-        ) else {
+        let Some((mut out, pair)) = Outgoing::to_replica(&self.config.group, &self.keys, to) else {
             return;
         };
-        let mut out = Outgoing::to(&member.url);
         out.action = wire::DESCRIBE;
         out.message_id = self.ids.urn();
         let octets = out.seal(&wire::description::question(), &[], pair);

@@ -109,8 +109,9 @@ impl Front {
         creating.or_else(|| Some(self.sequences.get(&uuid)?.network))
     }
 
-    /// Somebody takes his place, or will as soon as the other one has ended: the replicas' bound
-    /// holds at any time.
+    /// Somebody takes his place, or will as soon as the other one has ended: of the sequences that
+    /// this gateway knows, the replicas never hold more than there are places. (A begin whose
+    /// outcome is unknown may have left one more there, until it is the one unused for longest.)
     pub(super) fn enter(&mut self, next: Uuid, room: Room) {
         let Room::Of(old) = room else {
             return self.enters(next);

@@ -128,11 +128,16 @@ impl CallSequence {
 }
 
 impl Client {
+    /// Whether its stored replies are above their bound.
+    pub(super) fn stores_too_much(&self) -> bool {
+        self.stored > limits::STORED_REPLY_BYTES
+    }
+
     /// Whether a reply more may be stored for this sequence. Replies that nobody releases, of a
     /// former life of this client for example, keep no new call out: while there are too many, the
     /// sequence that holds most loses its own.
     pub(super) fn makes_room(&mut self, sequence: Uuid) -> bool {
-        while self.stored > limits::STORED_REPLY_BYTES {
+        while self.stores_too_much() {
             let held = |s: &CallSequence| s.replies.values().map(|(_, r)| bytes(r)).sum::<usize>();
             let each = self.sequences.iter_mut();
             let most = each.max_by_key(|(uuid, s)| (held(s), **uuid));

@@ -514,6 +514,21 @@ fn r1_replies_that_nobody_releases_keep_no_new_sequence_out() {
 }
 
 #[test]
+fn r1_a_call_that_is_refused_anyway_takes_no_replies_from_others() {
+    const OTHER: Uuid = Uuid::from_u128(9);
+    let mut run = Run::begun();
+    let close = Wanted::Close(OTHER, "over".into());
+    run.bundle(&[], &[Wanted::Begin(OTHER, Generation(2)), close])
+        .unwrap();
+    let last = fill(&mut run);
+    let on_closed = Wanted::Call(OTHER, CallNumber(1), Digest([1; 32]));
+    let done = run.bundle(&[], &[on_closed]).unwrap();
+    assert_eq!(verdicts(&done), [Verdict::SequenceClosed]);
+    let done = run.bundle(&[], &[call(1), call(last)]).unwrap();
+    assert_eq!(verdicts(&done), [Verdict::Executed; 2]);
+}
+
+#[test]
 fn r1_a_bundle_that_makes_room_behind_a_refused_call_executes_none_after_it() {
     const OTHER: Uuid = Uuid::from_u128(9);
     let mut run = Run::begun();

@@ -99,9 +99,10 @@ pub const REPLICAS: u16 = 31;
 pub const FRONT_SEQUENCES: usize = CALL_SEQUENCES - 8;
 /// Ended sequences of users that a gateway remembers, to answer what comes again.
 pub const FRONT_ENDED: usize = 256;
-/// Messages and octets that a gateway holds of one user's sequence until they are ordered.
+/// Messages of one user's sequence that a gateway holds until they are executed, and as many again
+/// past a gap.
 pub const FRONT_AHEAD: u64 = 256;
-/// Octets of them; a single message always fits.
+/// Octets of them, and of those past a gap; a single message always fits.
 pub const FRONT_BYTES: usize = 2 * CALL_BYTES;
 /// Calls of one user's sequence that are being ordered at once.
 pub const FRONT_WINDOW: usize = 32;

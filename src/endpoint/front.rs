@@ -426,16 +426,17 @@ impl Front {
             What::Poll(selection) => self.polled(now, selection, &asker),
             What::Numbered => self.numbered(now, &raw.action, message, asker),
             What::Headers => self.headers(message, &asker),
-            What::Plain if self.config.require_rm => self.not_plain(request, &asker.back),
             What::Plain => {
-                let message_id = message.message_id();
-                self.out.push_back(FrontOutput::Plain(request, message_id));
+                let name = message.name(&raw.action);
+                let back = asker.back;
+                self.plain(now, request, Some(Plain { name, back }));
             }
         }
     }
 
     /// A message about a sequence that another life of this gateway began waits until the replicas
-    /// have said where it stands; any other is given back.
+    /// have said where it stands, as one that closes a sequence does while they are asked; any other
+    /// is given back.
     fn take_up(&mut self, now: Instant, raw: Raw, message: &Message<'_, '_>) -> Option<Raw> {
         let named = message
             .about()
@@ -445,8 +446,10 @@ impl Front {
         };
         let uuid = named.sequence;
         let foreign = named.rm != message.rm || self.is_gone(uuid);
-        let known = self.sequences.get(&uuid).is_some_and(|s| !s.is_unknown());
-        if foreign || known {
+        // What came before it counts as come, and is looked at when the replicas have said so.
+        let waits = |s: &FrontSequence| message.closes() && s.is_asking();
+        let known = self.sequences.get(&uuid);
+        if foreign || known.is_some_and(|s| !s.is_unknown() && !waits(s)) {
             return Some(raw);
         }
         if !self.may_wait(uuid, &raw) {
@@ -522,15 +525,19 @@ impl Front {
         };
         let call = self.call(now, action, message, &asker);
         let number = headed.number;
-        if let Some(message_id) = message.message_id() {
+        let name = message.message_id().map(|message_id| {
             let (action, soap) = (&call.action, message.soap());
-            let name = repeats::name(&message_id, action, soap, &call.content);
-            self.repeats.numbered(now, name, uuid, number.get());
-        }
-        if let Some(sequence) = self.sequences.get_mut(&uuid)
-            && let Err(reason) = sequence.arrive(now, number, call, asker)
-        {
-            self.refused(reason);
+            repeats::name(&message_id, action, soap, &call.content)
+        });
+        let sequence = self.sequences.get_mut(&uuid);
+        match sequence.map(|sequence| sequence.arrive(now, number, call, asker)) {
+            Some(Ok(())) => {
+                if let Some(name) = name {
+                    self.repeats.numbered(now, name, uuid, number.get());
+                }
+            }
+            Some(Err(reason)) => self.refused(reason),
+            None => {}
         }
         self.carry_out(uuid);
     }

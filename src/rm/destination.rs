@@ -164,6 +164,12 @@ impl<M> Destination<M> {
         self.acknowledged.contains(number)
     }
 
+    /// Whether the number came, or needs to come no more.
+    #[must_use]
+    pub fn is_received(&self, number: MessageNumber) -> bool {
+        number < self.settings.first || self.received.contains(number)
+    }
+
     /// Messages received and not handed on, and their octets.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
@@ -198,7 +204,7 @@ impl<M> Destination<M> {
         if self.state == State::Terminated {
             return Err(self.fault(Code::SequenceTerminated));
         }
-        if number < self.settings.first || self.received.contains(number) {
+        if self.is_received(number) {
             self.repeated(now);
             return Ok(Receipt::Duplicate);
         }

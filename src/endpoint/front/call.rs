@@ -118,6 +118,11 @@ impl Taken {
 }
 
 impl Call {
+    /// Octets that it counts for while it waits.
+    pub(super) fn size(&self) -> usize {
+        self.content.bytes() + self.action.len() + self.back.octets() + 1_024
+    }
+
     /// The call as it is ordered.
     pub(super) fn order(&self, sequence: Uuid, number: u64) -> NumberedCall {
         let does_nothing = self.fault.is_some() || self.is_last_alone();

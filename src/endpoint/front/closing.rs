@@ -63,7 +63,7 @@ impl FrontSequence {
             Ordered::Done(_) => return self.lost(),
             // R14: nobody knows, so it is asked for again when its user comes again.
             Ordered::Refused(_) | Ordered::Unknown(_) if self.stage != Stage::Doubtful => {
-                self.stage = Stage::Stalled;
+                self.stall();
                 for asker in std::mem::take(&mut self.closers) {
                     self.effects
                         .push_back(Effect::Answer(asker.request, nothing()));

@@ -259,25 +259,29 @@ impl Plain {
         if let Some(unread) = refused {
             return Err(unread.on(read.back, read.wsa.is_some()));
         }
-        let action = read.addressing.action.as_deref().unwrap_or(action);
-        let name = read
-            .addressing
-            .message_id
-            .as_deref()
-            .and_then(|message_id| {
-                let content = out_handler::content(envelope, parts).ok()?;
-                Some(repeats::name(
-                    message_id,
-                    action,
-                    envelope.version,
-                    &content,
-                ))
-            });
         Ok(Self {
-            name,
+            name: name(&read.addressing, action, envelope, parts),
             back: read.back,
         })
     }
+}
+
+/// By which a call is known when it comes again, if it has a MessageID.
+fn name(
+    addressing: &Addressing<'_>,
+    action: &str,
+    envelope: &Envelope<'_, '_>,
+    parts: Packed,
+) -> Option<Digest> {
+    let message_id = addressing.message_id.as_deref()?;
+    let action = addressing.action.as_deref().unwrap_or(action);
+    let content = out_handler::content(envelope, parts).ok()?;
+    Some(repeats::name(
+        message_id,
+        action,
+        envelope.version,
+        &content,
+    ))
 }
 
 /// Who acts on a message.
@@ -477,6 +481,18 @@ impl<'d, 'a> Message<'d, 'a> {
         numbered
             .or(self.headers.requested.first())
             .map(String::as_str)
+    }
+
+    /// Whether it closes a sequence.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(self.what, What::Operation(Owned::Close(_)))
+    }
+
+    /// By which it is known when it comes again.
+    #[must_use]
+    pub fn name(&self, action: &str) -> Option<Digest> {
+        name(&self.addressing, action, &self.envelope, self.parts.clone())
     }
 
     /// SOAP version of the message, and of its answer.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::error::{Ignored, Refused};
 use crate::limits;
-use crate::rm::destination::{Destination, Receipt, Settings};
+use crate::rm::destination::{Destination, Receipt, Settings, State as Inbox};
 use crate::rm::fault::{Code, Refusal, RmFault};
 use crate::rm::ranges::Ranges;
 use crate::rm::version::Operation;
@@ -246,8 +246,9 @@ impl FrontSequence {
         self.used = now;
         self.ask_again();
         self.ask_about(now, number);
+        let size = call.size();
         if self.is_asking() {
-            if self.held.len() >= limits::FRONT_WAITERS {
+            if self.held.len() >= limits::FRONT_WAITERS || self.is_full(size) {
                 return Err(self.refuse(&Ignored::Full.into(), &asker));
             }
             self.held.push((number, call, asker));
@@ -257,10 +258,15 @@ impl FrontSequence {
             let fault = self.fault(Code::LastMessageNumberExceeded);
             return Err(self.refuse(&fault.into(), &asker));
         }
+        let new = self.inbox.state() == Inbox::Open && !self.inbox.is_received(number);
+        if new && self.is_full(size) {
+            return Err(self.refuse(&Ignored::Full.into(), &asker));
+        }
         let (last, wants_faults) = (call.last, call.wants_faults);
         let waits = call.two_way || wants_faults;
-        let retold = (waits && number.get() <= self.resumed).then(|| call.clone());
-        let size = call.content.bytes() + call.action.len() + call.back.octets() + 1_024;
+        let elsewhere = self.released + 1..=self.resumed;
+        let retold = waits && elsewhere.contains(&number.get()) && !self.is_full(size);
+        let retold = retold.then(|| call.clone());
         match self.inbox.accept(number, size, call, now) {
             Err(refusal) => {
                 let refused = self.refuse(&refusal, &asker);
@@ -291,6 +297,17 @@ impl FrontSequence {
             .push(asker);
         self.hand_on();
         Ok(())
+    }
+
+    /// Whether no message of this size may wait here any more: as many as may are not executed yet.
+    /// Those past a gap, which the inbox bounds, do not count.
+    fn is_full(&self, size: usize) -> bool {
+        let undone = |taken: &&Taken| !matches!(taken.state, State::Done(_));
+        let taken = self.calls.values().filter(undone);
+        let waiting = taken.map(|taken| taken.call.size());
+        let waiting = waiting.chain(self.held.iter().map(|(_, call, _)| call.size()));
+        let (count, octets) = waiting.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
+        count >= limits::FRONT_AHEAD || (count > 0 && octets + size > limits::FRONT_BYTES)
     }
 
     /// Its user came again: the replicas are asked again where it stands, if they could not say.
@@ -503,13 +520,16 @@ impl FrontSequence {
                 }
             }
         }
-        if !self.is_ending() && (self.stage != Stage::Stalled || !long) {
-            self.stage = if long {
-                Stage::Stalled
-            } else {
-                Stage::Doubtful
-            };
+        match (self.is_ending(), long) {
+            (true, _) => {}
+            (false, true) => self.stall(),
+            (false, false) => self.stage = Stage::Doubtful,
         }
+    }
+
+    /// The group cannot say, or does not execute: it is asked when the user comes again.
+    pub(super) fn stall(&mut self) {
+        (self.stage, self.asks_aside) = (Stage::Stalled, false);
     }
 
     /// The replicas' word on where the sequence stands, on its closing or on its end.
@@ -535,7 +555,7 @@ impl FrontSequence {
             }
             Ordered::Done(_) => self.lost(),
             Ordered::Refused(_) | Ordered::Unknown(_) => {
-                (self.stage, self.asks_aside) = (Stage::Stalled, false);
+                self.stall();
                 let held = std::mem::take(&mut self.held);
                 let taken = self.calls.values_mut();
                 let waiting = taken.flat_map(|taken| std::mem::take(&mut taken.askers));

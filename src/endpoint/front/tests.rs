@@ -1,5 +1,6 @@
 //! The front against a group in one table: every order is executed as R1 says, when the test wants.
 
+mod bounds;
 mod closing;
 mod elsewhere;
 mod faults;

@@ -209,3 +209,23 @@ fn wsrm_3_4_a_life_that_is_over_is_over_in_a_later_life_of_the_gateway() {
         assert_eq!(executed(&world), 2);
     }
 }
+
+#[test]
+fn wsrm_3_5_what_came_while_the_group_was_asked_is_executed_before_it_closes() {
+    for versions in CLOSING {
+        let (mut world, user) = begun(versions);
+        world.ask(user.soap, &user.message(1, 0));
+        // A message past a gap has the group asked.
+        world.send(user.soap, &user.message(4, 0));
+        world.wait(Micros::millis(300));
+        assert!(matches!(world.orders.front(), Some((_, Order::Begin(..)))));
+        let two = world.send(user.soap, &user.message(2, 0));
+        let close = world.send(user.soap, &user.close(0));
+        world.settle();
+        let (status, two) = world.answer(two).unwrap();
+        assert_eq!((status, fault(&two)), (200, None), "{two}");
+        let (_, close) = world.answer(close).unwrap();
+        assert_eq!(ranges(&close), [(1, 2)]);
+        says_final(&mut world, &user, 1, &[(1, 2)]);
+    }
+}

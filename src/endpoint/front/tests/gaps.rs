@@ -311,3 +311,18 @@ fn r1_what_was_given_up_is_never_executed_in_a_later_life_either() {
     assert!(fault(&late).is_some() || acked(&late) == 2, "{late}");
     assert_eq!(executed(&world), [wire::NULL, "urn:do"]);
 }
+
+#[test]
+fn wsrm_2_at_most_once_the_whole_time_begins_anew_where_an_outage_met_a_question() {
+    let (mut world, user) = begun(4);
+    world.send(user.soap, &user.message(1, 0));
+    world.send(user.soap, &user.message(3, 0));
+    // 1 is still open when the time of 2 is over and the group is to be asked.
+    world.wait(WAIT);
+    let (token, _) = world.orders.pop_front().unwrap();
+    world.ordered(token, Ordered::Unknown("NoQuorum".to_owned()));
+    world.wait(Micros::seconds(60));
+    world.ask(user.soap, &user.message(1, 0));
+    let (_, answer) = world.ask(user.soap, &user.message(2, 0));
+    assert!(answer.contains(">2:urn:do<"), "{answer}");
+}

@@ -134,3 +134,58 @@ fn wsrm_4_3_an_acknowledgement_alone_for_what_nobody_knows_is_told() {
         assert_eq!((status, world.group.executed.len()), (200, 1));
     }
 }
+
+/// A message whose Sequence header was lost on the way.
+fn bare(user: &User, message: &str, number: u64) -> String {
+    message.replace(&user.sequence(number, false), "")
+}
+
+#[test]
+fn r20_a_copy_that_lost_its_sequence_alone_is_not_executed() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        user.begin(&mut world);
+        world.ask(user.soap, &user.message(1, 0));
+        let message = user.message(2, 1);
+        world.ask(user.soap, &message);
+        let copy = bare(&user, &message, 2);
+        assert!(copy.contains("SequenceAcknowledgement") && !copy.contains("MessageNumber"));
+        let (status, _) = world.ask(user.soap, &copy);
+        assert_eq!((status, world.group.executed.len()), (200, 2));
+    }
+}
+
+#[test]
+fn r20_a_plain_call_with_an_acknowledgement_that_comes_again_is_executed_once() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        user.begin(&mut world);
+        world.ask(user.soap, &user.message(1, 0));
+        let block = acknowledgement(user.offer.unwrap(), &[(1, 1)]);
+        let plain = user.envelope("urn:do", &block, "<x>plain</x>");
+        let first = world.send(user.soap, &plain);
+        assert_eq!(world.answers.remove(&first), Some(None), "to be served");
+        world.handle(FrontInput::Served {
+            request: first,
+            executed: true,
+            status: 200,
+            octets: b"the answer".to_vec(),
+        });
+        let second = world.send(user.soap, &plain);
+        let same = Some((200, "the answer".to_owned()));
+        assert_eq!(world.answer(second), same);
+    }
+}
+
+#[test]
+fn r20_a_message_that_was_refused_on_its_sequence_may_come_on_none() {
+    let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
+    user.begin(&mut world);
+    world.ask(user.soap, &user.message(1, 0));
+    world.ask(user.soap, &user.close(0));
+    let message = user.message(2, 0);
+    let (_, refused) = world.ask(user.soap, &message);
+    assert_eq!(fault(&refused).unwrap().1, "SequenceClosed");
+    let alone = world.send(user.soap, &bare(&user, &message, 2));
+    assert_eq!(world.answers.remove(&alone), Some(None), "to be served");
+}

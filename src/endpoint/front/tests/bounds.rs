@@ -1,0 +1,85 @@
+//! What a gateway holds of one user's sequence.
+
+use super::harness::{User, VERSIONS, World};
+use crate::endpoint::front::sequence::FrontSequence;
+use crate::limits;
+
+fn begun() -> (World, User) {
+    let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
+    user.begin(&mut world);
+    (world, user)
+}
+
+fn only(world: &World) -> &FrontSequence {
+    world.front.sequences.values().next().unwrap()
+}
+
+/// A message with so much in its Body.
+fn with(user: &User, number: u64, octets: usize) -> String {
+    let much = format!("<x>{}", "x".repeat(octets));
+    user.message(number, 0).replace("<x>", &much)
+}
+
+/// Messages and octets that wait to be executed.
+fn held(sequence: &FrontSequence) -> (usize, usize) {
+    let calls = sequence.calls.values().map(|taken| &taken.call);
+    let held = sequence.held.iter().map(|(_, call, _)| call);
+    let octets = calls.chain(held).map(|call| call.content.bytes());
+    (sequence.calls.len() + sequence.held.len(), octets.sum())
+}
+
+#[test]
+fn r20_what_a_slow_group_has_not_executed_is_bounded_and_taken_when_it_comes_again() {
+    let ahead = usize::try_from(limits::FRONT_AHEAD).unwrap();
+    for octets in [1, 60_000] {
+        let (mut world, user) = begun();
+        let many = 2 * limits::FRONT_AHEAD;
+        for number in 1..=many {
+            world.send(user.soap, &with(&user, number, octets));
+        }
+        let (messages, bytes) = held(only(&world));
+        assert!(messages <= ahead && bytes <= limits::FRONT_BYTES);
+        assert!(messages == ahead || bytes > limits::FRONT_BYTES / 10 * 9);
+        world.settle();
+        for number in 1..=many {
+            world.ask(user.soap, &with(&user, number, octets));
+        }
+        let all = world.group.executed.iter().map(|(_, number, ..)| *number);
+        assert!(all.eq(1..=many));
+    }
+}
+
+#[test]
+fn r20_what_comes_while_the_group_is_asked_is_bounded_in_octets() {
+    let (mut world, user) = begun();
+    world.send(user.soap, &user.message(1_000, 0));
+    for number in 1..=limits::FRONT_WAITERS as u64 {
+        world.send(user.soap, &with(&user, number, 3 << 20));
+    }
+    let (messages, octets) = held(only(&world));
+    assert!(messages > 1 && octets <= limits::FRONT_BYTES, "{octets}");
+}
+
+#[test]
+fn r20_old_messages_that_come_again_to_another_gateway_are_not_kept() {
+    for offer in [None, Some("urn:uuid:offered-by-the-user")] {
+        let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
+        user.offer = offer;
+        user.begin(&mut world);
+        let last = 1_000;
+        for number in 1..=last {
+            world.ask(user.soap, &user.message(number, number - 1));
+        }
+        world.restart();
+        for number in 1..=last {
+            world.send(user.soap, &user.message(number, 0));
+            assert!(held(only(&world)).0 <= limits::FRONT_AHEAD as usize);
+        }
+        world.settle();
+        world.ask(user.soap, &user.message(last + 1, last));
+        for number in 1..=last {
+            world.ask(user.soap, &user.message(number, 0));
+        }
+        assert!(only(&world).calls.len() <= limits::FRONT_KEPT.0 + 1);
+    }
+}

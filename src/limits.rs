@@ -82,7 +82,7 @@ pub const SMALL_BYTES_OPEN: usize = 1 << 20;
 /// W of R1: how far a call number may be above the last executed one of its sequence.
 pub const CALL_WINDOW: u64 = 4_096;
 /// Call sequences that one client has open at once (R1, R4).
-pub const CALL_SEQUENCES: usize = 64;
+pub const CALL_SEQUENCES: usize = 256;
 /// GroupSequences that the state remembers for one client (R4).
 pub const GROUP_SEQUENCES: usize = 8;
 /// Octets of the note with which a client closes a call sequence (R4): a range of numbers for each
@@ -95,8 +95,9 @@ pub const CLIENTS: usize = 1_024;
 /// Replicas of a group.
 pub const REPLICAS: u16 = 31;
 
-/// Sequences of users that a gateway keeps at once; its own take the rest of `CALL_SEQUENCES`.
-pub const FRONT_SEQUENCES: usize = CALL_SEQUENCES - 8;
+/// Sequences of users that a gateway keeps at once. The group remembers those of its twin and of
+/// its earlier lives as well, under the same key.
+pub const FRONT_SEQUENCES: usize = 56;
 /// Ended sequences of users that a gateway remembers, to answer what comes again.
 pub const FRONT_ENDED: usize = 256;
 /// Messages of one user's sequence that a gateway holds until they are executed, and as many again
@@ -109,6 +110,8 @@ pub const FRONT_WINDOW: usize = 32;
 /// Calls of one user's sequence whose replies he does not acknowledge, and their octets; the
 /// oldest go.
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
+/// Calls from the oldest of them to the newest, those included that he acknowledges between.
+pub const FRONT_SPAN: u64 = 1_024;
 /// Octets of all such replies at one gateway: far from where the group takes no more of its calls.
 pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
 /// A gateway asks the group no more than once in so long where a user's sequence stands, because of
@@ -262,7 +265,9 @@ const _: () = assert!(BUNDLE_BYTES >= CALL_BYTES + BUNDLE_FILL_BYTES);
 const _: () =
     assert!(BUNDLE_FILL_BYTES >= BUNDLE_CALLS * 1_024 && LARGE_CALL_BYTES < BUNDLE_FILL_BYTES);
 const _: () = assert!(BATCH_BYTES >= BUNDLE_BYTES);
-const _: () = assert!(FRONT_AHEAD < CALL_WINDOW && FRONT_KEPT.0 as u64 <= CALL_WINDOW / 2);
+const _: () = assert!(FRONT_SPAN + 2 * FRONT_AHEAD <= CALL_WINDOW / 2);
+const _: () = assert!(FRONT_KEPT.0 as u64 <= FRONT_SPAN);
+const _: () = assert!(4 * FRONT_SEQUENCES + 8 <= CALL_SEQUENCES);
 const _: () = assert!(FRONT_KEPT.1 < FRONT_ALL_KEPT);
 const _: () = assert!(FRONT_SHARES.0 < FRONT_GIVES_WAY.0);
 const _: () = assert!(FRONT_GIVES_WAY.0 < FRONT_IDLE.0 && FRONT_IDLE.0 < FRONT_LIFE.0);

@@ -36,7 +36,6 @@ use crate::limits;
 use crate::rm::Acknowledgement;
 use crate::rm::content::CreateSequence;
 use crate::rm::fault::{Code, RmFault};
-use crate::rm::version::Operation;
 use crate::soap::envelope::{Envelope, Version};
 use crate::soap::fault::{Code as SoapCode, Fault};
 use crate::soap::xml::{Bounds, Document};
@@ -558,7 +557,9 @@ impl Front {
             Ok(content) => (content, None),
             Err(unfit) => (Content::default(), Some(unfit.fault)),
         };
-        if let Err(unfit) = out_handler::check_action(action) {
+        if !message.rm.is_last(action)
+            && let Err(unfit) = out_handler::check_action(action)
+        {
             fault = Some(unfit);
         }
         if let Some(ill) = &message.ill {
@@ -584,7 +585,7 @@ impl Front {
             two_way,
             wants_faults: !message::is_none(&message.fault_to.address),
             last: message.headers.sequence.as_ref().is_some_and(|s| s.last)
-                || message.rm.action(Operation::LastMessage) == Some(action),
+                || message.rm.is_last(action),
             back: asker.back.alone(),
             id: self.ids.urn(),
         }

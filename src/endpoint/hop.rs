@@ -57,6 +57,14 @@ fn is_of_rm(ns: &str) -> bool {
     rm::by_namespace(ns).is_some() || ns == WSMC.uri
 }
 
+/// Whether an action announces a message that ends at this hop (WS-MC 1.1 §3.2 for the poll).
+/// Stacks believe it, whatever the Body is, and may answer nothing at all.
+#[must_use]
+pub fn announced(action: &str) -> bool {
+    let polls = action.strip_prefix(WSMC.uri) == Some("/MakeConnection");
+    polls || rm::by_action(action).is_some()
+}
+
 /// Whether the child of a Body ends at this hop: such a message is no call.
 #[must_use]
 pub fn is_no_call(child: Element<'_, '_>) -> bool {

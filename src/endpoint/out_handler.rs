@@ -75,7 +75,7 @@ impl Content {
 /// envelope carries stand in one PrefixList, which is bounded.
 pub(super) const PREFIXES: usize = limits::XML_NAMESPACES / 2;
 
-/// Whether an action can be carried: it stands in an attribute.
+/// Whether a call may have this action: it stands in an attribute, and is none of WS-RM.
 ///
 /// # Errors
 /// The fault to answer with.
@@ -94,6 +94,10 @@ pub fn check_action(action: &str) -> Result<(), Fault> {
     };
     if action.contains(no_char) {
         return Err(Fault::new(Code::Sender, "the action holds what XML cannot"));
+    }
+    if hop::announced(action) {
+        let why = "the action announces a message of WS-ReliableMessaging, and this is none";
+        return Err(Fault::new(Code::Sender, why));
     }
     Ok(())
 }

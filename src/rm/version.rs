@@ -31,22 +31,6 @@ pub enum Operation {
     Fault,
 }
 
-impl Operation {
-    /// Whether it has a Body that says so.
-    #[must_use]
-    pub const fn has_body(self) -> bool {
-        matches!(
-            self,
-            Self::CreateSequence
-                | Self::CreateSequenceResponse
-                | Self::CloseSequence
-                | Self::CloseSequenceResponse
-                | Self::TerminateSequence
-                | Self::TerminateSequenceResponse
-        )
-    }
-}
-
 /// One row: a namespace, the actions under it, and which elements it has.
 #[derive(Debug)]
 #[expect(
@@ -143,6 +127,12 @@ impl Version {
     pub fn action(&self, operation: Operation) -> Option<&'static str> {
         let row = self.actions.iter().find(|(o, _)| *o == operation);
         row.map(|(_, action)| *action)
+    }
+
+    /// Whether an action says that its message is the last one, and nothing else (1.0).
+    #[must_use]
+    pub fn is_last(&self, action: &str) -> bool {
+        self.action(Operation::LastMessage) == Some(action)
     }
 
     /// The fault as this version can say it.

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 use crate::rm::MessageNumber;
-use crate::rm::version::Operation;
 use crate::soap::envelope::Version;
 use crate::soap::fault::{Code, Fault};
 use crate::state::calls::Stored;
@@ -158,8 +157,7 @@ impl Call {
 
     /// Whether it says nothing but that it is the last (1.0).
     pub(super) fn is_last_alone(&self) -> bool {
-        let said = self.back.rm.action(Operation::LastMessage);
-        said.is_some_and(|action| action == self.action)
+        self.back.rm.is_last(&self.action)
     }
 
     /// Whether what answers it is a fault.

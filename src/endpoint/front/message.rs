@@ -25,9 +25,7 @@ use super::answer::Back;
 use super::reference::{Ill, Reference};
 use super::repeats;
 
-/// The action of a poll (WS-MC 1.1 §3.2), and the one header block of WS-MC (§3.3).
-const POLL: &str = "http://docs.oasis-open.org/ws-rx/wsmc/200702/MakeConnection";
-/// Says whether more waits for who polls.
+/// The one header block of WS-MC (WS-MC 1.1 §3.3): whether more waits for who polls.
 pub const PENDING: &str = "MessagePending";
 
 /// The addresses by which MakeConnection finds who polls (WS-MC 1.1 §3.1) begin so.
@@ -221,12 +219,12 @@ impl<'d> Read<'d> {
         })
     }
 
-    /// Why a call under this action is none of a service: it announces a Body of ours.
-    fn announces_ours(&self) -> Option<Box<Unread>> {
+    /// Why a call under this action is none of a service: it announces a message of ours.
+    fn announces_ours(&self, kind: Kind) -> Option<Box<Unread>> {
         let action = self.addressing.action.as_deref()?;
-        let ours = rm::by_action(action).is_some_and(|(_, operation)| operation.has_body());
-        let fault = (ours || action == POLL).then(|| {
-            let why = "the Body is not the one that the Action of WS-ReliableMessaging or \
+        let last = kind == Kind::Numbered && self.back.rm.is_last(action);
+        let fault = (kind != Kind::Ours && !last && hop::announced(action)).then(|| {
+            let why = "the message is not the one that the Action of WS-ReliableMessaging or \
                        WS-MakeConnection announces";
             self.back.wsa.not_supported(why)
         });
@@ -255,7 +253,9 @@ impl Plain {
     ) -> Result<Self, Box<Unread>> {
         let mut read = Read::of(envelope, &rm::V200702)?;
         let refused = not_understood(envelope, Kind::Plain);
-        let refused = refused.or(read.announces_ours()).or(read.ill.take());
+        let refused = refused
+            .or(read.announces_ours(Kind::Plain))
+            .or(read.ill.take());
         if let Some(unread) = refused {
             return Err(unread.on(read.back, read.wsa.is_some()));
         }
@@ -398,7 +398,7 @@ impl<'d, 'a> Message<'d, 'a> {
             return Err(Unread::new(Rejected::Schema, why));
         }
         let ill = read.ill.take();
-        let ill = ill.or(read.announces_ours().filter(|_| kind != Kind::Ours));
+        let ill = ill.or(read.announces_ours(kind));
         let mut message = Self {
             envelope,
             parts,

@@ -30,7 +30,7 @@ impl FrontSequence {
             self.executed += 1;
             let number = self.executed;
             // A reply that a twin sent, and that its user has acknowledged there, had a number too.
-            let spoke = reply.is_none() && taken.call.two_way;
+            let spoke = reply.is_none() && taken.call.fault.is_none() && taken.call.two_way;
             let speaks = taken.call.speaks(reply.as_deref()) || spoke;
             if speaks && self.named.offered.is_some() {
                 self.replies += 1;
@@ -42,8 +42,23 @@ impl FrontSequence {
                 self.inbox.acknowledge(number, now);
             }
             self.answer(now, number);
+            self.post_first(now, number);
         }
         self.release();
+    }
+
+    /// What goes to an address of the user's own goes there though nobody waits: whoever did was
+    /// told before that it takes long.
+    fn post_first(&mut self, now: Instant, number: u64) {
+        let taken = self.calls.get(&number);
+        let unsent = |t: &&Taken| t.sent.is_none() && t.speaks() && !is_back(t.goes_to());
+        if let Some(taken) = taken.filter(unsent)
+            && let State::Done(reply) = &taken.state
+        {
+            let reply = reply.clone();
+            let answer = self.reply(now, number, reply.as_deref(), None);
+            self.effects.push_back(Effect::Answer(NOBODY, answer));
+        }
     }
 
     /// Answers all who wait for a call that is done.
@@ -191,7 +206,7 @@ impl FrontSequence {
     }
 
     fn ready(&self, now: Instant, taken: &Taken) -> bool {
-        let done = matches!(taken.state, State::Done(_));
+        let done = matches!(taken.state, State::Done(_)) && taken.speaks();
         let due = taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
         let wanted = taken.number.is_some_and(|n| !self.acked.contains(n));
         done && wanted && taken.askers.is_empty() && due
@@ -237,6 +252,14 @@ impl FrontSequence {
     /// The same with another bound on the octets that are kept.
     pub(super) fn release_within(&mut self, most: usize) {
         let before = self.released;
+        let acked = |taken: &Taken| taken.number.is_some_and(|n| self.acked.contains(n));
+        for taken in self.calls.values_mut().filter(|taken| acked(taken)) {
+            if let State::Done(reply) = &mut taken.state {
+                *reply = None;
+            }
+        }
+        let calls = self.calls.range(..=self.executed);
+        let mut waiting = calls.filter(|(_, taken)| !acked(taken)).count();
         let bytes = |taken: &Taken| match &taken.state {
             State::Done(Some(reply)) => reply.len() + taken.call.back.octets(),
             _ => 0,
@@ -244,8 +267,8 @@ impl FrontSequence {
         let mut kept: usize = self.calls.values().map(bytes).sum();
         while self.released < self.executed {
             let next = self.released + 1;
-            let many = self.executed - self.released > limits::FRONT_KEPT.0 as u64;
-            let over = many || kept > most;
+            let long = self.executed - self.released > limits::FRONT_SPAN;
+            let over = long || waiting > limits::FRONT_KEPT.0 || kept > most;
             let free = match self.calls.get(&next) {
                 Some(taken) if !taken.askers.is_empty() => false,
                 Some(taken) => match taken.number {
@@ -260,6 +283,7 @@ impl FrontSequence {
             }
             if let Some(gone) = self.calls.remove(&next) {
                 kept -= bytes(&gone);
+                waiting -= usize::from(gone.number.is_none_or(|n| !self.acked.contains(n)));
                 if let Some(number) = gone.number {
                     // Nobody waits for an acknowledgement of what was dropped.
                     let _ = self.acked.insert_range(MessageNumber::FIRST, number);

@@ -601,7 +601,10 @@ impl FrontSequence {
     pub(super) fn refuse(&mut self, refusal: &Refusal, asker: &Asker) -> Refused {
         match refusal {
             Refusal::Fault(fault) => {
-                let answer = asker.back.rm_fault(fault, None);
+                // The final acknowledgement rides on each such fault (§3.5).
+                let closed = fault.code == Code::SequenceClosed && self.is_final();
+                let said = closed.then(|| self.acknowledgement()).flatten();
+                let answer = asker.back.rm_fault(fault, said);
                 self.effects
                     .push_back(Effect::Answer(asker.request, answer));
             }

@@ -83,3 +83,35 @@ fn r20_old_messages_that_come_again_to_another_gateway_are_not_kept() {
         assert!(only(&world).calls.len() <= limits::FRONT_KEPT.0 + 1);
     }
 }
+
+#[test]
+fn r14_a_reply_that_is_gone_is_not_made_up_for_a_poll() {
+    let address = "http://docs.oasis-open.org/ws-rx/wsmc/200702/anonymous?id=1";
+    let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
+    user.acks_to = address.to_owned();
+    user.reply_to = Some(address.to_owned());
+    user.begin(&mut world);
+    world.group.longer = limits::FRONT_KEPT.1 / 3;
+    for number in 1..=4 {
+        world.send(user.soap, &user.message(number, 0));
+        world.settle();
+    }
+    assert!(world.group.released.values().any(|up_to| up_to.0 >= 1));
+    world.restart();
+    for number in 1..=2 {
+        world.send(user.soap, &user.message(number, 0));
+        world.settle();
+    }
+    let ns = "http://docs.oasis-open.org/ws-rx/wsmc/200702";
+    let selects = format!("<c:Address>{address}</c:Address>");
+    let body = format!("<c:MakeConnection xmlns:c='{ns}'>{selects}</c:MakeConnection>");
+    let poll = user.envelope(&format!("{ns}/MakeConnection"), "", &body);
+    for _ in 0..4 {
+        world.wait(crate::types::Micros::seconds(3));
+        let (_, answer) = world.ask(user.soap, &poll);
+        assert!(
+            !answer.contains("doResponse") || answer.contains(":urn:do"),
+            "{answer}"
+        );
+    }
+}

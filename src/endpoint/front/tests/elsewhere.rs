@@ -3,8 +3,10 @@
 use super::harness::{
     CLIENT, User, VERSIONS, World, acked, acknowledgement, fault, inside, not_here,
 };
+use crate::endpoint::io::Ordered;
+use crate::limits;
 use crate::rm::version::V200702;
-use crate::types::Micros;
+use crate::types::{CallNumber, Micros};
 
 /// Whose answers all go to an address of his own.
 fn user(versions: usize) -> User {
@@ -149,4 +151,75 @@ fn r20_what_is_no_longer_allowed_is_not_dialled() {
     );
     assert_eq!(world.group.executed.len(), 1);
     assert!(world.posts.is_empty() && !world.refused.is_empty());
+}
+
+/// Begins its sequence.
+fn begun(versions: usize) -> (World, User) {
+    let (mut world, mut user) = (World::new(), user(versions));
+    let created = posted(&mut world, &user, &user.create());
+    user.identifier = inside(&created[0], "Identifier").unwrap();
+    (world, user)
+}
+
+/// Numbers of the replies that were POSTed.
+fn replies(world: &mut World) -> Vec<u64> {
+    let posts = std::mem::take(&mut world.posts).into_iter();
+    let texts = posts.map(|post| String::from_utf8(post.octets).unwrap());
+    let replies = texts.filter_map(|text| inside(&text, "r"));
+    let numbers = replies.map(|reply| reply.split(':').next().unwrap().parse().unwrap());
+    numbers.collect()
+}
+
+#[test]
+fn r20_a_reply_is_posted_though_its_message_waited_long_for_another() {
+    for versions in [0, 6] {
+        let (mut world, user) = begun(versions);
+        world.send(user.soap, &user.message(2, 0));
+        world.wait(Micros::seconds(1));
+        world.settle();
+        world.posts.clear();
+        world.send(user.soap, &user.message(1, 0));
+        world.settle();
+        assert_eq!(replies(&mut world), [1, 2]);
+        world.wait(Micros::seconds(2));
+        assert_eq!(replies(&mut world), [1, 2], "not acknowledged");
+    }
+}
+
+#[test]
+fn r20_replies_are_posted_after_an_outage_whoever_comes_again() {
+    let (mut world, user) = begun(6);
+    for number in 1..=5 {
+        world.send(user.soap, &user.message(number, 0));
+    }
+    while let Some((token, _)) = world.orders.pop_front() {
+        world.ordered(token, Ordered::Unknown("NoQuorum".to_owned()));
+    }
+    world.posts.clear();
+    world.send(user.soap, &user.message(1, 0));
+    world.settle();
+    assert_eq!(replies(&mut world), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn r1_who_acknowledges_all_but_one_reply_loses_none() {
+    let (mut world, user) = begun(6);
+    for number in 1..=limits::FRONT_SPAN {
+        world.send(user.soap, &user.message(number, 0));
+        world.settle();
+        if number > 1 {
+            let said = acknowledgement(user.offer.unwrap(), &[(2, number)]);
+            let action = format!("{}/SequenceAcknowledgement", user.rm.ns.uri);
+            world.send(user.soap, &user.envelope(&action, &said, ""));
+        }
+    }
+    world.posts.clear();
+    world.wait(Micros::seconds(2));
+    assert_eq!(replies(&mut world), [1]);
+    assert!(world.group.released.is_empty());
+    // That is as far as it goes.
+    world.send(user.soap, &user.message(limits::FRONT_SPAN + 1, 0));
+    world.settle();
+    let released: Vec<_> = world.group.released.into_values().collect();
+    assert_eq!(released, [CallNumber(limits::FRONT_SPAN)]);
 }

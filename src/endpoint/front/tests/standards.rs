@@ -187,7 +187,11 @@ fn wsa_soap_6_4_3_a_body_that_its_action_does_not_announce_is_no_call() {
         let on_none = user.envelope(&create, "", "<x/>");
         let acks = acknowledgement("urn:uuid:offered-by-the-user", &[]);
         let riding = user.envelope(&create, &acks, "<x/>");
-        for message in [on_none, riding, user.envelope(&make, "", "<x/>")] {
+        let alone = |action: &str| user.envelope(action, "", "<x/>");
+        let headers = ["AckRequested", "SequenceAcknowledgement"];
+        let headers = headers.map(|name| alone(&format!("{}/{name}", user.rm.ns.uri)));
+        let messages = [on_none, riding, alone(&make)].into_iter();
+        for message in messages.chain(headers) {
             let (_, answer) = world.ask(user.soap, &message);
             let told = fault(&answer).unwrap();
             assert_eq!(

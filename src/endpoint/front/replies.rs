@@ -242,20 +242,32 @@ impl FrontSequence {
             _ => 0,
         };
         let mut kept: usize = self.calls.values().map(bytes).sum();
+        let many = self.executed.saturating_sub(limits::FRONT_KEPT.0 as u64);
         while self.released < self.executed {
             let next = self.released + 1;
-            let many = self.executed - self.released > limits::FRONT_KEPT.0 as u64;
-            let over = many || kept > most;
-            let free = match self.calls.get(&next) {
-                Some(taken) if !taken.askers.is_empty() => false,
-                Some(taken) => match taken.number {
-                    Some(number) => self.acked.contains(number),
-                    // Without an offered sequence nobody says when a reply has come.
-                    None => !taken.speaks(),
-                },
-                None => MessageNumber::new(next).is_some_and(|n| self.acked.contains(n)),
+            let Some(taken) = self.calls.get(&next) else {
+                // Executed elsewhere, as all up to the next one that we hold: in one step, for
+                // they may be more than anybody counts.
+                let acked = MessageNumber::new(next).map_or(0, |n| self.acked.contiguous_from(n));
+                let free = match kept > most {
+                    true => self.executed,
+                    false => many.max(acked).min(self.executed),
+                };
+                let held = self.calls.range(next..).next();
+                let free = held.map_or(free, |(held, _)| free.min(held - 1));
+                if free < next {
+                    break;
+                }
+                self.released = free;
+                continue;
             };
-            if !free && !over {
+            let free = match taken.number {
+                _ if !taken.askers.is_empty() => false,
+                Some(number) => self.acked.contains(number),
+                // Without an offered sequence nobody says when a reply has come.
+                None => !taken.speaks(),
+            };
+            if !free && next > many && kept <= most {
                 break;
             }
             if let Some(gone) = self.calls.remove(&next) {

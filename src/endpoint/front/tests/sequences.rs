@@ -6,6 +6,7 @@ use crate::limits;
 use crate::rm::version::V200702;
 use crate::soap::addressing::{NONE, V200408, V200508};
 use crate::soap::envelope::Version;
+use crate::state::calls::{Done, Stored, Verdict};
 use crate::types::{CallNumber, Micros};
 use crate::wire;
 
@@ -521,6 +522,35 @@ fn r1_replies_that_nobody_acknowledges_are_let_go() {
     let (_, answer) = world.ask(user.soap, &user.message(1, 0));
     assert_eq!(acked(&answer), most + 10);
     assert!(!answer.contains(":urn:do<"), "{answer}");
+}
+
+#[test]
+fn r1_what_was_executed_in_an_earlier_life_is_released_in_one_step() {
+    // More than can be counted one by one.
+    let last = 1 << 60;
+    for acked in [0, last] {
+        let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
+        user.begin(&mut world);
+        world.restart();
+        world.send(user.soap, &user.message(last + 1, acked));
+        let (token, order) = world.orders.pop_front().unwrap();
+        let Order::Begin(uuid, Some(generation)) = order else {
+            panic!("{order:?}");
+        };
+        let stands = Done::Began(uuid, generation, CallNumber(last), None);
+        world.ordered(token, Ordered::Done(stands));
+        let (token, _) = world.orders.pop_front().unwrap();
+        let nothing = Stored::new(false, Default::default(), Default::default());
+        let (number, reply) = (CallNumber(last + 1), Some(nothing.into()));
+        let done = Done::Call(uuid, number, Verdict::Executed, reply);
+        world.ordered(token, Ordered::Done(done));
+        // The newest may still be asked for.
+        let kept = match acked {
+            0 => limits::FRONT_KEPT.0 as u64,
+            _ => 0,
+        };
+        assert_eq!(world.group.released[&uuid], CallNumber(last + 1 - kept));
+    }
 }
 
 #[test]

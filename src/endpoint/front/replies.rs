@@ -12,7 +12,7 @@ use crate::types::{CallNumber, Instant, Micros};
 use super::super::hop::action_of;
 use super::answer::{Answer, Back, Said, nothing};
 use super::call::{NOBODY, State, Taken};
-use super::message::is_back;
+use super::message::{is_back, is_polled};
 use super::sequence::{Effect, FrontSequence, Stage};
 
 /// A reply that was sent so long ago and is not acknowledged goes to a poll again.
@@ -166,13 +166,13 @@ impl FrontSequence {
         }
     }
 
-    /// What waits for a poll (WS-MC §3.2): a reply that its user does not acknowledge. What says
-    /// whether more waits rides on it.
-    pub fn polled(&mut self, now: Instant, more: &[u8]) -> Option<Answer> {
+    /// What waits for polls of an address (WS-MC §3.2): a reply that its user does not acknowledge.
+    /// What says whether more waits rides on it.
+    pub fn polled(&mut self, now: Instant, address: &str, more: &[u8]) -> Option<Answer> {
         let mut ready = self
             .calls
             .iter()
-            .filter(|(_, taken)| self.ready(now, taken));
+            .filter(|(_, taken)| self.ready(now, address, taken));
         let (number, taken) = ready.next()?;
         let State::Done(reply) = &taken.state else {
             return None;
@@ -183,18 +183,31 @@ impl FrontSequence {
         Some(self.reply(now, number, reply.as_deref(), Some(&back)))
     }
 
-    /// How many replies wait for a poll.
+    /// How many replies wait for polls of an address.
     #[must_use]
-    pub fn waiting(&self, now: Instant) -> usize {
+    pub fn waiting(&self, now: Instant, address: &str) -> usize {
         let calls = self.calls.values();
-        calls.filter(|taken| self.ready(now, taken)).count()
+        let ready = calls.filter(|taken| self.ready(now, address, taken));
+        ready.count()
     }
 
-    fn ready(&self, now: Instant, taken: &Taken) -> bool {
+    fn ready(&self, now: Instant, address: &str, taken: &Taken) -> bool {
         let done = matches!(taken.state, State::Done(_));
         let due = taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
         let wanted = taken.number.is_some_and(|n| !self.acked.contains(n));
-        done && wanted && taken.askers.is_empty() && due
+        let fetched = || self.fetched_at(taken) == Some(address);
+        done && wanted && taken.askers.is_empty() && due && fetched()
+    }
+
+    /// The address whose polls bring a reply, if any do: its own. One that only a connection could
+    /// carry, and that was lost with it, goes to who polls for acknowledgements of its request.
+    pub(super) fn fetched_at<'a>(&'a self, taken: &'a Taken) -> Option<&'a str> {
+        let own = taken.goes_to();
+        let to = match is_back(own) && !is_polled(own) {
+            true => &self.named.acks_to.address,
+            false => own,
+        };
+        is_polled(to).then_some(to)
     }
 
     /// The user acknowledges replies on the offered sequence.

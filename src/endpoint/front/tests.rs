@@ -7,6 +7,7 @@ mod gaps;
 mod harness;
 mod parting;
 mod places;
+mod polls;
 mod references;
 mod repeats;
 mod riding;

@@ -490,6 +490,23 @@ fn an_offer_that_cannot_be_served_is_declined() {
 }
 
 #[test]
+fn an_offer_that_names_a_sequence_of_the_gateways_is_declined() {
+    for mut user in users() {
+        let mut world = World::new();
+        user.begin(&mut world);
+        let mut other = User::new((user.rm, user.wsa, user.soap));
+        let theirs: &str = user.identifier.clone().leak();
+        (other.name, other.offer) = (1, Some(theirs));
+        let (status, answer) = world.ask(user.soap, &other.create());
+        assert!(status == 200 && !answer.contains("Accept"), "{answer}");
+        // Its owner's word is about his.
+        world.ask(user.soap, &user.message(1, 0));
+        world.ask(user.soap, &user.terminate(1));
+        assert_eq!((world.front.sequences(), world.group.sequences()), (1, 1));
+    }
+}
+
+#[test]
 fn r20_a_users_sequence_ends_when_its_time_is_over() {
     let mut world = World::new();
     let mut user = User::new((&V200702, &V200508, Version::V11));

@@ -591,8 +591,11 @@ impl Front {
         }
     }
 
+    /// Whether a sequence has ended, as far as that is remembered: as long as what its user was
+    /// offered has not, at any rate.
     fn is_gone(&self, sequence: Uuid) -> bool {
-        self.gone.iter().any(|gone| gone.sequence == sequence)
+        let gone = self.gone.iter().any(|gone| gone.sequence == sequence);
+        gone || self.parting.contains_key(&sequence)
     }
 
     // Orders.

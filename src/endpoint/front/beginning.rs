@@ -163,8 +163,10 @@ impl Front {
         let mut begun = begun.filter_map(|creating| creating.create.offer.as_ref());
         let in_use = open.any(|other| *other == offer.identifier)
             || begun.any(|other| other.identifier == offer.identifier);
+        // What is said of a sequence of ours must not be taken for a word about an offered one.
+        let ours = Named::read(&offer.identifier, &self.config.key).is_some();
         let lives = lifetime::grant(offer.expires.as_deref()).is_some();
-        reachable && lives && !in_use
+        reachable && lives && !in_use && !ours
     }
 
     /// The Begin of a new sequence is ordered, or not.

@@ -144,15 +144,13 @@ impl Front {
                 return self.ill_polled("UnsupportedSelection", Some((ns, local)), asker);
             }
         };
-        let is_theirs = |s: &FrontSequence| s.named().acks_to.address == *address;
         let all = self.sequences.values().chain(self.parting.values());
-        let replies: usize = all.filter(|s| is_theirs(s)).map(|s| s.waiting(now)).sum();
+        let replies: usize = all.map(|s| s.waiting(now, address)).sum();
         let ends = self.farewells.iter();
         let ends = ends.filter(|f| f.back.to.address == *address).count();
         let more = [pending(replies + ends > 1), asker.back.riding.clone()].concat();
-        let all = self.sequences.iter_mut().chain(&mut self.parting);
-        let mut sequences = all.filter(|(_, s)| is_theirs(s));
-        let found = sequences.find_map(|(uuid, s)| Some((*uuid, s.polled(now, &more)?)));
+        let mut all = self.sequences.iter_mut().chain(&mut self.parting);
+        let found = all.find_map(|(uuid, s)| Some((*uuid, s.polled(now, address, &more)?)));
         if let Some((uuid, answer)) = found {
             self.carry_out(uuid);
             return self.respond(asker.request, answer);

@@ -1,7 +1,7 @@
 //! The lifetime that a user asks for in Expires: an xs:duration (XML Schema part 2 §3.2.6).
 //!
-//! What is granted is what was asked, up to `limits::FRONT_LIFE`; an unused sequence ends after
-//! `limits::FRONT_IDLE` anyhow.
+//! What is granted is what was asked, a second at least, up to `limits::FRONT_LIFE`; an unused
+//! sequence ends after `limits::FRONT_IDLE` anyhow.
 
 use crate::limits;
 use crate::types::{Micros, Time};
@@ -22,6 +22,7 @@ pub fn grant(expires: Option<&str>) -> Option<(Micros, Option<String>)> {
         return Some((FOREVER, None));
     };
     let life = match seconds(text)? {
+        0 if text.bytes().any(|b| matches!(b, b'1'..=b'9')) => Micros::seconds(1),
         0 => FOREVER,
         seconds => Micros::seconds(seconds).min(limits::FRONT_LIFE),
     };
@@ -96,6 +97,16 @@ mod tests {
         lives("PT23H59M", Micros::seconds(86_340));
         lives("P0Y0M0DT2H0M3.5S", Micros::seconds(7_203));
         assert_eq!(grant(None), Some((FOREVER, None)));
+    }
+
+    #[test]
+    fn wsrm_3_4_a_part_of_a_second_is_not_for_ever() {
+        for text in ["PT0.5S", "P0DT0.0000000001S"] {
+            let second = (Micros::seconds(1), Some(text.to_owned()));
+            assert_eq!(grant(Some(text)), Some(second));
+        }
+        let none = "PT0.000S".to_owned();
+        assert_eq!(grant(Some(&none)), Some((FOREVER, Some(none.clone()))));
     }
 
     #[test]

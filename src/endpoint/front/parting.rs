@@ -87,13 +87,14 @@ impl FrontSequence {
 
     /// Whether a reply is still to come, or can be sent again and is not acknowledged.
     fn owes(&self) -> bool {
-        let polled = is_polled(&self.named.acks_to.address);
         let owed = |taken: &Taken| match taken.state {
-            State::Done(_) => taken.number.is_some_and(|n| !self.acked.contains(n)),
+            State::Done(_) => {
+                taken.speaks() && taken.number.is_some_and(|n| !self.acked.contains(n))
+            }
             State::Ordered => true,
             State::Waiting => false,
         };
-        let reaches = |taken: &Taken| polled || !is_back(&taken.call.back.to.address);
+        let reaches = |taken: &Taken| self.fetched_at(taken).is_some() || !is_back(taken.goes_to());
         self.calls
             .values()
             .any(|taken| owed(taken) && reaches(taken))

@@ -12,7 +12,7 @@ use crate::types::{CallNumber, Instant, Micros};
 use super::super::hop::action_of;
 use super::answer::{Answer, Back, Said, nothing};
 use super::call::{NOBODY, State, Taken};
-use super::message::is_back;
+use super::message::{is_back, is_polled};
 use super::sequence::{Effect, FrontSequence, Stage};
 
 /// A reply that was sent so long ago and is not acknowledged goes to a poll again.
@@ -181,13 +181,13 @@ impl FrontSequence {
         }
     }
 
-    /// What waits for a poll (WS-MC §3.2): a reply that its user does not acknowledge. What says
-    /// whether more waits rides on it.
-    pub fn polled(&mut self, now: Instant, more: &[u8]) -> Option<Answer> {
+    /// What waits for polls of an address (WS-MC §3.2): a reply that its user does not acknowledge.
+    /// What says whether more waits rides on it.
+    pub fn polled(&mut self, now: Instant, address: &str, more: &[u8]) -> Option<Answer> {
         let mut ready = self
             .calls
             .iter()
-            .filter(|(_, taken)| self.ready(now, taken));
+            .filter(|(_, taken)| self.ready(now, address, taken));
         let (number, taken) = ready.next()?;
         let State::Done(reply) = &taken.state else {
             return None;
@@ -198,18 +198,31 @@ impl FrontSequence {
         Some(self.reply(now, number, reply.as_deref(), Some(&back)))
     }
 
-    /// How many replies wait for a poll.
+    /// How many replies wait for polls of an address.
     #[must_use]
-    pub fn waiting(&self, now: Instant) -> usize {
+    pub fn waiting(&self, now: Instant, address: &str) -> usize {
         let calls = self.calls.values();
-        calls.filter(|taken| self.ready(now, taken)).count()
+        let ready = calls.filter(|taken| self.ready(now, address, taken));
+        ready.count()
     }
 
-    fn ready(&self, now: Instant, taken: &Taken) -> bool {
+    fn ready(&self, now: Instant, address: &str, taken: &Taken) -> bool {
         let done = matches!(taken.state, State::Done(_)) && taken.speaks();
         let due = taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
         let wanted = taken.number.is_some_and(|n| !self.acked.contains(n));
-        done && wanted && taken.askers.is_empty() && due
+        let fetched = || self.fetched_at(taken) == Some(address);
+        done && wanted && taken.askers.is_empty() && due && fetched()
+    }
+
+    /// The address whose polls bring a reply, if any do: its own. One that only a connection could
+    /// carry, and that was lost with it, goes to who polls for acknowledgements of its request.
+    pub(super) fn fetched_at<'a>(&'a self, taken: &'a Taken) -> Option<&'a str> {
+        let own = taken.goes_to();
+        let to = match is_back(own) && !is_polled(own) {
+            true => &self.named.acks_to.address,
+            false => own,
+        };
+        is_polled(to).then_some(to)
     }
 
     /// The user acknowledges replies on the offered sequence.
@@ -267,23 +280,37 @@ impl FrontSequence {
         let mut kept: usize = self.calls.values().map(bytes).sum();
         while self.released < self.executed {
             let next = self.released + 1;
-            let long = self.executed - self.released > limits::FRONT_SPAN;
-            let over = long || waiting > limits::FRONT_KEPT.0 || kept > most;
-            let free = match self.calls.get(&next) {
-                Some(taken) if !taken.askers.is_empty() => false,
-                Some(taken) => match taken.number {
-                    Some(number) => self.acked.contains(number),
-                    // Without an offered sequence nobody says when a reply has come.
-                    None => !taken.speaks(),
-                },
-                None => MessageNumber::new(next).is_some_and(|n| self.acked.contains(n)),
+            let Some(taken) = self.calls.get(&next) else {
+                // Executed elsewhere, as all up to the next one that we hold: in one step, for
+                // they may be more than anybody counts.
+                let acked = MessageNumber::new(next).map_or(0, |n| self.acked.contiguous_from(n));
+                let many = self.executed.saturating_sub(limits::FRONT_KEPT.0 as u64);
+                let free = match kept > most {
+                    true => self.executed,
+                    false => many.max(acked).min(self.executed),
+                };
+                let held = self.calls.range(next..).next();
+                let free = held.map_or(free, |(held, _)| free.min(held - 1));
+                if free < next {
+                    break;
+                }
+                self.released = free;
+                continue;
             };
-            if !free && !over {
+            let free = match taken.number {
+                _ if !taken.askers.is_empty() => false,
+                Some(number) => self.acked.contains(number),
+                // Without an offered sequence nobody says when a reply has come.
+                None => !taken.speaks(),
+            };
+            let long = self.executed - self.released > limits::FRONT_SPAN;
+            if !free && !long && waiting <= limits::FRONT_KEPT.0 && kept <= most {
                 break;
             }
             if let Some(gone) = self.calls.remove(&next) {
                 kept -= bytes(&gone);
-                waiting -= usize::from(gone.number.is_none_or(|n| !self.acked.contains(n)));
+                let unacked = gone.number.is_none_or(|n| !self.acked.contains(n));
+                waiting = waiting.saturating_sub(usize::from(unacked));
                 if let Some(number) = gone.number {
                     // Nobody waits for an acknowledgement of what was dropped.
                     let _ = self.acked.insert_range(MessageNumber::FIRST, number);

@@ -5,6 +5,7 @@
 //! the user's own, or to who sends nothing else: a connection has one answer, and that is the
 //! message's. What is asked for rides on that answer, within a bound; who wants more asks alone.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use uuid::Uuid;
@@ -130,9 +131,10 @@ impl Front {
         }
     }
 
-    /// The sequences that a message asks about and is not on, but for those whose acknowledgements
-    /// go elsewhere and have gone there; and the first Identifier that means nothing. One of an
-    /// earlier life of this gateway may mean something: who asks for it alone is told.
+    /// The sequences that a message asks about and is not on, each once, but for those whose
+    /// acknowledgements go elsewhere and have gone there; and the first Identifier that means
+    /// nothing. One of an earlier life of this gateway may mean something: who asks for it alone is
+    /// told.
     fn requested<'m>(
         &mut self,
         message: &'m Message<'_, '_>,
@@ -141,7 +143,8 @@ impl Front {
         let own = message.headers.sequence.as_ref().map(|s| &s.identifier);
         let others = message.headers.requested.iter();
         let (mut known, mut unknown) = (Vec::new(), None);
-        for identifier in others.filter(|other| Some(*other) != own) {
+        let mut asked = BTreeSet::new();
+        for identifier in others.filter(|other| Some(*other) != own && asked.insert(*other)) {
             let named = Named::read(identifier, &self.config.key);
             let Some(named) = named.filter(|named| named.rm == message.rm) else {
                 unknown.get_or_insert(identifier.as_str());
@@ -166,8 +169,6 @@ impl Front {
                 None => {}
             }
         }
-        known.sort_unstable();
-        known.dedup();
         (known, unknown)
     }
 

@@ -428,6 +428,8 @@ impl FrontSequence {
     pub(super) fn go_on(&mut self) {
         if self.stage == Stage::Doubtful && self.flight == 0 {
             self.stage = Stage::Asking;
+            // Its end does not pass the question, whose answer would be taken for the end's.
+            self.flight += 1;
             let begin = Order::Begin(self.named.sequence, Some(self.named.generation));
             self.effects.push_back(Effect::Order(0, begin));
         }
@@ -541,6 +543,7 @@ impl FrontSequence {
             self.effects.push_back(Effect::Gone);
             return;
         }
+        self.flight = self.flight.saturating_sub(1);
         if self.stage != Stage::Asking {
             return self.go_on();
         }

@@ -8,6 +8,7 @@ mod gaps;
 mod harness;
 mod parting;
 mod places;
+mod polls;
 mod references;
 mod repeats;
 mod riding;

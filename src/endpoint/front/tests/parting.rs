@@ -355,3 +355,27 @@ fn wsrm_3_6_what_only_a_connection_could_carry_is_not_waited_for() {
         assert_eq!(world.front.deadline(), None);
     }
 }
+
+#[test]
+fn what_has_ended_is_not_taken_up_again_while_its_offered_sequence_has_not() {
+    let mut world = World::new();
+    let user = begun(&mut world, 6, POLLED, 0);
+    told(&mut world, &user, &user.message(1, 0));
+    told(&mut world, &user, &user.terminate(1));
+    // A gateway remembers so many that ended.
+    for name in 1..=limits::FRONT_ENDED + 1 {
+        let mut other = User::new(VERSIONS[2]);
+        (other.offer, other.name) = (None, name);
+        other.begin(&mut world);
+        world.ask(other.soap, &other.terminate(0));
+    }
+    assert_eq!(world.front.sequences(), 0);
+    let late = world.send(user.soap, &user.message(2, 0));
+    assert!(world.orders.is_empty(), "{:?}", world.orders);
+    let answers = sent(&mut world, late);
+    assert_eq!(fault(&answers[0]).unwrap().1, "UnknownSequence");
+    world.wait(limits::FRONT_IDLE);
+    assert_eq!(world.front.deadline(), None);
+    let answers = told(&mut world, &user, &poll(&user, ""));
+    assert!(ends(&user, &answers[0], 1), "{answers:?}");
+}

@@ -401,3 +401,20 @@ fn r20_replies_that_nobody_acknowledges_do_not_fill_the_groups_store() {
     let (status, answer) = world.ask(honest[0].soap, &honest[0].message(1, 0));
     assert!(status == 200 && answer.contains(">1:urn:do<"), "{answer}");
 }
+
+#[test]
+fn r20_a_place_is_free_when_the_group_has_ended_its_sequence() {
+    let (mut world, users) = full();
+    // The first asks where his sequence stands, and ends it before he is told.
+    let user = &users[0];
+    world.send(user.soap, &user.message(2, 0));
+    world.wait(Micros::millis(300));
+    assert!(matches!(world.orders[0].1, Order::Begin(_, Some(_))));
+    world.send(user.soap, &user.terminate(2));
+    while !world.orders.is_empty() {
+        assert_eq!(world.front.sequences(), world.group.sequences());
+        world.execute(0);
+    }
+    assert_eq!(world.front.sequences(), limits::FRONT_SEQUENCES - 1);
+    assert_eq!(world.group.sequences(), limits::FRONT_SEQUENCES - 1);
+}

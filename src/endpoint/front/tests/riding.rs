@@ -151,6 +151,26 @@ fn wsrm_3_8_what_is_asked_for_goes_to_acks_to() {
 }
 
 #[test]
+fn wsrm_3_8_what_is_asked_for_more_than_once_is_said_once() {
+    for versions in VERSIONS {
+        let (mut world, mut user) = (World::new(), User::new(versions));
+        user.begin(&mut world);
+        let here = other(&mut world, &user, 1);
+        user.acks_to = CLIENT.to_owned();
+        let there = other(&mut world, &user, 2);
+        let often = (asks(&here.identifier) + &asks(&there.identifier)).repeat(4);
+        let beside = user.sequence(1, false) + &often;
+        for (blocks, body) in [(beside, "<x/>"), (often, "")] {
+            let (_, answer) = world.ask(user.soap, &user.envelope("urn:do", &blocks, body));
+            assert!(acknowledges(&answer, &here), "{answer}");
+            let told = String::from_utf8(world.posts.remove(0).octets).unwrap();
+            assert!(acknowledges(&told, &there), "{told}");
+            assert!(world.posts.is_empty());
+        }
+    }
+}
+
+#[test]
 fn wsrm_3_8_what_rides_on_an_answer_is_bounded() {
     let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
     user.begin(&mut world);

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::rm::version::V200702;
 use crate::soap::addressing::{NONE, V200408, V200508};
 use crate::soap::envelope::Version;
-use crate::state::calls::{Done, Verdict};
+use crate::state::calls::{Done, Stored, Verdict};
 use crate::types::{CallNumber, Micros};
 use crate::wire;
 
@@ -521,6 +521,23 @@ fn an_offer_that_cannot_be_served_is_declined() {
 }
 
 #[test]
+fn an_offer_that_names_a_sequence_of_the_gateways_is_declined() {
+    for mut user in users() {
+        let mut world = World::new();
+        user.begin(&mut world);
+        let mut other = User::new((user.rm, user.wsa, user.soap));
+        let theirs: &str = user.identifier.clone().leak();
+        (other.name, other.offer) = (1, Some(theirs));
+        let (status, answer) = world.ask(user.soap, &other.create());
+        assert!(status == 200 && !answer.contains("Accept"), "{answer}");
+        // Its owner's word is about his.
+        world.ask(user.soap, &user.message(1, 0));
+        world.ask(user.soap, &user.terminate(1));
+        assert_eq!((world.front.sequences(), world.group.sequences()), (1, 1));
+    }
+}
+
+#[test]
 fn r20_a_users_sequence_ends_when_its_time_is_over() {
     let mut world = World::new();
     let mut user = User::new((&V200702, &V200508, Version::V11));
@@ -553,6 +570,35 @@ fn r1_replies_that_nobody_acknowledges_are_let_go() {
     let (_, answer) = world.ask(user.soap, &user.message(1, 0));
     assert_eq!(acked(&answer), most + 10);
     assert!(!answer.contains(":urn:do<"), "{answer}");
+}
+
+#[test]
+fn r1_what_was_executed_in_an_earlier_life_is_released_in_one_step() {
+    // More than can be counted one by one.
+    let last = 1 << 60;
+    for acked in [0, last] {
+        let (mut world, mut user) = (World::new(), User::new(VERSIONS[6]));
+        user.begin(&mut world);
+        world.restart();
+        world.send(user.soap, &user.message(last + 1, acked));
+        let (token, order) = world.orders.pop_front().unwrap();
+        let Order::Begin(uuid, Some(generation)) = order else {
+            panic!("{order:?}");
+        };
+        let stands = Done::Began(uuid, generation, CallNumber(last), None);
+        world.ordered(token, Ordered::Done(stands));
+        let (token, _) = world.orders.pop_front().unwrap();
+        let nothing = Stored::new(false, Default::default(), Default::default());
+        let (number, reply) = (CallNumber(last + 1), Some(nothing.into()));
+        let done = Done::Call(uuid, number, Verdict::Executed, reply);
+        world.ordered(token, Ordered::Done(done));
+        // The newest may still be asked for.
+        let kept = match acked {
+            0 => limits::FRONT_KEPT.0 as u64,
+            _ => 0,
+        };
+        assert_eq!(world.group.released[&uuid], CallNumber(last + 1 - kept));
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who polls an address by WS-MakeConnection gets what is for it, and nothing else (WS-MC 1.1 §3.2).
+//! Who polls an address (WS-MC 1.1 §3.2) gets what is for it, and nothing else.
 
 use super::harness::*;
 use crate::limits;

@@ -214,7 +214,7 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
             ReplicaOutput::Save(save) => self.keeping.save(driver, save),
             ReplicaOutput::Truncate(through) => self.keeping.truncate(through),
             ReplicaOutput::Execute { ticket, invocation } => {
-                self.report.calls.set(self.report.calls.get() + 1);
+                self.report.called();
                 let (driver, service) = (driver.clone(), self.service.clone());
                 tokio::task::spawn_local(async move {
                     let report = &driver.world().report;

@@ -126,6 +126,19 @@ fn a_plan_that_makes_no_group_is_refused() {
             ..good.clone()
         },
         Plan {
+            service_urls: vec!["http://127.0.0.1:9000/calc".to_owned()],
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec!["http://127.0.0.1:9000/calc".to_owned(); 4],
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec!["builtin:echo".to_owned()],
+            service_command: Some("serve --id {id}".to_owned()),
+            ..good.clone()
+        },
+        Plan {
             service_urls: vec!["builtin:count".to_owned()],
             service_command: None,
             ..good.clone()
@@ -142,6 +155,19 @@ fn a_plan_that_makes_no_group_is_refused() {
         assert!(matches!(init(&bad), Err(InitError::Plan(_))));
     }
     assert!(!good.out.exists());
+}
+
+#[test]
+fn services_on_machines_of_their_own_may_all_have_one_port() {
+    let out = tempfile::tempdir().unwrap();
+    let apart = Plan {
+        service_urls: vec!["http://127.0.0.1:9000/calc".to_owned()],
+        service_command: Some("serve --port 9000 --id {id}".to_owned()),
+        ..plan(out.path())
+    };
+    init(&apart).unwrap();
+    let read = load_replica(&out.path().join("replica-3.toml")).unwrap();
+    assert_eq!(read.service.url, "http://127.0.0.1:9000/calc");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::admin;
 use super::clock;
 use super::config::ReplicaProcess;
+use super::disk::Opened;
 use super::driver::{Driver, Machine, World};
 use super::http::{
     Counters, Outgoing, Pool, PoolLimits, Reply, Request, Response, SOAP12, ServeLimits, serve,
@@ -314,6 +315,12 @@ pub async fn front<M: ReplicaMachine>(
         .unwrap_or_else(|_| Reply::words(500, "no answer\n"))
 }
 
+/// Whether a former life gave its service calls.
+fn gave_calls(opened: &Opened) -> bool {
+    // What a snapshot stands for is recorded no more.
+    opened.snapshot.is_some() || !opened.recovered.calls.is_empty()
+}
+
 /// Where a life that is not the first begins.
 fn goes_on(recovered: &Recovered) {
     if recovered.incarnation.is_some() {
@@ -362,11 +369,11 @@ pub async fn run<M: ReplicaMachine>(
     gives_snapshots(&config)?;
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let opened = recover(&config, learn)?;
-    let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
+    let used = opened.as_ref().is_some_and(gave_calls);
     let (child, application) = service(
         &world,
         &config.service,
-        (config.data.as_deref(), lived),
+        (config.data.as_deref(), used),
         stop.clone(),
     )
     .await?;

@@ -197,6 +197,9 @@ fn a_service_that_speaks_wsrm_is_told_so() {
     );
     assert!(read().unwrap_err().to_string().contains("no WS-RM"));
     edit(&file, "rm = \"1.1\"", "");
+    let why = read().unwrap_err().to_string();
+    assert!(why.contains("`command` starts no service"), "{why}");
+    edit(&file, "command = ", "# command = ");
     assert_eq!(read().unwrap(), None);
 }
 
@@ -577,7 +580,8 @@ fn a_key_that_others_can_read_is_refused() {
     );
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let complaint = load_client(&out.path().join("gateway.toml")).unwrap_err();
-    assert!(complaint.what.contains("chmod 600"), "{complaint}");
+    assert!(complaint.what.contains("others can read it"), "{complaint}");
+    assert_eq!(complaint.remedy, format!("chmod 600 {}", key.display()));
 }
 
 #[test]

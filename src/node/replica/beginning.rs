@@ -113,7 +113,10 @@ pub(super) fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Ope
             if may_hold_more(&config.service) {
                 tracing::error!("{NEVER_ANSWERS}");
             }
-            tracing::error!(%error, "this replica has lost its log, and learns anew");
+            // Its remedy is being taken.
+            let error = error.to_string();
+            let error = error.lines().next();
+            tracing::error!(error, "this replica has lost its log, and learns anew");
             if let Some(aside) = disk::forget(data, owner, clock::wall()).map_err(unsound)? {
                 tracing::warn!(path = %aside.display(), "what was left is set aside there");
             }

@@ -143,7 +143,7 @@ impl Client {
     pub fn handle(&mut self, now: Now, input: ClientInput) {
         let at = now.instant;
         match input {
-            ClientInput::Call { token, call } => self.take_call(at, token, call),
+            ClientInput::Call { token, call } => self.take_call(now, token, call),
             ClientInput::Order { token, order } => self.take_order(at, token, order),
             ClientInput::Release(sequence, up_to) => self.calls.release_up_to(sequence, up_to),
             ClientInput::Describe(token) => self.describe(at, token),

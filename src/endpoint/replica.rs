@@ -87,6 +87,8 @@ pub struct Status {
     pub bundles: u64,
     /// Calls executed.
     pub calls: u64,
+    /// Calls that the group has closed (R14), as its state remembers: whoever executed them.
+    pub closed: usize,
     /// Batches executed.
     pub batches: u64,
     /// Envelopes to other replicas.
@@ -271,6 +273,7 @@ impl Replica {
             transfer: self.keeper.progress(),
             bundles: self.counts.bundles,
             calls: self.counts.calls,
+            closed: self.invoker.calls().closed(),
             batches: self.counts.batches,
             envelopes_to_replicas: self.counts.to_replicas,
             envelopes_aside: self.counts.aside,

@@ -143,7 +143,7 @@ pub fn common(report: &Report, front: &Counters) -> Vec<Measure> {
     let mut all = vec![
         measure(
             "calls",
-            "calls executed or answered",
+            "calls handed to the service, or executed for users",
             true,
             report.calls.get(),
         ),

@@ -18,10 +18,12 @@ use super::record::{Body, Recorder};
 use super::replica::envelope_of;
 use super::report::Report;
 use crate::endpoint::io::{
-    Answer, CallToken, ClientInput, ClientOutput, Event, Order, Ordered, PostId, UserCall,
+    Answer, CallToken, ClientInput, ClientOutput, Event, Order, Ordered, Outcome, PostId, UserCall,
 };
 use crate::limits;
+use crate::state::calls::{Done, Verdict};
 use crate::types::{CallNumber, Instant, ReplicaId};
+use crate::wire;
 use crate::wire::reply::Reason;
 
 /// A client's machine as the process sees it.
@@ -91,8 +93,16 @@ impl<M: ClientMachine> ClientNode<M> {
         let token = world.token();
         let (sender, ordered) = oneshot::channel();
         world.orders.borrow_mut().insert(token, sender);
+        // One that does nothing only passes a number.
+        let is_call = matches!(&order, Order::Call(call) if call.action != wire::NULL);
         self.driver.input(ClientInput::Order { token, order });
-        ordered.await.ok()
+        let ordered = ordered.await.ok()?;
+        if let Ordered::Done(Done::Call(_, _, Verdict::Executed, _)) = &ordered
+            && is_call
+        {
+            world.report.called();
+        }
+        Some(ordered)
     }
 
     /// Replies of a call sequence that its caller counts are held up to a number (R1).
@@ -261,7 +271,9 @@ impl<M: ClientMachine> World<M> for ClientWorld {
         match output {
             ClientOutput::Post { to, post, octets } => self.post(driver, to, post, octets),
             ClientOutput::Answer { token, answer } => {
-                self.report.calls.set(self.report.calls.get() + 1);
+                if let Outcome::Reply { .. } = answer.outcome {
+                    self.report.called();
+                }
                 let waiting = self.calls.borrow_mut().remove(&token);
                 // A user who has left is answered all the same: nobody reads it.
                 let _ = waiting.map(|waiting| waiting.send(answer));

@@ -3,6 +3,7 @@
 //! Every process gets ports counted from one base, so that a group on one machine runs as it is;
 //! for several machines the addresses are edited, which the group id allows.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -180,13 +181,8 @@ fn check(plan: &Plan) -> Result<Vec<String>, InitError> {
             ));
         }
     };
-    let marks = ["{port}", "{id}"];
-    if let Some(command) = &plan.service_command
-        && !marks.iter().any(|mark| command.contains(mark))
-    {
-        let what = "--service-command starts a service at each replica: tell them apart by {port} \
-                    or {id} in it";
-        return refuse(what.to_owned());
+    if let Some(command) = &plan.service_command {
+        started(command, &urls)?;
     }
     if let Some(bad) =
         (urls.iter()).find(|url| url.starts_with("builtin:") && built_in(url).is_none())
@@ -207,6 +203,29 @@ fn check(plan: &Plan) -> Result<Vec<String>, InitError> {
         Pool::new(url, PoolLimits::connections(1)).map_err(InitError::Plan)?;
     }
     Ok(urls)
+}
+
+/// Whether a command starts a service of its own at each replica, where that calls it.
+fn started(command: &str, urls: &[String]) -> Result<(), InitError> {
+    let refuse = |what: &str| Err(InitError::Plan(what.to_owned()));
+    let different: BTreeSet<&String> = urls.iter().collect();
+    if !["{port}", "{id}"].iter().any(|mark| command.contains(mark)) {
+        return refuse(
+            "--service-command starts a service at each replica: tell them apart by {port} or {id} \
+             in it",
+        );
+    }
+    if urls.iter().any(|url| built_in(url).is_some()) {
+        return refuse("a service inside of its replica is not started by --service-command");
+    }
+    // On machines of their own all may have one port, but not where each is given another.
+    if command.contains("{port}") && different.len() < urls.len() {
+        return refuse(
+            "--service-command starts each service on a port of its own: write {port} in \
+             --service-url too, as in http://127.0.0.1:{port}/path",
+        );
+    }
+    Ok(())
 }
 
 fn service_port(plan: &Plan, id: u16) -> u16 {

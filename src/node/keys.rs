@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -48,21 +48,47 @@ pub fn group_secret_text(secret: &[u8; 32], group: &Digest) -> String {
     format!("{GROUP_SECRET_FORM} {secret} {}\n", group.hex())
 }
 
+/// Why a secret cannot be read: one line that names its file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// Others can read it too.
+    #[error("{path}: others can read it (mode {1:03o})", path = .0.display())]
+    Open(PathBuf, u32),
+    /// It is not there, or not what it must be.
+    #[error("{path}: {1}", path = .0.display())]
+    Bad(PathBuf, String),
+}
+
+impl Unread {
+    fn bad(path: &Path, why: impl ToString) -> Self {
+        Self::Bad(path.to_owned(), why.to_string())
+    }
+
+    /// What to do; what else than to close an open one its reader knows.
+    #[must_use]
+    pub fn remedy(&self, usual: &str) -> String {
+        match self {
+            Self::Open(path, _) => format!("chmod 600 {}", path.display()),
+            Self::Bad(..) => usual.to_owned(),
+        }
+    }
+}
+
 /// Reads a member's keys.
 ///
 /// # Errors
-/// One line that names the file and says what is wrong.
-pub fn read_identity(path: &Path) -> Result<Identity, String> {
+/// What is wrong with the file.
+pub fn read_identity(path: &Path) -> Result<Identity, Unread> {
     let text = read(path)?;
-    Identity::from_secret(&text).map_err(|why| format!("{}: {why}", path.display()))
+    Identity::from_secret(&text).map_err(|why| Unread::bad(path, why))
 }
 
 /// Reads the secret of the group with this id: replicas with different secrets would give their
 /// services different seeds.
 ///
 /// # Errors
-/// One line that names the file and says what is wrong.
-pub fn read_group_secret(path: &Path, group: &Digest) -> Result<[u8; 32], String> {
+/// What is wrong with the file.
+pub fn read_group_secret(path: &Path, group: &Digest) -> Result<[u8; 32], Unread> {
     let text = read(path)?;
     let mut words = text.split_ascii_whitespace();
     let form = words.next() == Some(GROUP_SECRET_FORM);
@@ -70,26 +96,23 @@ pub fn read_group_secret(path: &Path, group: &Digest) -> Result<[u8; 32], String
     let id = words.next().and_then(Digest::from_hex);
     match secret.and_then(|octets| <[u8; 32]>::try_from(octets).ok()) {
         Some(_) if form && id.is_some_and(|id| id != *group) => {
-            Err(format!("{}: the secret of another group", path.display()))
+            Err(Unread::bad(path, "the secret of another group"))
         }
         Some(secret) if form && id.is_some() && words.next().is_none() => Ok(secret),
-        _ => Err(format!("{}: not a group's secret", path.display())),
+        _ => Err(Unread::bad(path, "not a group's secret")),
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let complain = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let file = File::open(path).map_err(|why| complain(&why))?;
-    let mode = file.metadata().map_err(|why| complain(&why))?.mode();
+fn read(path: &Path) -> Result<String, Unread> {
+    let complain = |why: io::Error| Unread::bad(path, why);
+    let file = File::open(path).map_err(complain)?;
+    let mode = file.metadata().map_err(complain)?.mode();
     if mode & 0o077 != 0 {
-        return Err(complain(&format!(
-            "others can read it (mode {:03o}); chmod 600",
-            mode & 0o777
-        )));
+        return Err(Unread::Open(path.to_owned(), mode & 0o777));
     }
     let mut text = String::new();
     file.take(SECRET_BYTES)
         .read_to_string(&mut text)
-        .map_err(|why| complain(&why))?;
+        .map_err(complain)?;
     Ok(text)
 }

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::admin;
 use super::clock;
 use super::config::ReplicaProcess;
+use super::disk::Opened;
 use super::driver::{Driver, Machine, World};
 use super::http::{
     Counters, Outgoing, Pool, PoolLimits, Reply, Request, Response, SOAP12, ServeLimits, serve,
@@ -67,8 +68,6 @@ pub struct ReplicaWorld {
     diverged: RefCell<Option<Trouble>>,
     learning: RefCell<Learning>,
     stalled: Cell<bool>,
-    /// Calls closed as "outcome unknown" since this process began (R14).
-    closed: Cell<u64>,
 }
 
 /// How long this replica has had no vote (R18), as it began to be told.
@@ -108,7 +107,6 @@ impl ReplicaWorld {
             diverged: RefCell::default(),
             learning: RefCell::default(),
             stalled: Cell::new(false),
-            closed: Cell::new(0),
         })
     }
 
@@ -217,7 +215,7 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
             ReplicaOutput::Save(save) => self.keeping.save(driver, save),
             ReplicaOutput::Truncate(through) => self.keeping.truncate(through),
             ReplicaOutput::Execute { ticket, invocation } => {
-                self.report.calls.set(self.report.calls.get() + 1);
+                self.report.called();
                 let (driver, service) = (driver.clone(), self.service.clone());
                 tokio::task::spawn_local(async move {
                     let report = &driver.world().report;
@@ -317,6 +315,12 @@ pub async fn front<M: ReplicaMachine>(
         .unwrap_or_else(|_| Reply::words(500, "no answer\n"))
 }
 
+/// Whether a former life gave its service calls.
+fn gave_calls(opened: &Opened) -> bool {
+    // What a snapshot stands for is recorded no more.
+    opened.snapshot.is_some() || !opened.recovered.calls.is_empty()
+}
+
 /// Where a life that is not the first begins.
 fn goes_on(recovered: &Recovered) {
     if recovered.incarnation.is_some() {
@@ -365,11 +369,11 @@ pub async fn run<M: ReplicaMachine>(
     gives_snapshots(&config)?;
     let mut world = ReplicaWorld::new(&config, recorder).map_err(RunError::Unsound)?;
     let opened = recover(&config, learn)?;
-    let lived = (opened.as_ref()).is_some_and(|opened| opened.recovered.incarnation.is_some());
+    let used = opened.as_ref().is_some_and(gave_calls);
     let (child, application) = service(
         &world,
         &config.service,
-        (config.data.as_deref(), lived),
+        (config.data.as_deref(), used),
         stop.clone(),
     )
     .await?;

@@ -34,7 +34,7 @@ pub struct Report {
     tally: RefCell<Tally>,
     lines: RefCell<BTreeMap<(String, String), Line>>,
     disagreed: RefCell<BTreeMap<u16, u64>>,
-    /// Calls handed to the wrapped service, or answered to users.
+    /// Calls handed to the wrapped service, or executed for users.
     pub calls: Cell<u64>,
     /// Envelopes sent as requests to replicas.
     pub requests_sent: Cell<u64>,
@@ -107,6 +107,11 @@ impl Report {
                 Some(0)
             }
         }
+    }
+
+    /// Counts one call.
+    pub fn called(&self) {
+        self.calls.set(self.calls.get() + 1);
     }
 
     /// Counts one envelope sent as a request.

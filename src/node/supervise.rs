@@ -66,13 +66,13 @@ impl Child {
     }
 
     /// Starts a command through `sh -c`, in a process group of its own, its output on our stderr.
-    /// That it ends is an error until `stop` turns true.
+    /// That it ends is an error until `stop` turns true, told with the `remedy` at that time.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn start(
         command: &str,
-        keeps_state: bool,
+        remedy: impl Fn() -> &'static str + 'static,
         stop: watch::Receiver<bool>,
     ) -> std::io::Result<Self> {
         let stderr = std::io::stderr().as_fd().try_clone_to_owned()?;
@@ -89,10 +89,12 @@ impl Child {
         let (ended, command) = (Rc::<Notify>::default(), command.to_owned());
         let news = ended.clone();
         tokio::task::spawn_local(async move {
-            let remedy = remedy(keeps_state);
             match child.wait().await {
                 Ok(status) if *stop.borrow() => tracing::info!(%status, "the service ended"),
-                Ok(status) => tracing::error!(%status, command, remedy, "THE SERVICE ENDED"),
+                Ok(status) => {
+                    let remedy = remedy();
+                    tracing::error!(%status, command, remedy, "THE SERVICE ENDED");
+                }
                 Err(error) => tracing::error!(%error, command, "the service cannot be watched"),
             }
             // One that goes on may be the service.
@@ -116,14 +118,19 @@ impl Child {
     }
 }
 
-/// What its operator does about a service that ended by itself.
-fn remedy(keeps_state: bool) -> &'static str {
-    match keeps_state {
-        true => {
+/// What its operator does about a service that ended by itself, and may have `used` calls.
+#[must_use]
+pub fn remedy(keeps_state: bool, used: bool) -> &'static str {
+    match (keeps_state, used) {
+        (true, _) => {
             "start it by hand by this command, or restart this replica: a call that waits is then \
              handed over"
         }
-        false => {
+        (false, false) => {
+            "it was given no call, so nothing is lost: see that its command runs, and restart this \
+             replica"
+        }
+        (false, true) => {
             "its state is gone: this replica answers no more calls until the group is begun anew"
         }
     }
@@ -172,10 +179,14 @@ mod tests {
             .unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
             let (_stop, stopped) = watch::channel(false);
-            let child = Child::start("exit 3", false, stopped).unwrap();
+            let child = Child::start("exit 3", || "", stopped).unwrap();
             child.ended().notified().await;
         });
-        assert!(remedy(true).contains("restart") && remedy(false).contains("anew"));
+        for used in [false, true] {
+            assert!(remedy(true, used).contains("by hand"));
+            assert_eq!(remedy(false, used).contains("anew"), used);
+            assert_eq!(remedy(false, used).contains("restart"), !used);
+        }
     }
 
     #[test]

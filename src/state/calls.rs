@@ -292,6 +292,12 @@ impl Calls {
         !self.closed.is_empty()
     }
 
+    /// Calls that were closed, [`limits::CLOSED_CALLS`] at most.
+    #[must_use]
+    pub fn closed(&self) -> usize {
+        self.closed.len()
+    }
+
     /// Where a repeated bundle was ordered, how each of its items ended, and whether in doubt.
     #[must_use]
     pub fn finished(&self, bundle: &Bundle<'_>) -> Option<(Seqno, Vec<Done>, bool)> {

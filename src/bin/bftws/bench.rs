@@ -71,13 +71,14 @@ struct Options {
     #[arg(long, value_name = "K", default_value_t = 1)]
     keys: u16,
     /// How long to measure
-    #[arg(long, value_name = "S", default_value_t = 10)]
+    #[arg(long, value_name = "S", default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Measure so many calls instead, and show the replicas' memory along the way
-    #[arg(long, value_name = "CALLS")]
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
     /// Begin so many calls per second instead of closed loops
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// Where the echo is
     #[arg(long, value_enum, default_value_t = App::Url)]
@@ -122,7 +123,7 @@ pub fn bench(options: Bench) -> Result<Exit, RunError> {
         size: options.size,
         loops: options.clients.unwrap_or(usual),
         keys: options.keys,
-        seconds: options.seconds.max(1),
+        seconds: options.seconds,
         calls: options.calls,
         rate: options.rate,
         built_in: options.app == App::Builtin,

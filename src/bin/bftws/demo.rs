@@ -26,7 +26,7 @@ pub struct Demo {
     #[arg(long, value_name = "N", default_value_t = 4)]
     n: u16,
     /// Calls to measure [default: 1000; 50 with --record]
-    #[arg(long, value_name = "CALLS")]
+    #[arg(long, value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
     /// Leave a healthy group running at the end, until Ctrl-C
     #[arg(long)]
@@ -48,7 +48,7 @@ pub fn demo(options: Demo) -> Result<Exit, RunError> {
     };
     let plan = Plan {
         replicas: options.n,
-        calls: options.calls.unwrap_or(usual).max(1),
+        calls: options.calls.unwrap_or(usual),
         stay: options.stay,
         record: options.record,
     };

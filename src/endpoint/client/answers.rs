@@ -11,7 +11,7 @@ use crate::soap::envelope::{self, Version};
 use crate::soap::fault::{Code, Fault};
 use crate::soap::namespaces::BFT;
 use crate::state::calls::{Done, Stored, Verdict};
-use crate::types::{CallNumber, GroupNumber, Instant};
+use crate::types::{CallNumber, Generation, GroupNumber, Instant, Now};
 use crate::wire;
 use crate::wire::reply::Reason;
 
@@ -19,11 +19,11 @@ use super::super::io::{Answer, CallToken, ClientOutput, Event, Ordered, Outcome,
 use super::super::out_handler::{self, Unfit};
 use super::super::timing::breakdown;
 use super::super::voter::Decision;
-use super::calls::{Full, Kind, Waiting};
+use super::calls::{Full, Kind, Waiting, made};
 use super::{Client, Closing};
 
 impl Client {
-    pub(super) fn take_call(&mut self, now: Instant, token: CallToken, call: UserCall) {
+    pub(super) fn take_call(&mut self, now: Now, token: CallToken, call: UserCall) {
         if self.closing != Closing::No {
             let fault = Fault::new(Code::Receiver, "this gateway is shutting down");
             self.answer(token, refusal(&fault, call.version));
@@ -33,6 +33,13 @@ impl Client {
             return self.answer(token, refusal(&fault, call.version));
         }
         let version = call.version;
+        // R4: forgotten, it would keep out all that begins before then.
+        let made = call.sequence.and_then(|(sequence, _)| made(sequence));
+        if made.is_some_and(|made| made > Generation(now.wall.0)) {
+            let why = "the time in the UUID of this call sequence is not there yet by this client's \
+                       clock; nothing was sent";
+            return self.answer(token, refusal(&Fault::new(Code::Sender, why), version));
+        }
         // A large one is taken apart when its turn comes.
         let large = call.envelope.len() > limits::LARGE_CALL_BYTES;
         let content = (!large).then(|| out_handler::freeze(&call.envelope, version));
@@ -40,7 +47,7 @@ impl Client {
             Ok(content) => content,
             Err(unfit) => return self.unfit(token, version, &unfit),
         };
-        if let Err(full) = self.calls.push(now, token, call, content) {
+        if let Err(full) = self.calls.push(now.instant, token, call, content) {
             let why = match full {
                 Full::Window | Full::Bytes => "too many calls wait for an answer; try again later",
                 Full::Sequences => "too many call sequences are open at this client",
@@ -146,8 +153,11 @@ impl Client {
         // one that was sent earlier.
         for (call, verdict) in again {
             if let Err(call) = self.calls.retry(call) {
-                let fault = verdict_fault(verdict);
-                self.answer(call.token, refusal(&fault, call.version));
+                let outcome = match (verdict, call.named()) {
+                    (Verdict::UnknownSequence, Some(_)) => forgotten(call.version),
+                    _ => refusal(&verdict_fault(verdict), call.version),
+                };
+                self.answer(call.token, outcome);
             }
         }
     }
@@ -312,6 +322,18 @@ fn outcome(call: &Waiting, done: Option<(Verdict, Option<&Stored>)>) -> Outcome 
             let fault = Fault::new(Code::Receiver, "the replicas' replies lack this call");
             refusal(&fault, call.version)
         }
+    }
+}
+
+/// The end of a call under its caller's own number: it may be a repetition.
+fn forgotten(version: Version) -> Outcome {
+    let reason = "outcome unknown: the group no longer knows this call sequence; whether the call \
+                  ran cannot be told any more";
+    Outcome::Unknown {
+        envelope: outcome_unknown(version, reason),
+        reason: reason.to_owned(),
+        reached: true,
+        closed: false,
     }
 }
 

@@ -501,7 +501,10 @@ impl Calls {
                 Kind::Call => {
                     let sequence = self.sequences.get_mut(&call.sequence);
                     if sequence.is_some_and(|s| !std::mem::replace(&mut s.begun, true)) {
-                        begun.push(self.begin(call.sequence, now));
+                        begun.push(match call.named.then(|| made(call.sequence)).flatten() {
+                            Some(generation) => Draft::Begin(call.sequence, generation),
+                            None => self.begin(call.sequence, now),
+                        });
                     }
                 }
             }
@@ -556,6 +559,17 @@ impl Calls {
         }
         releases
     }
+}
+
+/// When a sequence of a caller's own was made, if its UUID says so (RFC 9562 §5.7): it always
+/// begins under that generation, so that one which the replicas have forgotten never begins again
+/// (R4).
+#[must_use]
+pub fn made(sequence: Uuid) -> Option<Generation> {
+    let is_timed = sequence.get_version() == Some(uuid::Version::SortRand);
+    let (seconds, nanos) = sequence.get_timestamp().filter(|_| is_timed)?.to_unix();
+    let micros = seconds.saturating_mul(1_000_000);
+    Some(Generation(micros.saturating_add(u64::from(nanos) / 1_000)))
 }
 
 /// What stands for the call where there is none.
@@ -641,6 +655,21 @@ mod tests {
         let call = calls.retry(call).unwrap_err();
         assert_eq!(call.token, CallToken(1));
         assert!(calls.is_empty() && calls.bytes == 0);
+    }
+
+    #[test]
+    fn rfc_9562_5_7_a_uuid_of_version_7_says_when_it_was_made() {
+        // Of RFC 9562 §A.6.
+        let timed = Uuid::parse_str("017f22e2-79b0-7cc3-98c4-dc0c0c07398f").unwrap();
+        assert_eq!(made(timed), Some(Generation(1_645_557_742_000_000)));
+        // Version 1 of §A.1, and version 4 of §A.3.
+        for other in [
+            "c232ab00-9414-11ec-b3c8-9f6bdeced846",
+            "919108f7-52d1-4320-9bac-f847db4148a8",
+        ] {
+            assert_eq!(made(Uuid::parse_str(other).unwrap()), None);
+        }
+        assert_eq!(made(OWN), None);
     }
 
     #[test]

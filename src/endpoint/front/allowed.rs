@@ -26,15 +26,19 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// The place and the path of an `http://host[:port][/path][?query]`; `None` for anything else,
-    /// and for what readers of URLs are known to read differently.
+    /// The place and the path of an `http://host[:port][/path][?query]`, whose scheme and host may
+    /// be in any letters (RFC 3986 §6.2.2.1); `None` for anything else, and for what readers of
+    /// URLs are known to read differently.
     #[must_use]
     pub fn of(address: &str) -> Option<(Self, &str)> {
         let plain = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&b);
         if address.len() > limits::FRONT_URI_BYTES || !address.bytes().all(plain) {
             return None;
         }
-        let rest = address.strip_prefix("http://")?;
+        let (scheme, rest) = address.split_at_checked("http://".len())?;
+        if !scheme.eq_ignore_ascii_case("http://") {
+            return None;
+        }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at_checked(end)?;
         let (host, port) = match authority.rsplit_once(':') {
@@ -100,6 +104,7 @@ mod tests {
         for (address, host, port, path) in [
             ("http://a.example", "a.example", 80, ""),
             ("http://A.Example:8080/x?y=1", "a.example", 8080, "/x?y=1"),
+            ("HTTP://a.example/X", "a.example", 80, "/X"),
             ("http://192.0.2.7:9/", "192.0.2.7", 9, "/"),
             ("http://[2001:db8::1]:80/", "[2001:db8::1]", 80, "/"),
             ("http://[2001:db8::1]", "[2001:db8::1]", 80, ""),
@@ -112,7 +117,6 @@ mod tests {
     fn r20_what_can_be_read_in_two_ways_is_no_address() {
         for address in [
             "https://a.example/",
-            "HTTP://a.example/",
             "http:/a.example",
             "http://",
             "http://:80/",
@@ -145,6 +149,7 @@ mod tests {
     fn r20_only_what_is_listed_is_allowed_and_by_default_nothing() {
         let allowed = Allowed::new([place("a.example", 8080)]);
         assert!(allowed.has("http://a.example:8080/any/path"));
+        assert!(allowed.has("Http://A.example:8080/any/path"));
         for other in [
             "http://a.example/",
             "http://a.example:80/",

@@ -64,6 +64,24 @@ fn r18_a_wiped_replica_fetches_the_state_and_votes_by_itself() {
 }
 
 #[test]
+fn r14_who_learns_the_state_knows_that_a_call_was_closed() {
+    let mut group = Group::durable(small(4));
+    counts(&mut group, 2);
+    group.lie = Box::new(|_, _| Some(Completion::Lost("it hung up".to_owned())));
+    let token = group.start(CALL);
+    group.run();
+    assert!(group.answer(token).is_some(), "closed without a time-out");
+    group.lie = Box::new(|_, _| None);
+    counts(&mut group, 30);
+    group.wipe(LOST);
+    group.events.clear();
+    group.pass(Micros::seconds(5));
+    let closed = |(_, event): &(_, Event)| matches!(event, Event::CallClosed { .. });
+    assert!(!group.events.iter().any(closed));
+    assert_eq!(group.replicas[LOST.index()].status().closed, 1);
+}
+
+#[test]
 fn r18_one_whose_service_gives_no_snapshots_orders_and_executes_no_more() {
     let mut group = Group::durable(small(0));
     counts(&mut group, 5);

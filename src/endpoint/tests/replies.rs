@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::harness::{Group, has, text};
+use super::harness::{Group, START, client_config, has, text};
+use crate::endpoint::client::Client;
+use crate::endpoint::config::ClientConfig;
 use crate::endpoint::io::{CallToken, ClientInput, Completion, Event, Outcome};
 use crate::endpoint::replica::Replica;
-use crate::types::{Micros, ReplicaId};
+use crate::types::{CallNumber, Incarnation, Micros, ReplicaId};
 use crate::wire::reply::Reason;
 
 const CALL: &str = "<increment xmlns='urn:c'/>";
@@ -259,4 +261,66 @@ fn r8_many_who_ask_for_the_wsdl_take_one_connection_to_each_replica() {
     group.run();
     assert_eq!((group.described.len(), asked.get()), (9, 4));
     assert!(group.described.iter().all(Result::is_ok));
+}
+
+#[test]
+fn r4_a_call_sequence_that_says_when_it_was_made_never_begins_again_once_it_is_forgotten() {
+    let mut group = Group::new();
+    let timed = |micros: u64, n: u8| {
+        uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &[n; 10]).into_uuid()
+    };
+    // As `bftws call` does, each process is a life of its own.
+    let life = |group: &mut Group, n: u8| {
+        let config = client_config(&group.config, "gateway", n);
+        let incarnation = Incarnation(START + u64::from(n));
+        let config = ClientConfig {
+            incarnation,
+            ..config
+        };
+        group.client = Client::new(config, group.now).unwrap();
+    };
+    let on = |group: &mut Group, sequence| {
+        let token = group.start_on(CALL, Some((sequence, CallNumber(1))));
+        group.run();
+        group.answer(token).expect("answered").clone()
+    };
+    let (first, unused) = (timed(START, 1), timed(START, 2));
+    assert_eq!(text(&on(&mut group, first)), "1");
+    for n in 1..=4 {
+        life(&mut group, n);
+        assert_eq!(text(&on(&mut group, first)), "1", "while it is known");
+    }
+    for others in 0..2 {
+        life(&mut group, 10 + others);
+        for n in 0..40 {
+            let other = uuid::Uuid::from_u128(1_000 * u128::from(others) + n + 1);
+            on(&mut group, other);
+        }
+    }
+    let executed = group.counters.clone();
+    for n in 20..22 {
+        life(&mut group, n);
+        // Nobody knows that one of them was never used.
+        for sequence in [first, first, unused] {
+            let answer = on(&mut group, sequence);
+            assert!(matches!(
+                answer.outcome,
+                Outcome::Unknown { closed: false, .. }
+            ));
+            assert!(
+                text(&answer).contains("no longer knows"),
+                "{}",
+                text(&answer)
+            );
+        }
+    }
+    assert_eq!(group.counters, executed);
+    group.pass(Micros::seconds(1));
+    let wall = group.now.wall.0;
+    let answer = on(&mut group, timed(wall + 1_000_000, 3));
+    assert!(text(&answer).contains("not there yet"), "{}", text(&answer));
+    assert_eq!(group.counters, executed);
+    let next = executed[0] + 1;
+    assert_eq!(text(&on(&mut group, timed(wall, 4))), next.to_string());
+    group.works();
 }

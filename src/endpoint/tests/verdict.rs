@@ -255,6 +255,11 @@ fn r14_who_comes_late_hears_that_a_call_was_closed_whatever_was_released_or_rest
     for n in 0..3 {
         group.restart(ReplicaId(n));
     }
+    let counted = |group: &Group| -> Vec<_> {
+        let all = group.replicas.iter();
+        all.map(|replica| replica.status().closed).collect()
+    };
+    assert_eq!(counted(&group), [1, 1, 1, 0]);
     group.lie = Box::new(move |me, value| {
         let first = me == late && value == 1;
         first.then(|| Completion::Lost("it hung up".to_owned()))
@@ -262,6 +267,7 @@ fn r14_who_comes_late_hears_that_a_call_was_closed_whatever_was_released_or_rest
     group.tap = Box::new(|_| true);
     group.pass(Micros::seconds(20));
     assert_eq!(count(&group, diverged), 0);
+    assert_eq!(counted(&group), vec![1; usize::from(N)]);
     assert_eq!(group.counters, vec![3; usize::from(N)]);
     group.level();
 }

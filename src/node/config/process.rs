@@ -180,9 +180,9 @@ pub fn load_replica(path: &Path) -> Result<ReplicaProcess, Complaint> {
     let identity = own_key(&source, &file, member)?;
     apart(&source, &file.listen, &file.admin)?;
     let secret = source.beside(file.group_secret.get_ref());
-    let group_secret = keys::read_group_secret(&secret, &group.id).map_err(|what| {
-        let remedy = "copy the file that `bftws init` wrote for this group";
-        source.at(file.group_secret.span(), what, remedy)
+    let group_secret = keys::read_group_secret(&secret, &group.id).map_err(|why| {
+        let remedy = why.remedy("copy the file that `bftws init` wrote for this group");
+        source.at(file.group_secret.span(), why.to_string(), remedy)
     })?;
     let memory = file.memory.as_ref();
     let in_memory = memory.is_some_and(|memory| *memory.get_ref());
@@ -282,6 +282,11 @@ fn of_this_group(
 /// Whether what is said of a service that the replica starts makes sense.
 fn started(source: &Source, service: &ServiceTable) -> Result<(), Complaint> {
     match (&service.command, &service.keeps_state) {
+        (Some(command), _) if built_in(service.url.get_ref()).is_some() => {
+            let what = "`command` starts no service that is inside of its replica";
+            let remedy = "leave it out, or write in `url` where that service takes calls";
+            Err(source.at(command.span(), what, remedy))
+        }
         (Some(command), _) if command.get_ref().trim().is_empty() => {
             let remedy = "write what starts the service, or leave `command` out";
             Err(source.at(command.span(), "`command` is empty", remedy))
@@ -470,9 +475,9 @@ pub fn load_status(path: &Path) -> Result<Group, Complaint> {
 }
 
 fn identity(source: &Source, path: &Spanned<PathBuf>) -> Result<Identity, Complaint> {
-    keys::read_identity(&source.beside(path.get_ref())).map_err(|what| {
-        let remedy = "name a key file that `bftws init` wrote, and run as the user who owns it";
-        source.at(path.span(), what, remedy)
+    keys::read_identity(&source.beside(path.get_ref())).map_err(|why| {
+        let usual = "name a key file that `bftws init` wrote, and run as the user who owns it";
+        source.at(path.span(), why.to_string(), why.remedy(usual))
     })
 }
 

@@ -126,6 +126,19 @@ fn a_plan_that_makes_no_group_is_refused() {
             ..good.clone()
         },
         Plan {
+            service_urls: vec!["http://127.0.0.1:9000/calc".to_owned()],
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec!["http://127.0.0.1:9000/calc".to_owned(); 4],
+            ..good.clone()
+        },
+        Plan {
+            service_urls: vec!["builtin:echo".to_owned()],
+            service_command: Some("serve --id {id}".to_owned()),
+            ..good.clone()
+        },
+        Plan {
             service_urls: vec!["builtin:count".to_owned()],
             service_command: None,
             ..good.clone()
@@ -142,6 +155,19 @@ fn a_plan_that_makes_no_group_is_refused() {
         assert!(matches!(init(&bad), Err(InitError::Plan(_))));
     }
     assert!(!good.out.exists());
+}
+
+#[test]
+fn services_on_machines_of_their_own_may_all_have_one_port() {
+    let out = tempfile::tempdir().unwrap();
+    let apart = Plan {
+        service_urls: vec!["http://127.0.0.1:9000/calc".to_owned()],
+        service_command: Some("serve --port 9000 --id {id}".to_owned()),
+        ..plan(out.path())
+    };
+    init(&apart).unwrap();
+    let read = load_replica(&out.path().join("replica-3.toml")).unwrap();
+    assert_eq!(read.service.url, "http://127.0.0.1:9000/calc");
 }
 
 #[test]
@@ -171,6 +197,9 @@ fn a_service_that_speaks_wsrm_is_told_so() {
     );
     assert!(read().unwrap_err().to_string().contains("no WS-RM"));
     edit(&file, "rm = \"1.1\"", "");
+    let why = read().unwrap_err().to_string();
+    assert!(why.contains("`command` starts no service"), "{why}");
+    edit(&file, "command = ", "# command = ");
     assert_eq!(read().unwrap(), None);
 }
 
@@ -551,7 +580,8 @@ fn a_key_that_others_can_read_is_refused() {
     );
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let complaint = load_client(&out.path().join("gateway.toml")).unwrap_err();
-    assert!(complaint.what.contains("chmod 600"), "{complaint}");
+    assert!(complaint.what.contains("others can read it"), "{complaint}");
+    assert_eq!(complaint.remedy, format!("chmod 600 {}", key.display()));
 }
 
 #[test]

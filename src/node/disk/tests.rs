@@ -477,3 +477,35 @@ fn r18_another_replicas_folder_is_never_set_aside() {
     let foreign = open(folder.path(), GROUP, ReplicaId(1)).unwrap_err();
     assert!(!foreign.is_loss());
 }
+
+#[test]
+fn r17_a_log_that_is_removed_while_it_is_written_confirms_nothing_more() {
+    let folder = fresh();
+    let (disk, news) = start(reopen(folder.path()).unwrap(), Plain);
+    disk.append(vec![(Position(1), prepared(1))]);
+    await_sync(&news, 1);
+    let away = tempfile::tempdir().unwrap();
+    let moved = away.path().join("moved");
+    fs::rename(folder.path(), &moved).unwrap();
+    // Nothing is written, and it is told all the same.
+    let why = match news.recv().unwrap() {
+        News::Failing(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why.contains("removed") && why.contains("--learn"), "{why}");
+    disk.append(vec![(Position(2), prepared(2))]);
+    // Another file in its place is not the log.
+    fs::create_dir(folder.path()).unwrap();
+    let name = last(&moved);
+    fs::copy(&name, folder.path().join(name.file_name().unwrap())).unwrap();
+    let quiet = news.recv_timeout(std::time::Duration::from_millis(1_500));
+    assert!(quiet.is_err(), "{quiet:?}");
+    fs::remove_dir_all(folder.path()).unwrap();
+    fs::rename(&moved, folder.path()).unwrap();
+    assert!(
+        matches!(news.recv().unwrap(), News::Synced(synced) if synced.position() == Position(2))
+    );
+    assert!(matches!(news.recv().unwrap(), News::Well));
+    drop(disk);
+    assert_eq!(reopen(folder.path()).unwrap().recovered.slots.len(), 2);
+}

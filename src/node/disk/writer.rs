@@ -1,12 +1,14 @@
 //! The thread that writes a log: everything that has queued goes in one write and one sync.
 //!
 //! Only when the sync has returned, and only for what it covered, does it say so. When the disk
-//! fails (it is full, say), nothing is said: so nothing that waits is sent, and this replica votes
-//! no more. What was not synced is written again, from the last sync on, until it succeeds.
+//! fails (it is full, say, or the file that is written is not in the folder any more), nothing is
+//! said: so nothing that waits is sent, and this replica votes no more. What was not synced is
+//! written again, from the last sync on, until it succeeds.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -23,6 +25,8 @@ use crate::types::{Instant, Micros, Seqno};
 
 /// How long what nobody waits for may wait for company.
 const LAZY: Duration = Duration::from_millis(50);
+/// How often it is looked whether the file is still there, while nothing is written.
+const LOOK: Duration = Duration::from_secs(1);
 /// Time between two attempts to write to a disk that fails.
 const RETRY: Micros = Micros::millis(500);
 
@@ -155,14 +159,9 @@ impl<M: Medium, T: FnMut(News)> Writer<M, T> {
 
     /// Takes orders until there are none; whether it waited in vain. `None` at the end.
     fn wait(&mut self) -> Option<bool> {
-        let first = if self.queue.is_empty() && self.passed.is_none() {
-            self.inbox
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            self.inbox.recv_timeout(LAZY)
-        };
-        match first {
+        let idle = self.queue.is_empty() && self.passed.is_none() && self.failing.is_none();
+        let patience = if idle { LOOK } else { LAZY };
+        match self.inbox.recv_timeout(patience) {
             Ok(order) => self.take(order),
             Err(RecvTimeoutError::Timeout) => return Some(true),
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -184,26 +183,47 @@ impl<M: Medium, T: FnMut(News)> Writer<M, T> {
     }
 
     fn flush(&mut self) {
-        while !self.queue.is_empty() || self.passed.is_some() {
-            match self.write() {
-                Ok(Some(position)) => {
-                    let synced = self.syncer.synced(position);
-                    (self.tell)(News::Synced(synced));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    if self.failing.is_none() {
-                        (self.tell)(News::Failing(error.to_string()));
-                    }
-                    self.failing = Some(clock::instant() + RETRY);
-                    return;
-                }
+        if let Err(error) = self.write_all() {
+            if self.failing.is_none() {
+                (self.tell)(News::Failing(error.to_string()));
             }
-            if self.failing.take().is_some() {
-                (self.tell)(News::Well);
-            }
+            self.failing = Some(clock::instant() + RETRY);
+            return;
+        }
+        if self.failing.take().is_some() {
+            (self.tell)(News::Well);
         }
         self.awaited = false;
+    }
+
+    fn write_all(&mut self) -> io::Result<()> {
+        self.look()?;
+        while !self.queue.is_empty() || self.passed.is_some() {
+            if let Some(position) = self.write()? {
+                let synced = self.syncer.synced(position);
+                (self.tell)(News::Synced(synced));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the file that is written is the one that a restart would find: an open file takes
+    /// all that is written, also when it was removed.
+    fn look(&self) -> io::Result<()> {
+        let path = self
+            .tail
+            .folder
+            .join(segment_name(self.tail.segment.number));
+        let open = self.tail.file.metadata()?;
+        let found = fs::metadata(&path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino())) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "{} was removed or replaced while this replica runs; put back the very folder that was \
+             moved away, or end this replica and start it with --learn",
+            path.display()
+        )))
     }
 
     /// One group: a write and a sync. Up to where the log is synced then.

@@ -3,14 +3,20 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::*;
 use crate::crypto::Identity;
-use crate::endpoint::io::{ADDRESS_MARK, Answer, ClientInput, ClientOutput};
+use crate::endpoint::io::{
+    ADDRESS_MARK, Answer, ClientInput, ClientOutput, NumberedCall, Order, Ordered,
+};
+use crate::endpoint::out_handler::Content;
 use crate::node::config::{Agreement, load_client};
 use crate::node::driver::Machine;
 use crate::node::init::{BASE_PORT, Plan, init};
-use crate::types::{Instant, Now, ReplicaId};
+use crate::state::calls::{Done, Verdict};
+use crate::types::{CallNumber, Generation, Instant, Now, ReplicaId};
+use crate::wire;
 use crate::wire::reply::Reason;
 
 /// Answers at once by what the envelope says, and never to `<silence/>`.
@@ -57,6 +63,24 @@ impl Machine for Script {
             ClientInput::Describe(token) => {
                 let wsdl = Ok(format!("<a l=\"{ADDRESS_MARK}\"/><b l='{ADDRESS_MARK}'/>").into());
                 self.0.push_back(ClientOutput::Described { token, wsdl });
+            }
+            ClientInput::Order { token, order } => {
+                let done = match order {
+                    Order::Begin(sequence, _) => {
+                        Done::Began(sequence, Generation(1), CallNumber(0), None)
+                    }
+                    Order::Close(sequence, note) => Done::Closed(sequence, CallNumber(0), note),
+                    Order::End(sequence) => Done::Ended(sequence),
+                    Order::Call(call) => {
+                        let verdict = match &*call.action {
+                            "urn:conflict" => Verdict::Conflict,
+                            _ => Verdict::Executed,
+                        };
+                        Done::Call(call.sequence, call.number, verdict, None)
+                    }
+                };
+                let ordered = Ordered::Done(done);
+                self.0.push_back(ClientOutput::Ordered { token, ordered });
             }
             ClientInput::Shutdown => self.0.push_back(ClientOutput::Drained),
             _ => {}
@@ -187,7 +211,34 @@ fn a_user_is_answered_in_the_version_of_the_call() {
         let allow = ("allow", "GET, POST".to_owned());
         assert_eq!((refused.status, refused.headers), (405, vec![allow]));
         assert_eq!(front.status()["sequences"], 3);
-        assert_eq!(front.status()["calls"], 8);
+        // Those that were executed.
+        assert_eq!(front.status()["calls"], 4);
+    });
+}
+
+#[test]
+fn calls_are_counted_whichever_way_they_came_and_what_is_no_call_is_not() {
+    let call = |action: &str| {
+        Order::Call(NumberedCall {
+            sequence: Uuid::from_u128(1),
+            number: CallNumber(1),
+            version: Version::V12,
+            action: action.to_owned(),
+            content: Content::default(),
+        })
+    };
+    with_front(async |front| {
+        front
+            .node
+            .order(Order::Begin(Uuid::from_u128(1), None))
+            .await;
+        front.node.order(call(wire::NULL)).await;
+        front.node.order(call("urn:conflict")).await;
+        front.node.order(Order::End(Uuid::from_u128(1))).await;
+        assert_eq!(front.status()["calls"], 0);
+        front.node.order(call("urn:a")).await;
+        front.node.order(call("")).await;
+        assert_eq!(front.status()["calls"], 2);
     });
 }
 

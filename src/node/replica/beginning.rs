@@ -11,7 +11,7 @@ use super::super::disk::{self, DiskError, Opened};
 use super::super::process::RunError;
 use super::super::service::Kind;
 use super::super::service_client::built_in;
-use super::super::supervise::Child;
+use super::super::supervise::{self, Child};
 use super::{ReplicaWorld, unsound};
 use crate::endpoint::replica::Application;
 
@@ -31,11 +31,12 @@ async fn somebody_serves(world: &ReplicaWorld, url: &str, left: bool) -> Result<
     }
 }
 
-/// Starts the service, if that is this replica's to do. Where its state is then.
+/// Starts the service, if that is this replica's to do. Where its state is then; a former life may
+/// have `used` it.
 pub(super) async fn service(
     world: &ReplicaWorld,
     service: &Service,
-    (data, lived): (Option<&Path>, bool),
+    (data, used): (Option<&Path>, bool),
     stop: watch::Receiver<bool>,
 ) -> Result<(Option<Child>, Application), RunError> {
     if let Some(kind) = built_in(&service.url) {
@@ -63,11 +64,13 @@ pub(super) async fn service(
     if let Some(left) = left {
         left.end().await;
     }
-    let application = match service.keeps_state || !lived {
+    let application = match service.keeps_state || !used {
         true => outside,
         false => Application::Lost,
     };
-    let child = Child::start(command, service.keeps_state, stop)?;
+    let (keeps_state, report) = (service.keeps_state, world.report.clone());
+    let remedy = move || supervise::remedy(keeps_state, used || report.calls.get() > 0);
+    let child = Child::start(command, remedy, stop)?;
     if let Some(data) = data {
         child.note(data);
     }
@@ -110,7 +113,10 @@ pub(super) fn recover(config: &ReplicaProcess, learn: bool) -> Result<Option<Ope
             if may_hold_more(&config.service) {
                 tracing::error!("{NEVER_ANSWERS}");
             }
-            tracing::error!(%error, "this replica has lost its log, and learns anew");
+            // Its remedy is being taken.
+            let error = error.to_string();
+            let error = error.lines().next();
+            tracing::error!(error, "this replica has lost its log, and learns anew");
             if let Some(aside) = disk::forget(data, owner, clock::wall()).map_err(unsound)? {
                 tracing::warn!(path = %aside.display(), "what was left is set aside there");
             }

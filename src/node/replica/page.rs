@@ -114,7 +114,7 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             "rss_bytes": admin::resident_bytes(),
             "cpu_us": admin::cpu_micros(),
             "calls": status.calls,
-            "calls_closed": world.closed.get(),
+            "calls_closed": status.closed,
             "bundles": status.bundles,
             "batches": status.batches,
             "envelopes": {
@@ -152,9 +152,9 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             measure("batches", "batches executed", true, status.batches),
             measure(
                 "calls_closed",
-                "calls whose outcome is unknown for good",
+                "calls whose outcome is unknown for good, 1024 at most",
                 true,
-                world.closed.get(),
+                status.closed as u64,
             ),
             measure("view", "current view", false, status.view.0),
             measure(

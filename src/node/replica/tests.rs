@@ -140,6 +140,7 @@ impl ReplicaMachine for Script {
             transfer: None,
             bundles: 3,
             calls: 4,
+            closed: 2,
             batches: 3,
             envelopes_to_replicas: 5,
             envelopes_aside: 1,
@@ -283,6 +284,11 @@ fn the_page_shows_the_machine_and_its_troubles() {
             (&status["executed"], &status["stable"]),
             (&json!(3), &json!(2))
         );
+        // This life has closed none.
+        assert_eq!(page.status()["calls_closed"], 2);
+        let mut closed = page.measures().into_iter();
+        let closed = closed.find(|measure| measure.name == "calls_closed");
+        assert_eq!(closed.map(|measure| measure.value), Some(2));
         assert_eq!(page.status()["in_view"], false);
         assert_eq!(page.status()["service_works_s"], Value::Null);
         let heard = |peer: &str| {

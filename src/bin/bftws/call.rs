@@ -39,7 +39,7 @@ Example:
 
 A call of a sequence of your own (--sequence, --number) is executed once however often it is
 repeated, for as long as the group knows the sequence: the repetition gets the first answer. Of each
-key it knows the 64 that were used last. Take UUIDs of version 7 (uuidgen -7), which say when they
+key it knows the 256 that were used last. Take UUIDs of version 7 (uuidgen -7), which say when they
 were made: forgotten, such a sequence never begins again, and its call ends with exit code 4, for
 whether it ran cannot be told any more; so does a new one that is first used when others, made
 later, are forgotten already. One of another version begins anew, and a repetition is executed.")]

@@ -290,7 +290,7 @@ fn r4_a_call_sequence_that_says_when_it_was_made_never_begins_again_once_it_is_f
         life(&mut group, n);
         assert_eq!(text(&on(&mut group, first)), "1", "while it is known");
     }
-    for others in 0..2 {
+    for others in 0..7 {
         life(&mut group, 10 + others);
         for n in 0..40 {
             let other = uuid::Uuid::from_u128(1_000 * u128::from(others) + n + 1);

@@ -324,6 +324,7 @@ impl ServiceClient {
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
+    use std::collections::BTreeSet;
     use std::rc::Rc;
 
     use tokio::net::TcpListener;
@@ -476,6 +477,7 @@ mod tests {
             acknowledged: None,
             before: 0,
             apart: None,
+            one_way: BTreeSet::new(),
             first: Letter {
                 version: Soap::V12,
                 action: String::new(),

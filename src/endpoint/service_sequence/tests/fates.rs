@@ -137,6 +137,7 @@ proptest! {
             for tick in [sequence.tick(), sequence.tick()].into_iter().flatten() {
                 disk = tick.keep.or(disk);
                 if let Some(first) = tick.letters.first() {
+                    prop_assert!(!service.refuses.contains(&message_id(first)));
                     service.takes(first);
                 }
             }

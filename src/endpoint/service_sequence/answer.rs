@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::heard::{Heard, is_end};
+use super::heard::{Heard, is_end, same_fault};
 use super::settle::whole;
 use super::{Current, Kept, Phase, ServiceSequence, Step};
 use crate::endpoint::io::Completion;
@@ -43,20 +43,30 @@ impl ServiceSequence {
                 current.phase = Phase::Check;
                 return self.go(current);
             }
-            (Some(false) | None, before) if fault => match self.replied(&current, heard, raw) {
-                Step::Done(answer) => {
-                    current.answer = Some(answer);
-                    if before.is_some() {
+            (Some(false) | None, before) if fault => {
+                match (self.replied(&current, heard, raw), before) {
+                    (Step::Done(answer), None) => {
+                        current.answer = Some(answer);
+                        (current.phase, current.asked) = (Phase::Check, 0);
+                        return self.go(current);
+                    }
+                    (Step::Done(again), Some(answer))
+                        if covered.is_some() || same_fault(&answer, &again) =>
+                    {
+                        current.answer = Some(answer);
                         return self.refused(current, has);
                     }
-                    (current.phase, current.asked) = (Phase::Check, 0);
-                    return self.go(current);
+                    (Step::Done(_), Some(answer)) => {
+                        // It may have taken the first copy, and say so of the second.
+                        (self.settled, self.doubt, self.fresh) = (false, true, false);
+                        Step::Done(answer)
+                    }
+                    (step, before) => {
+                        current.answer = before;
+                        step
+                    }
                 }
-                step => {
-                    current.answer = before;
-                    step
-                }
-            },
+            }
             (_, before) => {
                 self.note(&current, &heard, has);
                 let step = self.replied(&current, heard, raw);

@@ -19,7 +19,8 @@
 //! created for the call that was refused, once.
 //!
 //! A service that does not say what it has gets what it answered with a fault once more: what it
-//! has taken it does not refuse then.
+//! has taken it does not refuse then. Another fault than the first says nothing of that, and the
+//! number is not given to another call.
 
 use bytes::Bytes;
 

@@ -226,6 +226,32 @@ fn what_was_refused_is_not_sent_to_keep_the_sequence_though_a_copy_of_it_was_not
 }
 
 #[test]
+fn another_fault_than_the_first_is_no_refusal() {
+    let mut sequence = sequence(RM, Some(&known()));
+    let first = sent(sequence.call(&call(V, 5)));
+    let says = |why: &str| answer(V, "", &fault(V, why));
+    let mut step = sequence.answered(500, &says("the account is empty"));
+    for _ in 0..QUESTIONS {
+        assert!(sent(step).action.ends_with("/AckRequested"));
+        step = sequence.answered(202, &Bytes::new());
+    }
+    assert_eq!(sent(step), first);
+    let step = sequence.answered(500, &says("a copy"));
+    let Step::Done(Completion::Reply { octets, .. }) = step else {
+        panic!("{step:?}");
+    };
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    assert!(text.contains("the account is empty"), "{text}");
+    // It may have the first copy: the number is not given to another call.
+    let mut step = sequence.call(&call(V, 6));
+    for _ in 0..QUESTIONS {
+        assert!(sent(step).action.ends_with("/AckRequested"));
+        step = sequence.answered(202, &Bytes::new());
+    }
+    assert_eq!(number(&sent(step)), 6);
+}
+
+#[test]
 fn section_4_a_sequence_that_the_service_closed_is_followed_by_another() {
     let mut service = Service::new(RM);
     let mut sequence = sequence(RM, Some(&known()));

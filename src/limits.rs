@@ -213,8 +213,8 @@ pub const LOG_GROUP_BYTES: usize = 8 << 20;
 /// Records, and their octets, that wait for a disk before a replica takes no more from its peers.
 pub const LOG_UNSYNCED: (usize, usize) = (16 << 10, 256 << 20);
 
-/// Kinds of calls of which a replica remembers whether its service, reached by WS-RM, replies to
-/// them.
+/// Kinds of calls of which a replica remembers that its service, reached by WS-RM, does not reply
+/// to them.
 pub const SERVICE_KINDS: usize = 1_024;
 
 /// Messages of its calls, and their octets, that a replica holds and sends again because such a

@@ -27,7 +27,7 @@
 //!
 //! `rm::source` is not used: it begins at number 1 in each life, and paces many messages at once.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -95,12 +95,19 @@ pub struct Kept {
     /// The place of a call whose MessageNumber that does not give, and that number: the last call
     /// that was refused, so that its number is free, or that took a free one.
     pub apart: Option<(u64, MessageNumber)>,
+    /// Kinds of messages that were seen to be one-way; bounded.
+    pub one_way: BTreeSet<Digest>,
 }
 
 impl Kept {
     /// The MessageNumber of a call of that place, which no call before has had.
     fn next(&self, place: u64) -> Option<MessageNumber> {
         place.checked_sub(self.before).and_then(MessageNumber::new)
+    }
+
+    /// Whether message 1 was refused, and so were all before.
+    fn unused(&self) -> bool {
+        self.apart == Some((self.before, MessageNumber::FIRST))
     }
 }
 
@@ -205,9 +212,9 @@ pub struct ServiceSequence {
     received: Option<MessageNumber>,
     /// The same at the last tick, and whether there was a call since then.
     ticked: (Option<MessageNumber>, bool),
-    /// Whether messages of a kind are replied to, as far as was seen; bounded. Replicas may have
-    /// seen different things: no first copy is judged by it.
-    two_way: BTreeMap<Digest, bool>,
+    /// Kinds of messages that were last seen to have no reply; bounded. Replicas may have seen
+    /// different things: no first copy is judged by it.
+    one_way: BTreeSet<Digest>,
 }
 
 impl ServiceSequence {
@@ -215,9 +222,8 @@ impl ServiceSequence {
     #[must_use]
     pub fn new(settings: Settings, kept: Option<Kept>) -> Self {
         let received = kept.as_ref().and_then(|kept| kept.acknowledged);
-        // Message 1 was refused, and so were all before.
-        let unused = |kept: &Kept| kept.apart == Some((kept.before, MessageNumber::FIRST));
-        let fresh = kept.as_ref().is_some_and(unused);
+        let fresh = kept.as_ref().is_some_and(Kept::unused);
+        let one_way = kept.as_ref().map(|kept| kept.one_way.clone());
         Self {
             settings,
             kept,
@@ -232,7 +238,7 @@ impl ServiceSequence {
             fresh,
             received,
             ticked: (received, false),
-            two_way: BTreeMap::new(),
+            one_way: one_way.unwrap_or_default(),
         }
     }
 
@@ -580,6 +586,7 @@ impl ServiceSequence {
                     acknowledged: None,
                     before: current.place - 1,
                     apart: None,
+                    one_way: self.one_way.clone(),
                 };
                 current.number = MessageNumber::FIRST;
                 self.prepare(&kept, current);

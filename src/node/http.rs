@@ -12,7 +12,7 @@ mod crowd;
 mod metered;
 mod server;
 
-pub use client::{Outgoing, Pool, PoolLimits, PostError, Response};
+pub use client::{Outgoing, Pool, PoolLimits, PostError, Response, Turn};
 pub use coding::{Inflating, Undecoded};
 pub use crowd::network;
 pub use server::{CUT, Counters, Reply, Request, ServeLimits, serve};

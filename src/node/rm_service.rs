@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::clock;
 use super::disk;
-use super::http::PostError;
+use super::http::{PostError, Turn};
 use super::report::Report;
 use super::service_client::{FIRST_PAUSE, LONGEST_PAUSE, ServiceClient};
 use crate::endpoint::io::{Completion, Invocation};
@@ -98,13 +98,16 @@ impl RmService {
                 }
                 Step::Send(letter) if course.is_short(&letter) => sequence.press_on(),
                 Step::Send(letter) => {
+                    // What waits behind an exchange without a call has not left.
+                    let turn = client.turn().await;
                     let Some(time) = course.time(&letter) else {
                         let why = course.heard.as_deref();
                         return give_up(&mut sequence, why.unwrap_or("no time was left for it"));
                     };
                     let begun = clock::instant();
-                    let answer = client.post(&letter, Some(&call.env), time).await;
+                    let answer = client.post(&turn, &letter, Some(&call.env), time).await;
                     let left = !matches!(answer, Err(PostError::Connect(..)));
+                    drop(turn);
                     course.posted(&letter, begun, left);
                     match answer {
                         Ok((status, octets)) => {
@@ -167,7 +170,9 @@ impl RmService {
             }
             drop(sequence);
             for letter in &tick.letters {
-                let answer = client.post(letter, None, KEEP_ALIVE_TIMEOUT).await;
+                let turn = client.turn().await;
+                let answer = client.post(&turn, letter, None, KEEP_ALIVE_TIMEOUT).await;
+                drop(turn);
                 let ended = answer.map(|(status, octets)| ServiceSequence::ended(status, &octets));
                 if let Ok(Some(code)) = ended
                     && report.due("service", "ended").is_some()
@@ -303,15 +308,23 @@ pub(super) type Answered = Result<(u16, Bytes), PostError>;
 
 impl ServiceClient {
     /// POSTs one letter, once.
-    async fn post(&self, letter: &Letter, env: Option<&Env>, timeout: Duration) -> Answered {
+    async fn post(
+        &self,
+        turn: &Turn<'_>,
+        letter: &Letter,
+        env: Option<&Env>,
+        timeout: Duration,
+    ) -> Answered {
         let what = (letter.version, letter.action.as_str());
-        self.once(what, letter.envelope.clone(), env, timeout).await
+        let envelope = letter.envelope.clone();
+        self.once(turn, what, envelope, env, timeout).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
+    use std::collections::BTreeSet;
     use std::rc::Rc;
 
     use tokio::net::TcpListener;
@@ -464,6 +477,7 @@ mod tests {
             acknowledged: None,
             before: 0,
             apart: None,
+            one_way: BTreeSet::new(),
             first: Letter {
                 version: Soap::V12,
                 action: String::new(),
@@ -518,6 +532,37 @@ mod tests {
             };
             let (client, _held) = with_a_sequence(Micros::millis(500), answers).await;
             let done = client.execute(call(2), &Report::default()).await;
+            assert!(
+                matches!(done, Completion::Reply { status: 200, .. }),
+                "{done:?}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_calls_time_does_not_begin_while_something_else_is_at_the_service() {
+        run(async {
+            let copies = Cell::new(0);
+            let answers = move |body: String| {
+                let is_copy = body.contains("MessageNumber");
+                copies.set(copies.get() + u32::from(is_copy));
+                let reply = match (is_copy, copies.get()) {
+                    (true, 2) => Reply::words(503, "away"),
+                    (true, _) => envelope_of("<b/>"),
+                    (false, _) => Reply::accepted(),
+                };
+                async { reply }
+            };
+            let (client, _held) = with_a_sequence(Micros::millis(300), answers).await;
+            let report = Report::default();
+            let first = client.execute(call(2), &report).await;
+            assert!(matches!(first, Completion::Reply { .. }), "{first:?}");
+            let something = async {
+                let turn = client.turn().await;
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                drop(turn);
+            };
+            let ((), done) = tokio::join!(something, client.execute(call(3), &report));
             assert!(
                 matches!(done, Completion::Reply { status: 200, .. }),
                 "{done:?}"

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use super::clock;
 use super::config::Service;
-use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11};
+use super::http::{Outgoing, Pool, PoolLimits, PostError, SOAP11, Turn};
 use super::report::Report;
 use super::rm_service::{Answered, RmService};
 use super::service::Kind;
@@ -338,9 +338,15 @@ impl ServiceClient {
         self.timeout
     }
 
+    /// Waits while another exchange is under way.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        self.pool.turn().await
+    }
+
     /// POSTs a message, once.
     pub(super) async fn once(
         &self,
+        turn: &Turn<'_>,
         (version, action): (Version, &str),
         sent: Bytes,
         env: Option<&Env>,
@@ -352,7 +358,7 @@ impl ServiceClient {
             whole: Some(is_whole),
             ..Outgoing::post(&content_type, envelope, timeout)
         };
-        let response = self.pool.send(outgoing).await?;
+        let response = self.pool.send_in(turn, outgoing).await?;
         let answer = message(&response.content_type, &response.body);
         Ok((response.status, answer))
     }

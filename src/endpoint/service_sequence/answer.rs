@@ -3,13 +3,12 @@
 
 use bytes::Bytes;
 
-use super::heard::{Heard, is_end};
+use super::heard::{Heard, is_end, same_fault};
 use super::settle::whole;
-use super::{Current, Phase, ServiceSequence, Step};
+use super::{Current, Kept, Phase, ServiceSequence, Step};
 use crate::endpoint::io::Completion;
 use crate::limits;
 use crate::rm::ranges::Ranges;
-use crate::types::Digest;
 
 impl ServiceSequence {
     /// The answer to the call itself.
@@ -44,20 +43,30 @@ impl ServiceSequence {
                 current.phase = Phase::Check;
                 return self.go(current);
             }
-            (Some(false) | None, before) if fault => match self.replied(&current, heard, raw) {
-                Step::Done(answer) => {
-                    current.answer = Some(answer);
-                    if before.is_some() {
+            (Some(false) | None, before) if fault => {
+                match (self.replied(&current, heard, raw), before) {
+                    (Step::Done(answer), None) => {
+                        current.answer = Some(answer);
+                        (current.phase, current.asked) = (Phase::Check, 0);
+                        return self.go(current);
+                    }
+                    (Step::Done(again), Some(answer))
+                        if covered.is_some() || same_fault(&answer, &again) =>
+                    {
+                        current.answer = Some(answer);
                         return self.refused(current, has);
                     }
-                    (current.phase, current.asked) = (Phase::Check, 0);
-                    return self.go(current);
+                    (Step::Done(_), Some(answer)) => {
+                        // It may have taken the first copy, and say so of the second.
+                        (self.settled, self.doubt, self.fresh) = (false, true, false);
+                        Step::Done(answer)
+                    }
+                    (step, before) => {
+                        current.answer = before;
+                        step
+                    }
                 }
-                step => {
-                    current.answer = before;
-                    step
-                }
-            },
+            }
             (_, before) => {
                 self.note(&current, &heard, has);
                 let step = self.replied(&current, heard, raw);
@@ -65,10 +74,13 @@ impl ServiceSequence {
                 step
             }
         };
-        if !matches!(step, Step::Done(_)) {
-            self.current = Some(current);
+        match step {
+            Step::Done(answer) => self.end(current, answer),
+            step => {
+                self.current = Some(current);
+                step
+            }
         }
-        step
     }
 
     fn replied(&mut self, current: &Current, heard: Heard, raw: (u16, &Bytes)) -> Step {
@@ -77,11 +89,13 @@ impl ServiceSequence {
             Heard::Reply(to, ..) if to.as_ref().is_some_and(|to| *to != current.message_id) => {
                 Step::Repeat("a reply to something else".to_owned())
             }
-            Heard::Reply(_, sequence, octets, _) => {
+            Heard::Reply(_, sequence, octets, fault) => {
                 let offered = self.kept.as_ref().and_then(|kept| kept.offered.as_ref());
                 let ours = sequence.filter(|s| Some(&s.identifier) == offered);
                 self.received = self.received.max(ours.map(|s| s.number));
-                self.learn(current.kind, true);
+                if !fault {
+                    self.one_way.remove(&current.kind);
+                }
                 Step::Done(Completion::Reply {
                     status: raw.0,
                     octets: octets.into(),
@@ -102,21 +116,31 @@ impl ServiceSequence {
     pub(super) fn taken(&mut self, current: Current) -> Step {
         // The connection is open until the reply is there: without one there is none, but for a
         // copy that came while the service works on another one.
-        let one_way = self.two_way.get(&current.kind) == Some(&false);
-        if current.copies > 1 && !one_way {
+        if current.copies > 1 && !self.one_way.contains(&current.kind) {
             self.current = Some(current);
             return Step::Repeat("an acknowledgement, and no reply yet".to_owned());
         }
-        self.learn(current.kind, false);
-        Step::Done(Completion::Reply {
-            status: 202,
-            octets: Bytes::new(),
-        })
+        if self.one_way.len() < limits::SERVICE_KINDS {
+            self.one_way.insert(current.kind);
+        }
+        let (status, octets) = (202, Bytes::new());
+        self.end(current, Completion::Reply { status, octets })
     }
 
-    fn learn(&mut self, kind: Digest, two_way: bool) {
-        if self.two_way.len() < limits::SERVICE_KINDS {
-            self.two_way.entry(kind).or_insert(two_way);
-        }
+    /// The call has ended. What it showed of its kind is on the disk before that is told: a later
+    /// life may judge a copy by it.
+    fn end(&mut self, mut current: Current, answer: Completion) -> Step {
+        let known = |kept: &&Kept| kept.one_way == self.one_way;
+        let Some(kept) = self.kept.as_ref().filter(|kept| !known(kept)) else {
+            return Step::Done(answer);
+        };
+        let one_way = self.one_way.clone();
+        let kept = Kept {
+            one_way,
+            ..kept.clone()
+        };
+        current.answer = Some(answer);
+        self.current = Some(current);
+        Step::Keep(kept)
     }
 }

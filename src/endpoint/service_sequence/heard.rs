@@ -15,6 +15,7 @@ use crate::soap::mime;
 use crate::soap::xml::{Bounds, Document};
 
 use super::super::hop::consumed;
+use super::super::io::Completion;
 
 /// What a response says.
 #[derive(Debug)]
@@ -39,6 +40,24 @@ pub(super) fn is_end(code: Code) -> bool {
         code,
         Code::InvalidAcknowledgement | Code::CreateSequenceRefused
     )
+}
+
+/// Whether two answers hold the same fault, by its codes and its words: what else they hold may be
+/// of the copy, such as a time.
+pub(super) fn same_fault(one: &Completion, other: &Completion) -> bool {
+    fault_of(one) == fault_of(other)
+}
+
+fn fault_of(answer: &Completion) -> Option<String> {
+    let Completion::Reply { octets, .. } = answer else {
+        return None;
+    };
+    let (envelope, _) = mime::open(octets).ok()?;
+    let document = Document::parse_within(envelope, &Bounds::CALL).ok()?;
+    let envelope = Envelope::read(&document).ok()?;
+    let fault = ReadFault::read(envelope.body.children().next()?)?;
+    let (code, subcode) = (fault.code, fault.subcode);
+    Some(format!("{code:?} {subcode:?} {}", fault.reason))
 }
 
 /// Reads a response, and what it acknowledges.

@@ -25,7 +25,8 @@ impl ServiceSequence {
         let kept = kept.clone();
         let mut letters = Vec::new();
         // What was refused shall not be taken later.
-        if !used && !self.fresh {
+        let refused = self.fresh || self.before.refused() == Some(MessageNumber::FIRST);
+        if !used && !refused {
             letters.push(kept.first.clone());
             letters.extend(self.acknowledge(&kept, settled));
         }

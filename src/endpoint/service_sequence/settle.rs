@@ -19,7 +19,8 @@
 //! created for the call that was refused, once.
 //!
 //! A service that does not say what it has gets what it answered with a fault once more: what it
-//! has taken it does not refuse then.
+//! has taken it does not refuse then. Another fault than the first says nothing of that, and the
+//! number is not given to another call.
 
 use bytes::Bytes;
 
@@ -278,16 +279,16 @@ impl ServiceSequence {
         let Some(mut kept) = self.kept.clone() else {
             return lost("no sequence");
         };
-        let own = Some((current.place, current.number));
-        if kept.apart == own {
-            // It had been free before.
+        if Some(current.number) < kept.next(current.place) {
+            // Others above it are used.
             let (id, letter) = (current.message_id.clone(), current.letter.clone());
             self.before.hold(current.number, id, letter);
             self.before.refuse(current.number);
         } else {
             kept.before += 1;
-            kept.apart = own;
+            kept.apart = Some((current.place, current.number));
         }
+        self.fresh = kept.unused();
         if let Some(has) = has {
             let used = kept.next(current.place).map_or(0, MessageNumber::get);
             self.settled = whole(has) >= top(has).max(used);

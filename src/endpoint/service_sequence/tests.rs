@@ -1,6 +1,8 @@
 //! The sequence to a wrapped service, against a service of the test's own that executes each number
 //! once and keeps its replies.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::limits;
 use crate::rm::content::{Content, CreateSequenceResponse, IncompleteSequence};
@@ -16,6 +18,8 @@ mod settle;
 
 const URL: &str = "http://127.0.0.1:9000/counter";
 const ACTION: &str = "urn:bft-ws:counter/increment";
+/// That of one-way calls.
+const TICK: &str = "urn:bft-ws:counter/tick";
 const PAYLOAD: &str = "<increment xmlns=\"urn:bft-ws:counter\"></increment>";
 
 fn call(version: Version, place: u64) -> Invocation {
@@ -70,6 +74,7 @@ fn known() -> Kept {
         acknowledged: None,
         before: 0,
         apart: None,
+        one_way: BTreeSet::new(),
     }
 }
 
@@ -77,6 +82,14 @@ fn sent(step: Step) -> Letter {
     match step {
         Step::Send(letter) => letter,
         other => panic!("{other:?}"),
+    }
+}
+
+/// What follows when what is kept is on the disk.
+fn kept(sequence: &mut ServiceSequence, step: Step) -> Step {
+    match step {
+        Step::Keep(kept) => sequence.kept(kept),
+        step => step,
     }
 }
 
@@ -496,6 +509,7 @@ fn an_action_is_the_users_own_or_made_of_the_body() {
 
 /// A service that executes each number once, in order, and gives the reply again. What it refuses
 /// its WS-RM never sees; what comes past a gap it acknowledges and keeps until the gap is filled.
+#[derive(Clone)]
 struct Service {
     rm: &'static rm::Version,
     /// Whether it answers an AckRequested alone.
@@ -504,6 +518,12 @@ struct Service {
     relates: bool,
     /// MessageIDs that it refuses.
     refuses: Vec<String>,
+    /// MessageIDs that it answers with a fault of its own, which acknowledges nothing.
+    faults: Vec<String>,
+    /// Copies after the first that it answers by an acknowledgement alone, for it works still.
+    works: u32,
+    /// Copies that came of a number that was executed.
+    copies: BTreeMap<u64, u32>,
     /// MessageIDs, by their numbers.
     taken: BTreeMap<u64, String>,
     /// The same of those that were executed, in order.
@@ -519,6 +539,9 @@ impl Service {
             tells: true,
             relates: true,
             refuses: Vec::new(),
+            faults: Vec::new(),
+            works: 0,
+            copies: BTreeMap::new(),
             taken: BTreeMap::new(),
             executed: Vec::new(),
             offers: Vec::new(),
@@ -589,10 +612,20 @@ impl Service {
         else {
             return self.says(letter.version, "", "");
         };
+        let copies = self.copies.entry(number).or_default();
+        *copies += 1;
+        let works = (2..2 + self.works).contains(copies);
+        if works || letter.action == TICK {
+            return self.says(letter.version, "", "");
+        }
         let to = match self.relates {
             true => format!("<a:RelatesTo>{name}</a:RelatesTo>"),
             false => String::new(),
         };
+        if self.faults.contains(name) {
+            let fault = fault(letter.version, &format!("{name} is empty"));
+            return answer(letter.version, &to, &fault);
+        }
         let header = format!(
             "{to}<q:Sequence xmlns:q='{}'><q:Identifier>urn:offer:1\
              </q:Identifier><q:MessageNumber>{number}</q:MessageNumber></q:Sequence>",
@@ -604,12 +637,18 @@ impl Service {
 
 /// The fault of a service that refuses a message.
 fn refusal(version: Version) -> String {
+    fault(version, "no")
+}
+
+fn fault(version: Version, why: &str) -> String {
     match version {
-        Version::V11 => "<S:Fault><faultcode>S:MustUnderstand</faultcode><faultstring>no\
-                         </faultstring></S:Fault>"
-            .to_owned(),
-        Version::V12 => "<S:Fault><S:Code><S:Value>S:MustUnderstand</S:Value></S:Code><S:Reason>\
-                         <S:Text xml:lang='en'>no</S:Text></S:Reason></S:Fault>"
-            .to_owned(),
+        Version::V11 => format!(
+            "<S:Fault><faultcode>S:MustUnderstand</faultcode><faultstring>{why}</faultstring>\
+             </S:Fault>"
+        ),
+        Version::V12 => format!(
+            "<S:Fault><S:Code><S:Value>S:MustUnderstand</S:Value></S:Code><S:Reason>\
+             <S:Text xml:lang='en'>{why}</S:Text></S:Reason></S:Fault>"
+        ),
     }
 }

@@ -35,6 +35,9 @@ struct Text {
     /// Places before the first number.
     before: u64,
     apart: Option<Apart>,
+    /// Digests of kinds.
+    #[serde(default)]
+    one_way: Vec<String>,
     first: Message,
 }
 
@@ -117,6 +120,7 @@ pub fn keep_sequence(folder: &Path, group: Digest, rm: &str, kept: &Kept) -> io:
         acknowledged: kept.acknowledged.map(MessageNumber::get),
         before: kept.before,
         apart,
+        one_way: kept.one_way.iter().map(Digest::hex).collect(),
         first: Message {
             soap: kept.first.version.name().to_owned(),
             action: kept.first.action.clone(),
@@ -153,6 +157,7 @@ pub fn kept_sequence(folder: &Path, group: Digest, rm: &str) -> Result<Option<Ke
     let Some(((text, version), first)) = text.zip(version).zip(first) else {
         return Err(DiskError::Sequence(path));
     };
+    let kinds = text.one_way.iter().take(limits::SERVICE_KINDS);
     let apart = |apart: Apart| Some((apart.place, MessageNumber::new(apart.number)?));
     Ok(Some(Kept {
         identifier: text.identifier,
@@ -161,6 +166,7 @@ pub fn kept_sequence(folder: &Path, group: Digest, rm: &str) -> Result<Option<Ke
         acknowledged: text.acknowledged.and_then(MessageNumber::new),
         before: text.before,
         apart: text.apart.and_then(apart),
+        one_way: kinds.filter_map(|kind| Digest::from_hex(kind)).collect(),
         first: Letter {
             version,
             action: text.first.action,
@@ -192,6 +198,7 @@ mod tests {
                 acknowledged: offered.and_then(|_| MessageNumber::new(7)),
                 before: u64::from(offered.is_some()),
                 apart: offered.and_then(|_| Some((9, MessageNumber::new(4)?))),
+                one_way: offered.map(|_| Digest([3; 32])).into_iter().collect(),
                 first: Letter {
                     version: Version::V12,
                     action: "urn:a".to_owned(),

@@ -16,7 +16,7 @@ use hyper::{HeaderMap, Method, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::metered::Metered;
 use crate::limits;
@@ -183,6 +183,12 @@ pub struct Pool {
     habit: Cell<Habit>,
 }
 
+/// The turn of one exchange; the next one's comes when this is dropped.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
 /// What a peer does with an idle connection, as far as it was seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Habit {
@@ -274,9 +280,27 @@ impl Pool {
     /// # Errors
     /// [`PostError`]; only the kinds of [`PostError::nothing_sent`] are safe to repeat.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Response, PostError> {
-        let request = self.request(&outgoing)?;
+        let turn = self.turn().await;
+        self.send_in(&turn, outgoing).await
+    }
+
+    /// Waits while all connections that it may have are in use.
+    pub async fn turn(&self) -> Turn<'_> {
         // The semaphore is never closed.
-        let _turn = self.turns.acquire().await;
+        let _permit = self.turns.acquire().await.ok();
+        Turn { _permit }
+    }
+
+    /// [`Self::send`], by whoever has a turn.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn send_in(
+        &self,
+        _turn: &Turn<'_>,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Response, PostError> {
+        let request = self.request(&outgoing)?;
         let (limits, timeout) = (self.limits, outgoing.timeout);
         let mut request = Some(request);
         if limits.wary {

@@ -125,7 +125,7 @@ fn a_message_is_let_go_when_it_is_acknowledged_or_replied_to() {
     let step = sends(&mut sequence, step, [7], |s, _| {
         s.answered(200, &acknowledged(V, RM, 7))
     });
-    assert_eq!(step, empty());
+    assert_eq!(kept(&mut sequence, step), empty());
     let step = sequence.call(&call(V, 8));
     sends(&mut sequence, step, [8], |s, _| s.again());
 }
@@ -210,7 +210,8 @@ fn an_acknowledgement_alone_ends_a_call_if_it_answers_the_first_copy() {
     let mut sequence = sequence(RM, Some(&known()));
     // The connection is open until a reply is there: this one has none.
     sent(sequence.call(&call(V, 1)));
-    assert_eq!(sequence.answered(200, &acknowledged(V, RM, 1)), empty());
+    let step = sequence.answered(200, &acknowledged(V, RM, 1));
+    assert_eq!(kept(&mut sequence, step), empty());
     // So a copy of such a one has none either.
     sent(sequence.call(&call(V, 2)));
     sequence.failed(true);
@@ -236,7 +237,79 @@ fn an_acknowledgement_alone_ends_a_call_if_it_answers_the_first_copy() {
     }
     // Whatever a stranger showed, the first copy is judged by itself: so do all replicas.
     sent(sequence.call(&of(5, "urn:other", PAYLOAD)));
-    assert_eq!(sequence.answered(200, &acknowledged(V, RM, 5)), empty());
+    let step = sequence.answered(200, &acknowledged(V, RM, 5));
+    assert_eq!(kept(&mut sequence, step), empty());
+}
+
+#[test]
+fn r17_a_one_way_call_that_was_open_at_a_crash_ends_if_one_of_its_kind_was_seen_in_any_life() {
+    let open = |disk: &Kept| {
+        let mut sequence = restarted(RM, disk);
+        let again = Invocation {
+            again: true,
+            ..call(V, 5)
+        };
+        let step = sequence.call(&again);
+        sent(unasked(&mut sequence, step));
+        let step = sequence.answered(200, &acknowledged(V, RM, 5));
+        (sequence, step)
+    };
+    // A two-way one may be at work.
+    assert!(matches!(open(&known()).1, Step::Repeat(_)));
+    let mut sequence = sequence(RM, Some(&known()));
+    sent(sequence.call(&call(V, 4)));
+    let Step::Keep(disk) = sequence.answered(200, &acknowledged(V, RM, 4)) else {
+        panic!("it is not kept before its end is told");
+    };
+    assert_eq!(sequence.kept(disk.clone()), empty());
+    let (mut later, step) = open(&disk);
+    assert_eq!(step, empty());
+    // A reply shows that it is no longer so.
+    let letter = sent(later.call(&call(V, 6)));
+    let Step::Keep(disk) = replied(&mut later, &letter) else {
+        panic!("not kept");
+    };
+    assert!(matches!(
+        later.kept(disk.clone()),
+        Step::Done(Completion::Reply { status: 200, .. })
+    ));
+    assert!(matches!(open(&disk).1, Step::Repeat(_)));
+}
+
+#[test]
+fn a_fault_does_not_show_that_a_kind_has_replies() {
+    let mut sequence = sequence(RM, Some(&known()));
+    for refused in [true, false] {
+        let letter = sent(sequence.call(&call(V, 1)));
+        let step = match refused {
+            true => {
+                let octets = reply(V, RM, &message_id(&letter), 1, &refusal(V));
+                sequence.answered(500, &octets)
+            }
+            false => sequence.answered(200, &acknowledged(V, RM, 1)),
+        };
+        assert!(matches!(kept(&mut sequence, step), Step::Done(_)));
+    }
+    sent(sequence.call(&call(V, 2)));
+    sequence.failed(true);
+    sent(sequence.again());
+    assert_eq!(sequence.answered(200, &acknowledged(V, RM, 2)), empty());
+}
+
+#[test]
+fn kinds_of_calls_are_remembered_within_a_bound() {
+    let mut sequence = sequence(RM, Some(&known()));
+    for place in 1..=limits::SERVICE_KINDS as u64 + 1 {
+        let of = Invocation {
+            action: format!("urn:{place}"),
+            ..call(V, place)
+        };
+        sent(sequence.call(&of));
+        let step = sequence.answered(200, &acknowledged(V, RM, place));
+        assert_eq!(kept(&mut sequence, step), empty());
+    }
+    let kinds = sequence.kept.map(|kept| kept.one_way.len());
+    assert_eq!(kinds, Some(limits::SERVICE_KINDS));
 }
 
 #[test]

@@ -24,18 +24,38 @@ fn fate() -> impl Strategy<Value = Fate> {
     ]
 }
 
+/// What a service does with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Replied,
+    OneWay,
+    /// Executed, and answered with a fault.
+    Faults,
+    Refused,
+}
+
+fn a_call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        2 => Just(Call::Replied),
+        2 => Just(Call::OneWay),
+        1 => Just(Call::Faults),
+        3 => Just(Call::Refused),
+    ]
+}
+
 proptest! {
     #[test]
     fn r21_each_call_is_executed_once_and_in_order_whatever_is_lost_or_refused(
         fates in prop::collection::vec(fate(), 0..60),
-        refused in prop::collection::vec(any::<bool>(), 8),
+        calls in prop::collection::vec(a_call(), 8),
         restarted in prop::collection::vec(any::<bool>(), 8),
         new in any::<bool>(),
         tells in any::<bool>(),
+        works in 0..3_u32,
     ) {
         let rm = if new { &V200702 } else { &V200502 };
         let mut service = Service::new(rm);
-        service.tells = tells;
+        (service.tells, service.works) = (tells, works);
         let mut fates = fates.into_iter();
         let (mut sequence, mut disk) = (sequence(rm, None), None);
         let again = |disk: &Option<Kept>| {
@@ -46,25 +66,35 @@ proptest! {
             };
             ServiceSequence::new(settings, disk.clone())
         };
-        let mut names = Vec::new();
-        for (place, (refused, restarted)) in (1..).zip(refused.into_iter().zip(restarted)) {
+        let (mut names, mut one_way_seen) = (Vec::new(), false);
+        for (place, (what, restarted)) in (1..).zip(calls.into_iter().zip(restarted)) {
             if restarted {
                 sequence = again(&disk);
             }
             let name = sequence.name("call", place);
-            match refused {
-                true => service.refuses.push(name.clone()),
-                false => names.push(name.clone()),
+            match what {
+                Call::Refused => service.refuses.push(name.clone()),
+                _ => names.push(name.clone()),
+            }
+            // One who never says what he has must acknowledge with his faults.
+            if what == Call::Faults && tells {
+                service.faults.push(name.clone());
             }
             // Both versions of SOAP, as users have them.
             let version = if place % 3 == 0 { Version::V11 } else { Version::V12 };
-            let mut step = sequence.call(&call(version, place));
+            let mut call = call(version, place);
+            if what == Call::OneWay {
+                TICK.clone_into(&mut call.action);
+            }
+            // Whether its kind has replies is not known yet.
+            let unknown = what == Call::OneWay && !one_way_seen;
+            let mut step = sequence.call(&call);
             let mut posts = 0;
             loop {
                 posts += 1;
                 prop_assert!(posts < 200, "no end of call {place}");
                 step = match step {
-                    Step::Send(letter) => match fates.next().unwrap_or(Fate::Passes) {
+                    Step::Send(letter) => match fates.next().filter(|_| !unknown).unwrap_or(Fate::Passes) {
                         Fate::Passes => {
                             let octets = service.takes(&letter);
                             sequence.answered(200, &octets)
@@ -81,7 +111,7 @@ proptest! {
                         Fate::Crash => {
                             service.takes(&letter);
                             sequence = again(&disk);
-                            sequence.call(&Invocation { again: true, ..call(version, place) })
+                            sequence.call(&Invocation { again: true, ..call.clone() })
                         }
                     },
                     Step::Keep(kept) => {
@@ -90,16 +120,26 @@ proptest! {
                     }
                     Step::Repeat(_) => sequence.again(),
                     Step::Done(Completion::Reply { octets, .. }) => {
-                        let expected = match refused {
-                            true => "MustUnderstand".to_owned(),
-                            false => format!(">{name}</r>"),
-                        };
                         let text = String::from_utf8(octets.to_vec()).unwrap();
-                        prop_assert!(text.contains(&expected), "{}", text);
+                        let right = match what {
+                            Call::OneWay => text.is_empty(),
+                            Call::Refused => text.contains(">no<"),
+                            Call::Faults if tells => text.contains("is empty"),
+                            Call::Faults | Call::Replied => text.contains(&format!(">{name}</r>")),
+                        };
+                        prop_assert!(right, "{what:?}: {text}");
+                        one_way_seen |= what == Call::OneWay;
                         break;
                     }
                     Step::Done(other) => panic!("{other:?}"),
                 };
+            }
+            for tick in [sequence.tick(), sequence.tick()].into_iter().flatten() {
+                disk = tick.keep.or(disk);
+                if let Some(first) = tick.letters.first() {
+                    prop_assert!(!service.refuses.contains(&message_id(first)));
+                    service.takes(first);
+                }
             }
         }
         prop_assert_eq!(&service.executed, &names);

@@ -116,21 +116,26 @@ fn what_is_in_doubt_and_then_refused_leaves_its_number_to_one_call_after_the_oth
     let step = unasked(&mut sequence, step);
     assert_eq!(number(&sent(step)), 5);
     let fault = answer(V, "", &refusal(V));
-    let mut step = sequence.answered(500, &fault);
+    let step = sequence.answered(500, &fault);
+    let Step::Keep(kept) = unasked(&mut sequence, step) else {
+        panic!("not kept");
+    };
+    let five = MessageNumber::new(5).unwrap();
+    assert_eq!((kept.before, kept.apart), (1, Some((6, five))));
+    let mut step = sequence.kept(kept);
     for place in 6..=7 {
-        let Step::Keep(kept) = unasked(&mut sequence, step) else {
-            panic!("call {place}: not kept");
-        };
-        let five = MessageNumber::new(5).unwrap();
-        assert_eq!((kept.before, kept.apart), (place - 5, Some((place, five))));
-        assert_eq!(number(&sent(sequence.kept(kept))), 5);
         // It refuses these too.
-        let step_2 = sequence.answered(500, &fault);
-        assert_eq!(number(&sent(unasked(&mut sequence, step_2))), 5);
+        assert_eq!(number(&sent(unasked(&mut sequence, step))), 5);
+        let copy = sequence.answered(500, &fault);
+        assert_eq!(number(&sent(unasked(&mut sequence, copy))), 5);
         let Step::Keep(kept) = sequence.answered(500, &fault) else {
             panic!("call {place}: not kept");
         };
-        assert_eq!(kept.before, place - 5, "no other number was used");
+        assert_eq!((kept.before, kept.apart), (place - 4, Some((place, five))));
+        // So it is in a later life, whatever the service says.
+        let mut later = restarted(RM, &kept);
+        let next = later.call(&call(V, place + 1));
+        assert_eq!(number(&sent(unasked(&mut later, next))), 5);
         assert!(matches!(sequence.kept(kept), Step::Done(_)));
         step = sequence.call(&call(V, place + 1));
     }

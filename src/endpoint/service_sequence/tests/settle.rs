@@ -173,6 +173,84 @@ fn a_sequence_on_which_all_was_refused_may_end() {
     assert_eq!(number(&sent(sequence.kept(kept))), 1);
 }
 
+/// Goes on until the call ends; what is on the disk then.
+fn ends(sequence: &mut ServiceSequence, service: &mut Service, mut step: Step) -> Kept {
+    while !matches!(step, Step::Done(_)) {
+        step = match step {
+            Step::Keep(kept) => sequence.kept(kept),
+            other => {
+                let octets = service.takes(&sent(other));
+                sequence.answered(200, &octets)
+            }
+        };
+    }
+    assert!(matches!(step, Step::Done(Completion::Reply { .. })));
+    sequence.kept.clone().unwrap()
+}
+
+#[test]
+fn what_was_refused_is_not_sent_to_keep_the_sequence_though_a_copy_of_it_was_not_answered() {
+    for given_up in [false, true] {
+        let mut service = Service::new(RM);
+        let mut sequence = sequence(RM, None);
+        let last = 1 + u64::from(given_up);
+        for place in 1..=last {
+            service.refuses.push(sequence.name("call", place));
+        }
+        let create = sent(sequence.call(&call(V, 1)));
+        let octets = service.takes(&create);
+        let step = sequence.answered(200, &octets);
+        sent(kept(&mut sequence, step));
+        sequence.failed(true);
+        let step = match given_up {
+            false => sequence.again(),
+            true => {
+                sequence.give_up("it is mute");
+                sequence.call(&call(V, last))
+            }
+        };
+        let disk = ends(&mut sequence, &mut service, step);
+        let first = Some((last, MessageNumber::FIRST));
+        assert_eq!((disk.before, disk.apart), (last, first));
+        for mut sequence in [sequence, restarted(RM, &disk)] {
+            let mut service = service.clone();
+            let tick = [sequence.tick().unwrap(), sequence.tick().unwrap()];
+            assert!(tick.iter().all(|tick| tick.letters.is_empty()), "{tick:?}");
+            let step = sequence.call(&call(V, last + 1));
+            ends(&mut sequence, &mut service, step);
+            assert_eq!(service.executed, [sequence.name("call", last + 1)]);
+            sequence.tick();
+            assert_eq!(number(&sequence.tick().unwrap().letters[0]), 1);
+        }
+    }
+}
+
+#[test]
+fn another_fault_than_the_first_is_no_refusal() {
+    let mut sequence = sequence(RM, Some(&known()));
+    let first = sent(sequence.call(&call(V, 5)));
+    let says = |why: &str| answer(V, "", &fault(V, why));
+    let mut step = sequence.answered(500, &says("the account is empty"));
+    for _ in 0..QUESTIONS {
+        assert!(sent(step).action.ends_with("/AckRequested"));
+        step = sequence.answered(202, &Bytes::new());
+    }
+    assert_eq!(sent(step), first);
+    let step = sequence.answered(500, &says("a copy"));
+    let Step::Done(Completion::Reply { octets, .. }) = step else {
+        panic!("{step:?}");
+    };
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    assert!(text.contains("the account is empty"), "{text}");
+    // It may have the first copy: the number is not given to another call.
+    let mut step = sequence.call(&call(V, 6));
+    for _ in 0..QUESTIONS {
+        assert!(sent(step).action.ends_with("/AckRequested"));
+        step = sequence.answered(202, &Bytes::new());
+    }
+    assert_eq!(number(&sent(step)), 6);
+}
+
 #[test]
 fn section_4_a_sequence_that_the_service_closed_is_followed_by_another() {
     let mut service = Service::new(RM);

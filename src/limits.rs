@@ -223,8 +223,12 @@ pub const SERVICE_BEFORE: (usize, usize) = (256, 4 * CALL_BYTES);
 
 /// Connections between a client and each replica (R8).
 pub const LEG_CONNECTIONS: usize = 8;
-/// Users of one client that wait for the WSDL at once.
+/// Users of one client that wait for a document of the service at once.
 pub const ASKERS: usize = 1_024;
+/// Octets of the name of such a document.
+pub const DOCUMENT_NAME: usize = 64;
+/// Documents beside the WSDL that a replica asks its service for while it keeps what came.
+pub const DOCUMENTS: usize = 64;
 /// Octets of what a replica answers another's POST: acknowledgements, a CreateSequenceResponse or a
 /// fault.
 pub const PEER_RESPONSE_BYTES: usize = 64 << 10;

@@ -5,6 +5,8 @@
 mod addressing;
 #[path = "loopback/apart.rs"]
 mod apart;
+#[path = "loopback/documents.rs"]
+mod documents;
 #[path = "loopback/packages.rs"]
 mod packages;
 #[path = "loopback/sequences.rs"]

@@ -188,6 +188,9 @@ fn r4_legs_and_descriptions() {
     refuses("<b:Leg group='$G' from='' identifier='$U' incarnation='1'/>");
     accepts("<b:WantFull/>");
     accepts("<b:Describe/>");
+    accepts("<b:Describe document='xsd=a_B-9.xsd'/>");
+    refuses("<b:Describe document='wsdl'/>");
+    refuses("<b:Describe document='xsd=../a'/>");
     accepts("<b:Description/>");
     accepts("<b:Description><b:Wsdl>AA==</b:Wsdl></b:Description>");
     refuses("<b:Description><b:Wsdl>A*==</b:Wsdl></b:Description>");

@@ -28,7 +28,7 @@ use crate::wire::reply::{BundleReply, Reason, Waiting};
 use super::config::ClientConfig;
 use super::ids::Ids;
 use super::in_handler::{self, Incoming};
-use super::io::{CallToken, ClientInput, ClientOutput, Event, PostId};
+use super::io::{CallToken, ClientInput, ClientOutput, Event, PostId, Query};
 use super::keys::KeyTable;
 use super::multicast_sender::{MulticastSender, Sending, What};
 use super::out_handler::{self, Outgoing};
@@ -89,9 +89,12 @@ pub struct Client {
     answered: Answered,
     /// Who said last that he is stalled or diverged, and when. Invariant: replicas of the group.
     halted: BTreeMap<ReplicaId, (Reason, Instant)>,
-    /// The question for the WSDL that is open.
+    /// The question for a document of the service that is open.
     description: Option<Description>,
-    /// POSTs that ask for the WSDL.
+    /// Who waits for a document, in the order in which they asked; the first one's is the open
+    /// question. Invariant: at most `limits::ASKERS`.
+    askers: VecDeque<(CallToken, Query)>,
+    /// POSTs that ask for a document.
     asking: BTreeMap<PostId, (ReplicaId, CallToken)>,
     out: VecDeque<ClientOutput>,
     closing: Closing,
@@ -132,6 +135,7 @@ impl Client {
             answered: Answered::default(),
             halted: BTreeMap::new(),
             description: None,
+            askers: VecDeque::new(),
             asking: BTreeMap::new(),
             out: VecDeque::new(),
             closing: Closing::No,
@@ -146,7 +150,7 @@ impl Client {
             ClientInput::Call { token, call } => self.take_call(now, token, call),
             ClientInput::Order { token, order } => self.take_order(at, token, order),
             ClientInput::Release(sequence, up_to) => self.calls.release_up_to(sequence, up_to),
-            ClientInput::Describe(token) => self.describe(at, token),
+            ClientInput::Describe(token, query) => self.describe(at, token, query),
             ClientInput::Response { post, octets } => self.response(at, post, &octets),
             ClientInput::Failed(post) => self.failed(at, post),
             ClientInput::Tick => self.bundle(now),
@@ -361,7 +365,7 @@ impl Client {
 
     fn failed(&mut self, now: Instant, post: PostId) {
         if let Some((replica, token)) = self.asking.remove(&post) {
-            self.not_described(token, replica);
+            self.not_described(now, token, replica);
         } else {
             self.sender.ended(post, Ending::Failed, now);
         }
@@ -379,7 +383,7 @@ impl Client {
         };
         if octets.is_empty() {
             if let Some((replica, token)) = asked {
-                self.described(token, replica, Described::Unheard);
+                self.described(now, token, replica, Described::Unheard);
             }
             return;
         }
@@ -431,7 +435,7 @@ impl Client {
                 let wsdl = wire::description::read_answer(incoming.payload()?)?;
                 let token = asked.ok_or(Refused::Ignored(Ignored::Unasked))?;
                 let what = wsdl.map_or(Described::Nothing, Described::Wsdl);
-                self.described(token, from, what);
+                self.described(now, token, from, what);
                 Ok(())
             }
             _ => self.operation(now, from, incoming),

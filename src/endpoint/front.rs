@@ -434,8 +434,8 @@ impl Front {
     }
 
     /// A message about a sequence that another life of this gateway began waits until the replicas
-    /// have said where it stands, as one that closes a sequence does while they are asked; any other
-    /// is given back.
+    /// have said where it stands, as one that closes a sequence does while they are asked; any
+    /// other is given back.
     fn take_up(&mut self, now: Instant, raw: Raw, message: &Message<'_, '_>) -> Option<Raw> {
         let named = message
             .about()

@@ -32,6 +32,8 @@ pub struct CallToken(pub u64);
 
 /// SOAP version of a user's message.
 pub use crate::soap::envelope::Version;
+/// Which document of the service.
+pub use crate::wire::description::Query;
 
 /// What the replica is told.
 #[derive(Debug)]
@@ -61,11 +63,11 @@ pub enum ReplicaInput {
         /// What it did.
         completion: Completion,
     },
-    /// The wrapped service's WSDL, or why there is none.
+    /// A document of the wrapped service, or why there is none.
     Described {
         /// The request that asked for it.
         request: RequestId,
-        /// The document as the service serves it.
+        /// The document as the service serves it, with [`ADDRESS_MARK`] where it leads to itself.
         wsdl: Result<Vec<u8>, String>,
     },
     /// The application's snapshot, cut into pieces; `None` if it gives none.
@@ -150,8 +152,8 @@ pub enum ReplicaOutput {
         /// The snapshot's pieces.
         parts: Vec<Bytes>,
     },
-    /// Fetch the wrapped service's WSDL.
-    Describe(RequestId),
+    /// Fetch the wrapped service's WSDL, or a document that this leads to.
+    Describe(RequestId, Query),
     /// Something an operator may want to know.
     Event(Event),
 }
@@ -175,8 +177,8 @@ pub enum ClientInput {
     },
     /// He holds the replies up to a number of his call sequence (R1).
     Release(Uuid, CallNumber),
-    /// A user wants the WSDL of the wrapped service.
-    Describe(CallToken),
+    /// A user wants the WSDL of the wrapped service, or a document that this leads to.
+    Describe(CallToken, Query),
     /// The whole response to a POST of ours came.
     Response {
         /// Which.
@@ -219,7 +221,7 @@ pub enum ClientOutput {
         /// How.
         ordered: Ordered,
     },
-    /// Answer a request for the WSDL: the text that f + 1 replicas' services show, with
+    /// Answer a request for a document: the text that f + 1 replicas' services show, with
     /// [`ADDRESS_MARK`] wherever the service's own address stood.
     Described {
         /// Which.
@@ -233,7 +235,7 @@ pub enum ClientOutput {
     Drained,
 }
 
-/// Stands for the service's address in a WSDL that replicas agree on.
+/// Stands for the service's address in a document that replicas agree on.
 pub const ADDRESS_MARK: &str = "urn:bft-ws:1:address";
 
 /// One SOAP request of a user.

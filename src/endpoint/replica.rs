@@ -123,7 +123,7 @@ pub struct Replica {
     sealing: u64,
     /// POSTs that carry an acknowledgement alone.
     aside: BTreeMap<PostId, ReplicaId>,
-    /// Requests for the WSDL, and what their answers must say.
+    /// Requests for documents of the service, and what their answers must say.
     describing: BTreeMap<RequestId, (ClientId, String)>,
     stalled: bool,
     /// The service cannot be reached.

@@ -18,7 +18,8 @@ use super::record::{Body, Recorder};
 use super::replica::envelope_of;
 use super::report::Report;
 use crate::endpoint::io::{
-    Answer, CallToken, ClientInput, ClientOutput, Event, Order, Ordered, Outcome, PostId, UserCall,
+    Answer, CallToken, ClientInput, ClientOutput, Event, Order, Ordered, Outcome, PostId, Query,
+    UserCall,
 };
 use crate::limits;
 use crate::state::calls::{Done, Verdict};
@@ -50,7 +51,7 @@ pub struct ClientWorld {
     recorder: Option<Recorder>,
 }
 
-/// A WSDL with a mark for the address, or why there is none.
+/// A document of the service with marks for its address, or why there is none.
 pub type Description = Result<Vec<u8>, String>;
 
 /// A running client.
@@ -110,16 +111,16 @@ impl<M: ClientMachine> ClientNode<M> {
         self.driver.input(ClientInput::Release(sequence, up_to));
     }
 
-    /// Asks for the WSDL of the wrapped service.
+    /// Asks for a document of the wrapped service.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn describe(&self) -> Description {
+    pub async fn describe(&self, query: Query) -> Description {
         let world = self.driver.world();
         let token = world.token();
         let (sender, answer) = oneshot::channel();
         world.descriptions.borrow_mut().insert(token, sender);
-        self.driver.input(ClientInput::Describe(token));
+        self.driver.input(ClientInput::Describe(token, query));
         answer
             .await
             .unwrap_or_else(|_| Err("the client has ended".to_owned()))

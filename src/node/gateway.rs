@@ -24,13 +24,13 @@ use super::http::{Counters, Inflating, Reply, Request, SOAP11, ServeLimits, Unde
 use super::http::{network, serve};
 use super::process::{RunError, listen, ready, stop_on_signal, stopped};
 use super::record::{Body, Recorder};
-use super::soap_http::{self, asks_for_wsdl, url_of, version_and_action};
+use super::soap_http::{self, url_of, version_and_action};
 use super::status::{self, Ail, Known};
 use super::wsdl::policy::{Assurance, asserting};
 use super::wsdl::{addressed, escaped};
 use super::{front_timing, keys};
 use crate::endpoint::front::{Front, FrontConfig, mentions};
-use crate::endpoint::io::{Outcome, RequestId, UserCall};
+use crate::endpoint::io::{Outcome, Query, RequestId, UserCall};
 use crate::error::{Ignored, Rejected};
 use crate::limits;
 use crate::soap::envelope::Version;
@@ -45,6 +45,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// How often while they say that no call can be answered, as where they are just starting.
 const LOOK_SOON: Duration = Duration::from_secs(1);
+/// What a GET with any other query gets.
+const NO_DOCUMENT: &str =
+    "no document of the service: GET ?wsdl, or what it leads to at ?wsdl=NAME or ?xsd=NAME\n";
 
 /// What the front of a gateway needs.
 struct Gateway<M: ClientMachine> {
@@ -82,8 +85,13 @@ impl<M: ClientMachine> Gateway<M> {
     async fn answer_within(self: Rc<Self>, request: Request) -> Reply {
         match request.method {
             Method::POST => self.clone().call(request).await,
-            Method::GET if asks_for_wsdl(&request) => self.describe(&request).await,
-            Method::GET => Reply::words(200, "A SOAP service: POST envelopes here, GET ?wsdl.\n"),
+            Method::GET => match request.uri.query().unwrap_or_default() {
+                "" => Reply::words(200, "A SOAP service: POST envelopes here, GET ?wsdl.\n"),
+                query => match Query::of(query) {
+                    Some(query) => self.describe(&request, query).await,
+                    None => Reply::words(404, NO_DOCUMENT),
+                },
+            },
             _ => {
                 let mut reply = Reply::words(405, "POST envelopes, or GET ?wsdl\n");
                 reply.headers = vec![("allow", "GET, POST".to_owned())];
@@ -257,12 +265,16 @@ impl<M: ClientMachine> Gateway<M> {
         (reply, executed)
     }
 
-    async fn describe(&self, request: &Request) -> Reply {
-        let wsdl = match self.node.describe().await {
+    async fn describe(&self, request: &Request, query: Query) -> Reply {
+        let what = match query.is_wsdl() {
+            true => "no WSDL",
+            false => "no document",
+        };
+        let wsdl = match self.node.describe(query).await {
             Ok(wsdl) => wsdl,
             Err(why) => {
-                tracing::warn!(why, "no WSDL");
-                return Reply::words(502, format!("no WSDL: {why}\n"));
+                tracing::warn!(why, "{what}");
+                return Reply::words(502, format!("{what}: {why}\n"));
             }
         };
         // Where this reader reaches the gateway.

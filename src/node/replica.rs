@@ -228,14 +228,14 @@ impl<M: ReplicaMachine> World<M> for ReplicaWorld {
                 let result = self.service.restore(&parts);
                 driver.input(ReplicaInput::Restored { ticket, result });
             }
-            ReplicaOutput::Describe(request) => {
+            ReplicaOutput::Describe(request, query) => {
                 let (driver, service) = (driver.clone(), self.service.clone());
                 tokio::task::spawn_local(async move {
-                    let wsdl = service.describe().await;
+                    let wsdl = service.describe(&query).await;
                     if let Err(why) = &wsdl
                         && let Some(kept_back) = driver.world().report.due("service", "wsdl")
                     {
-                        tracing::warn!(why, kept_back, "no WSDL");
+                        tracing::warn!(why, kept_back, "no document of the service");
                     }
                     driver.input(ReplicaInput::Described { request, wsdl });
                 });

@@ -66,7 +66,7 @@ pub struct ServiceClient {
     ending: Cell<bool>,
     process: Cell<Process>,
     keeps_state: bool,
-    /// What it served as its WSDL.
+    /// What it served as its WSDL and as what this leads to.
     described: Described,
 }
 
@@ -462,6 +462,7 @@ pub(super) fn quoted(action: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::endpoint::io::Query;
     use crate::node::http::{Reply, Request, ServeLimits, serve};
     use crate::types::{Digest, Env, Time};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -541,7 +542,8 @@ pub(super) mod tests {
                 );
             }
             assert!(client.up());
-            assert!(client.describe().await.unwrap_err().contains("/calc?wsdl"));
+            let why = client.describe(&Query::wsdl()).await.unwrap_err();
+            assert!(why.contains("/calc?wsdl"), "{why}");
         });
     }
 
@@ -557,7 +559,8 @@ pub(super) mod tests {
             };
             let client = ServiceClient::new(&service).unwrap();
             assert!(client.up());
-            assert!(!client.describe().await.unwrap().is_empty());
+            assert!(client.describe(&Query::wsdl()).await.is_ok());
+            assert!(client.describe(&Query::of("xsd=1").unwrap()).await.is_err());
             let mut call = call(Version::V11);
             call.envelope = super::super::echo_user::request("x").to_vec();
             let done = client.execute(call, &Report::default()).await;

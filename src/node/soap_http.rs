@@ -76,7 +76,8 @@ pub fn reply(status: u16, version: Version, message: impl Into<Bytes>) -> Reply 
     }
 }
 
-/// Whether a request asks for the WSDL: `GET …?wsdl`, in any case, with or without more behind.
+/// Whether a request asks a built-in service for its WSDL: `GET …?wsdl`, in any case, with or
+/// without more behind.
 #[must_use]
 pub fn asks_for_wsdl(request: &Request) -> bool {
     let query = request.uri.query().unwrap_or_default();

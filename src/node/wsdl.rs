@@ -1,14 +1,18 @@
-//! The address in a WSDL: a mark in its place, so that replicas whose services differ in nothing
-//! else show the same document, and the reader's own gateway where the mark stands.
+//! Where a WSDL leads to its own service: a mark in place of the address, so that replicas whose
+//! services differ in nothing else show the same document, and the reader's own gateway where the
+//! mark stands.
 //!
-//! Only `location` of a port's `address` (WSDL 1.1 §3.8) is an address here; what else a service
-//! writes about where it is makes its document differ from the others'.
+//! Only `location` of a port's `address` (WSDL 1.1 §3.8), whatever stands there, and locations of
+//! imported documents that the same service serves are addresses here; what else a service writes
+//! about where it is makes its document differ from the others'.
 
 pub mod policy;
 
-use crate::endpoint::io::ADDRESS_MARK;
+use crate::endpoint::io::{ADDRESS_MARK, Query};
 use crate::soap::xml::{Document, Element};
 
+const WSDL: &str = "http://schemas.xmlsoap.org/wsdl/";
+const XSD: &str = "http://www.w3.org/2001/XMLSchema";
 /// Namespaces whose `address` has a `location`: SOAP 1.1, SOAP 1.2 and HTTP bindings.
 const BINDINGS: [&str; 3] = [
     "http://schemas.xmlsoap.org/wsdl/soap/",
@@ -16,25 +20,74 @@ const BINDINGS: [&str; 3] = [
     "http://schemas.xmlsoap.org/wsdl/http/",
 ];
 
-/// The document with the mark for every address; as it is, if it is no XML that we read.
+/// Where a service is, as its replica calls it.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'a> {
+    /// Host and port.
+    pub authority: &'a str,
+    /// From `/` on, without a query.
+    pub path: &'a str,
+}
+
+impl Home<'_> {
+    /// The document of this service that a location in one of its documents leads to, if it leads
+    /// to one (RFC 3986 §5.2).
+    fn document(self, location: &str) -> Option<Query> {
+        let (place, query) = location.trim().split_once('?')?;
+        let query = Query::of(query)?;
+        let folder = || self.path.rfind('/').and_then(|end| self.path.get(..=end));
+        let path = match place.split_once("//") {
+            Some((scheme, rest)) => {
+                let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                let here = scheme.is_empty() || scheme.eq_ignore_ascii_case("http:");
+                (here && self.is_at(authority)).then(|| path.to_owned())?
+            }
+            None if place.is_empty() => self.path.to_owned(),
+            None if place.starts_with('/') => place.to_owned(),
+            None => format!("{}{place}", folder().unwrap_or("/")),
+        };
+        (segments(&path) == segments(self.path)).then_some(query)
+    }
+
+    fn is_at(self, authority: &str) -> bool {
+        let same = |other: &str| other.eq_ignore_ascii_case(self.authority);
+        same(authority) || same(&format!("{authority}:80"))
+    }
+}
+
+/// The segments of a path whose dots are resolved (RFC 3986 §5.2.4).
+fn segments(path: &str) -> Vec<&str> {
+    let mut segments = Vec::new();
+    for segment in path.strip_prefix('/').unwrap_or(path).split('/') {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    segments
+}
+
+/// The document with marks for the addresses of its service; as it is, if it is no XML that we
+/// read.
 #[must_use]
-pub fn marked(wsdl: &[u8]) -> Vec<u8> {
-    let Ok(document) = Document::parse(wsdl) else {
-        return wsdl.to_vec();
+pub fn marked(text: &[u8], home: Home<'_>) -> Vec<u8> {
+    let Ok(document) = Document::parse(text) else {
+        return text.to_vec();
     };
-    let mut tags = Vec::new();
-    addresses(document.root(), &mut tags);
-    let mut out = Vec::with_capacity(wsdl.len());
-    let mut rest = wsdl;
+    let mut addresses = Vec::new();
+    find_addresses(document.root(), home, &mut addresses);
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
     // In document order: each is found behind the one before.
-    for tag in tags {
+    for Address { tag, name, mark } in addresses {
         let found = find(rest, tag.as_bytes()).and_then(|at| {
-            let (from, to) = location(tag)?;
+            let (from, to) = value(tag, name)?;
             Some((at + from, at + to))
         });
         let Some((from, to)) = found else { continue };
         out.extend_from_slice(rest.get(..from).unwrap_or_default());
-        out.extend_from_slice(ADDRESS_MARK.as_bytes());
+        out.extend_from_slice(mark.as_bytes());
         rest = rest.get(to..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
@@ -65,23 +118,45 @@ pub fn escaped(url: &str) -> String {
         .replace('\'', "&apos;")
 }
 
-/// The octets of each address, from its start tag on, in document order. The reader bounds depth.
-fn addresses<'a>(element: Element<'_, 'a>, found: &mut Vec<&'a str>) {
-    if element.local() == "address" && BINDINGS.contains(&element.ns()) {
-        found.push(element.source());
+/// An attribute in whose place a mark goes.
+struct Address<'a> {
+    /// The octets of its element, from the start tag on.
+    tag: &'a str,
+    name: &'static str,
+    mark: String,
+}
+
+/// In document order. The reader bounds depth.
+fn find_addresses<'a>(element: Element<'_, 'a>, home: Home<'_>, found: &mut Vec<Address<'a>>) {
+    if let Some((name, mark)) = mark(element, home) {
+        let tag = element.source();
+        found.push(Address { tag, name, mark });
     }
     for child in element.children() {
-        addresses(child, found);
+        find_addresses(child, home, found);
     }
 }
 
-/// Where the value of `location` stands in a start tag.
-fn location(tag: &str) -> Option<(usize, usize)> {
-    const NAME: &str = "location";
+/// What an element's attribute becomes, if it is an address.
+fn mark(element: Element<'_, '_>, home: Home<'_>) -> Option<(&'static str, String)> {
+    let name = match (element.ns(), element.local()) {
+        (ns, "address") if BINDINGS.contains(&ns) => {
+            return Some(("location", ADDRESS_MARK.to_owned()));
+        }
+        (WSDL, "import") => "location",
+        (XSD, "import" | "include" | "redefine" | "override") => "schemaLocation",
+        _ => return None,
+    };
+    let query = home.document(element.attribute("", name)?)?;
+    Some((name, format!("{ADDRESS_MARK}?{}", query.as_str())))
+}
+
+/// Where the value of an attribute stands in a start tag.
+fn value(tag: &str, name: &str) -> Option<(usize, usize)> {
     let mut from = 0;
     loop {
-        let at = from + tag.get(from..)?.find(NAME)?;
-        from = at + NAME.len();
+        let at = from + tag.get(from..)?.find(name)?;
+        from = at + name.len();
         let whole = tag.get(..at)?.ends_with(|c: char| c.is_ascii_whitespace());
         let Some(value) = tag.get(from..)?.trim_start().strip_prefix('=') else {
             continue;
@@ -103,6 +178,11 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    const HOME: Home<'static> = Home {
+        authority: "a.example:8080",
+        path: "/x/calc",
+    };
+
     fn wsdl(one: &str, two: &str) -> String {
         format!(
             "<?xml version='1.0'?><w:definitions xmlns:w='http://schemas.xmlsoap.org/wsdl/' \
@@ -120,10 +200,9 @@ mod tests {
             let (before, after) = text.split_once("<!--").unwrap();
             format!("{before}{}", after.split_once("-->").unwrap().1)
         };
-        let a = comment(marked(
-            wsdl("http://a:1/", "http://a:1/x?y&amp;z").as_bytes(),
-        ));
-        assert_eq!(a, comment(marked(wsdl("http://b/", "").as_bytes())));
+        let marked = |text: String| comment(marked(text.as_bytes(), HOME));
+        let a = marked(wsdl("http://a:1/", "http://a:1/x?y&amp;z"));
+        assert_eq!(a, marked(wsdl("http://b/", "")));
         assert_eq!(a, comment(wsdl(ADDRESS_MARK, ADDRESS_MARK).into_bytes()));
         let shown = addressed(a.as_bytes(), "http://g/");
         assert_eq!(
@@ -133,12 +212,106 @@ mod tests {
     }
 
     #[test]
+    fn a_location_of_a_document_of_the_same_service_leads_to_it_by_its_query() {
+        let own = |location: &str| HOME.document(location).map(|q| q.as_str().to_owned());
+        for place in [
+            "",
+            "calc",
+            "./calc",
+            "../x/./calc",
+            "/x/calc",
+            "//a.example:8080/x/calc",
+            "http://a.example:8080/x/calc",
+            "HTTP://A.example:8080/y/../x/calc",
+            " http://a.example:8080/x/calc",
+        ] {
+            for (written, asked) in [
+                ("xsd=1", "xsd=1"),
+                ("wsdl=Calc-1_a.wsdl", "wsdl=Calc-1_a.wsdl"),
+                ("WSDL", "wsdl"),
+            ] {
+                let location = format!("{place}?{written}");
+                assert_eq!(own(&location).as_deref(), Some(asked), "{location}");
+            }
+        }
+        for place in [
+            "cal",
+            "calc/",
+            "/calc",
+            "../calc",
+            "..",
+            "x/calc",
+            "https://a.example:8080/x/calc",
+            "http://a.example/x/calc",
+            "http://b.example:8080/x/calc",
+            "http://me@a.example:8080/x/calc",
+            "http://a.example:8080",
+            "urn:x/calc",
+            "calc?a",
+        ] {
+            assert_eq!(own(&format!("{place}?xsd=1")), None, "{place}");
+        }
+        let long = "a".repeat(65);
+        for query in [
+            "",
+            "?",
+            "?xsd",
+            "?xsd=",
+            "?XSD=1",
+            "?xsd=1#a",
+            "?xsd=1&y",
+            "?xsd=a/b",
+            "?xsd=%2e",
+            "?xsd=a b",
+            "?xsd=1=2",
+            "?xsl=1",
+            &format!("?xsd={long}"),
+        ] {
+            assert_eq!(own(&format!("calc{query}")), None, "{query}");
+        }
+        assert!(own(&format!("?xsd={}", &long[1..])).is_some());
+        let at_80 = Home {
+            authority: "a:80",
+            path: "/",
+        };
+        for location in ["http://a?xsd=1", "http://a:80/?xsd=1", "?xsd=1", "./?xsd=1"] {
+            assert!(at_80.document(location).is_some(), "{location}");
+        }
+    }
+
+    #[test]
+    fn services_that_differ_in_where_their_documents_are_show_the_same() {
+        let text = |at: &str| {
+            format!(
+                "<w:definitions xmlns:w='{WSDL}' xmlns:x='{XSD}' xmlns:i='urn:i'>\
+                 <w:import namespace='urn:w' location = '{at}?wsdl=1'/>\
+                 <w:import location='http://elsewhere/x/calc?wsdl=2'/><w:types><x:schema>\
+                 <x:import i:schemaLocation='{{kept}}?xsd=1' schemaLocation=\"{at}?xsd=1\"/>\
+                 <x:include schemaLocation='{at}?xsd=a.xsd'><x:annotation/></x:include>\
+                 <x:import namespace='urn:y'/><x:redefine schemaLocation='{at}?xsd=2'/>\
+                 <x:import schemaLocation='types.xsd'/><i:import schemaLocation='?xsd=1'/>\
+                 </x:schema></w:types></w:definitions>"
+            )
+        };
+        let shown = marked(text("http://a.example:8080/x/calc").as_bytes(), HOME);
+        assert_eq!(String::from_utf8(shown).unwrap(), text(ADDRESS_MARK));
+        let relative = marked(text("calc").as_bytes(), HOME);
+        assert_eq!(relative, text(ADDRESS_MARK).as_bytes());
+        let shown = addressed(&relative, "http://g/");
+        assert_eq!(shown, text("http://g/").as_bytes());
+        // A schema by itself.
+        let schema = format!("<schema xmlns='{XSD}'><include schemaLocation='?xsd=1'/></schema>");
+        let shown = String::from_utf8(marked(schema.as_bytes(), HOME)).unwrap();
+        assert_eq!(shown, schema.replace("'?", &format!("'{ADDRESS_MARK}?")));
+    }
+
+    #[test]
     fn what_is_no_wsdl_stays_as_it_is() {
         for text in ["", "<a", "<a location='x'/>", "<html>&nbsp;</html>"] {
-            assert_eq!(marked(text.as_bytes()), text.as_bytes());
+            assert_eq!(marked(text.as_bytes(), HOME), text.as_bytes());
         }
         let bare = "<s:address xmlns:s='http://schemas.xmlsoap.org/wsdl/soap/'/>";
-        assert_eq!(marked(bare.as_bytes()), bare.as_bytes());
+        assert_eq!(marked(bare.as_bytes(), HOME), bare.as_bytes());
         assert_eq!(escaped("/a?b&c\"<'"), "/a?b&amp;c&quot;&lt;&apos;");
     }
 }

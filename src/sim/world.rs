@@ -10,7 +10,7 @@ mod sending;
 use crate::crypto::{Identity, KeyError};
 use crate::endpoint::client::Client;
 use crate::endpoint::config::ClientConfig;
-use crate::endpoint::io::{CallToken, ClientInput, ReplicaInput};
+use crate::endpoint::io::{CallToken, ClientInput, Query, ReplicaInput};
 use crate::endpoint::replica::Replica;
 use crate::types::{Incarnation, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
 
@@ -385,7 +385,11 @@ impl World {
             Happening::Trick => self.trick(),
             Happening::Describe(token) => {
                 let place = self.scenario.quorums.n() + 2;
-                self.client(place, ClientInput::Describe(token), Origin::default());
+                self.client(
+                    place,
+                    ClientInput::Describe(token, Query::wsdl()),
+                    Origin::default(),
+                );
             }
             Happening::Crash(place) => self.crash(place),
             Happening::Outage(index) => self.cut_power(index),

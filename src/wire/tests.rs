@@ -628,8 +628,39 @@ fn r4_a_leg_comes_back() {
 }
 
 #[test]
+fn a_question_for_a_document_comes_back() {
+    for (query, attribute) in [
+        ("wsdl", ""),
+        ("wsdl=1", " document=\"wsdl=1\""),
+        ("xsd=a_B-9.xsd", " document=\"xsd=a_B-9.xsd\""),
+    ] {
+        let query = description::Query::of(query).unwrap();
+        let part = description::question(&query);
+        let text = std::str::from_utf8(part.octets()).unwrap();
+        let expected = format!("<b:Describe xmlns:b=\"urn:bft-ws:1\"{attribute}></b:Describe>");
+        assert!(text.contains(&expected), "{text}");
+        let read = proven(&part, description::read_question);
+        assert_eq!(read, Ok(query));
+    }
+    let query = description::Query::of("xsd=1").unwrap();
+    let long = format!("xsd={}", "1".repeat(limits::DOCUMENT_NAME + 1));
+    let changes = [
+        ("xsd=1", "wsdl"),
+        ("xsd=1", ""),
+        ("xsd=1", "xsd="),
+        ("xsd=1", "xsd=1&amp;a=b"),
+        ("xsd=1", "xsd=../1"),
+        ("xsd=1", "xsd=1 HTTP/1.1&#13;&#10;"),
+        ("xsd=1", &long),
+        ("document", "name"),
+        ("></b:Describe>", ">x</b:Describe>"),
+    ];
+    let part = description::question(&query);
+    refuses(part.octets(), &changes, description::read_question);
+}
+
+#[test]
 fn a_description_comes_back() {
-    proven(&description::question(), |_| ());
     for wsdl in [None, Some(b"<wsdl/>".as_slice()), Some(b"")] {
         let part = description::answer(wsdl);
         let read = proven(&part, description::read_answer).unwrap();

@@ -163,8 +163,9 @@ impl Replica {
                     return Err(Refused::from(Ignored::Full).into());
                 }
                 let message_id = incoming.message_id()?.to_owned();
+                let query = wire::description::read_question(incoming.payload()?)?;
                 self.describing.insert(request, (client, message_id));
-                self.out.push_back(ReplicaOutput::Describe(request));
+                self.out.push_back(ReplicaOutput::Describe(request, query));
                 Ok(End202::Answered)
             }
             (_, from) => {
@@ -408,7 +409,7 @@ impl Replica {
         self.order.message(now, incoming.opened.authentic(message))
     }
 
-    // The wrapped service's WSDL.
+    // The wrapped service's documents.
 
     pub(super) fn described(&mut self, request: RequestId, wsdl: Result<Vec<u8>, String>) {
         let Some((client, message_id)) = self.describing.remove(&request) else {

@@ -10,8 +10,8 @@ use crate::crypto::{self, PairKey};
 use crate::endpoint::client::Client;
 use crate::endpoint::config::{AgreementConfig, GroupConfig};
 use crate::endpoint::io::{
-    Answer, CallToken, ClientInput, ClientOutput, Completion, Event, Outcome, PostId, ReplicaInput,
-    ReplicaOutput, RequestId, Save, Ticket, UserCall, Version,
+    Answer, CallToken, ClientInput, ClientOutput, Completion, Event, Outcome, PostId, Query,
+    ReplicaInput, ReplicaOutput, RequestId, Save, Ticket, UserCall, Version,
 };
 use crate::endpoint::replica::{Application, Replica, Restart};
 use crate::log::recover::Recovered;
@@ -65,6 +65,9 @@ pub struct Group {
     pub described: Vec<Result<Vec<u8>, String>>,
     /// What each replica's service shows.
     pub wsdl: Result<Vec<u8>, String>,
+    /// For what services were asked, and those that never answer.
+    pub asked: Vec<Query>,
+    pub silent: Vec<ReplicaId>,
     pub events: Vec<(Option<ReplicaId>, Event)>,
     /// What a replica's service answers instead of its counter's value.
     pub lie: Lie,
@@ -118,6 +121,8 @@ impl Group {
             answers: Vec::new(),
             described: Vec::new(),
             wsdl: Ok(b"<wsdl/>".to_vec()),
+            asked: Vec::new(),
+            silent: Vec::new(),
             events: Vec::new(),
             lie: Box::new(|_, _| None),
             tap: Box::new(|_| true),
@@ -341,9 +346,12 @@ impl Group {
                 let result = Ok(());
                 self.replica(me, ReplicaInput::Restored { ticket, result });
             }
-            ReplicaOutput::Describe(request) => {
+            ReplicaOutput::Describe(request, query) => {
+                self.asked.push(query);
                 let wsdl = self.wsdl.clone();
-                self.replica(me, ReplicaInput::Described { request, wsdl });
+                if !self.silent.contains(&me) {
+                    self.replica(me, ReplicaInput::Described { request, wsdl });
+                }
             }
             ReplicaOutput::Event(event) => self.events.push((Some(me), event)),
         }

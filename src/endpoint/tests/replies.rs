@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::harness::{Group, START, client_config, has, text};
 use crate::endpoint::client::Client;
 use crate::endpoint::config::ClientConfig;
-use crate::endpoint::io::{CallToken, ClientInput, Completion, Event, Outcome};
+use crate::endpoint::io::{CallToken, ClientInput, Completion, Event, Outcome, Query};
 use crate::endpoint::replica::Replica;
 use crate::types::{CallNumber, Incarnation, Micros, ReplicaId};
 use crate::wire::reply::Reason;
@@ -184,7 +184,7 @@ fn a_question_for_the_wsdl_that_is_lost_is_asked_again_but_not_for_ever() {
             left -= u32::from(question && left > 0);
             !question || left == 0
         });
-        group.give(ClientInput::Describe(CallToken(77)));
+        group.give(ClientInput::Describe(CallToken(77), Query::wsdl()));
         group.run();
         assert_eq!(group.described.len(), 1);
         let wsdl = group.described[0].as_deref();
@@ -239,7 +239,7 @@ fn r1_a_burst_of_large_replies_shuts_nobody_out() {
 fn a_service_without_a_wsdl_is_told_from_replicas_that_are_away() {
     let mut group = Group::new();
     group.wsdl = Err("/?wsdl gave 404".to_owned());
-    group.give(ClientInput::Describe(CallToken(77)));
+    group.give(ClientInput::Describe(CallToken(77), Query::wsdl()));
     group.run();
     let why = group.described[0].as_ref().unwrap_err();
     assert!(why.contains("from their service"), "{why}");
@@ -256,7 +256,7 @@ fn r8_many_who_ask_for_the_wsdl_take_one_connection_to_each_replica() {
         true
     });
     for token in 70..79 {
-        group.give(ClientInput::Describe(CallToken(token)));
+        group.give(ClientInput::Describe(CallToken(token), Query::wsdl()));
     }
     group.run();
     assert_eq!((group.described.len(), asked.get()), (9, 4));
@@ -323,4 +323,30 @@ fn r4_a_call_sequence_that_says_when_it_was_made_never_begins_again_once_it_is_f
     let next = executed[0] + 1;
     assert_eq!(text(&on(&mut group, timed(wall, 4))), next.to_string());
     group.works();
+}
+
+#[test]
+fn documents_of_a_service_are_asked_for_one_after_the_other() {
+    let mut group = Group::new();
+    for (token, query) in [(1, "xsd=1"), (2, "wsdl=1"), (3, "xsd=1"), (4, "xsd=2")] {
+        let query = Query::of(query).unwrap();
+        group.give(ClientInput::Describe(CallToken(token), query));
+    }
+    group.run();
+    assert_eq!(group.described.len(), 4);
+    let asked: Vec<_> = ["xsd=1", "wsdl=1", "xsd=2"].map(|name| [name; 4]).concat();
+    let documents = group.asked.iter().map(Query::as_str);
+    assert_eq!(documents.collect::<Vec<_>>(), asked);
+}
+
+#[test]
+fn who_asks_for_what_no_service_has_does_not_wait_for_a_silent_replica() {
+    let mut group = Group::new();
+    group.wsdl = Err("/?xsd=1 gave 404".to_owned());
+    group.silent = vec![ReplicaId(0)];
+    let query = Query::of("xsd=1").unwrap();
+    group.give(ClientInput::Describe(CallToken(77), query));
+    group.run();
+    let why = group.described[0].as_ref().unwrap_err();
+    assert!(why.contains("from their service at ?xsd=1"), "{why}");
 }

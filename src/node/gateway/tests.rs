@@ -60,7 +60,7 @@ impl Machine for Script {
                 };
                 self.0.push_back(ClientOutput::Answer { token, answer });
             }
-            ClientInput::Describe(token) => {
+            ClientInput::Describe(token, query) if query.is_wsdl() => {
                 let wsdl = Ok(format!("<a l=\"{ADDRESS_MARK}\"/><b l='{ADDRESS_MARK}'/>").into());
                 self.0.push_back(ClientOutput::Described { token, wsdl });
             }
@@ -81,6 +81,13 @@ impl Machine for Script {
                 };
                 let ordered = Ordered::Done(done);
                 self.0.push_back(ClientOutput::Ordered { token, ordered });
+            }
+            ClientInput::Describe(token, query) => {
+                let wsdl = match query.as_str() {
+                    "xsd=1" => Ok(format!("<i l='{ADDRESS_MARK}?xsd=2'/>").into()),
+                    _ => Err("why".to_owned()),
+                };
+                self.0.push_back(ClientOutput::Described { token, wsdl });
             }
             ClientInput::Shutdown => self.0.push_back(ClientOutput::Drained),
             _ => {}
@@ -320,6 +327,32 @@ fn the_wsdl_names_the_address_that_its_reader_used() {
             .await;
         let expected = "<a l=\"http://ws.example:80/calc\"/><b l='http://ws.example:80/calc'/>";
         assert_eq!(reply.body, expected);
+    });
+}
+
+#[test]
+fn what_the_wsdl_leads_to_is_served_and_no_other_query() {
+    with_front(async |front| {
+        let answer = async |target: &str| {
+            let request = request(Method::GET, target, "a/b", "");
+            let reply = front.clone().answer(request).await;
+            (
+                reply.status,
+                String::from_utf8(reply.body.to_vec()).unwrap(),
+            )
+        };
+        let schema = "<i l='http://ws.example:80/calc?xsd=2'/>".to_owned();
+        assert_eq!(answer("/calc?xsd=1").await, (200, schema));
+        let (status, why) = answer("/calc?wsdl=other").await;
+        assert_eq!((status, why.as_str()), (502, "no document: why\n"));
+        for bare in ["/calc", "/calc?"] {
+            assert_eq!(answer(bare).await.0, 200, "{bare}");
+        }
+        for other in ["?xsd", "?singleWsdl", "?xsd=1&a=b", "?xsd=../a", "?a=b"] {
+            let (status, why) = answer(&format!("/calc{other}")).await;
+            assert_eq!(status, 404, "{other}");
+            assert!(why.starts_with("no document"), "{why}");
+        }
     });
 }
 

@@ -286,9 +286,10 @@ impl Pool {
 
     /// Waits while all connections that it may have are in use.
     pub async fn turn(&self) -> Turn<'_> {
-        // The semaphore is never closed.
-        let _permit = self.turns.acquire().await.ok();
-        Turn { _permit }
+        Turn {
+            // The semaphore is never closed.
+            _permit: self.turns.acquire().await.ok(),
+        }
     }
 
     /// [`Self::send`], by whoever has a turn.

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::beginning::NEVER_ANSWERS;
 use super::*;
-use crate::endpoint::io::{Completion, Event, Invocation, Ticket};
+use crate::endpoint::io::{Completion, Event, Invocation, Query, Ticket};
 use crate::log::{Position, Record};
 use crate::node::admin::Shown as _;
 use crate::node::config::{Agreement, load_replica};
@@ -57,7 +57,10 @@ impl Script {
                     invocation,
                 });
             }
-            b"describe" => self.out.push_back(ReplicaOutput::Describe(request)),
+            b"describe" => {
+                let asked = ReplicaOutput::Describe(request, Query::wsdl());
+                self.out.push_back(asked);
+            }
             b"post" => {
                 let to = [ReplicaId(1), ReplicaId(9)].into_iter().enumerate();
                 self.out.extend(to.map(|(post, to)| {

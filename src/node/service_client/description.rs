@@ -1,68 +1,98 @@
-//! The wrapped service's WSDL, for users who ask: fetched between two calls, on a connection that
-//! ends with it, and kept for a while, so that no user's GET holds up calls for long.
+//! The wrapped service's WSDL and what this leads to, for users who ask: fetched between two calls,
+//! on a connection that ends with it, and kept for a while, so that no user's GET holds up calls
+//! for long.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::super::clock;
 use super::super::http::{Outgoing, PostError};
-use super::super::wsdl::marked;
+use super::super::wsdl::{Home, marked};
 use super::{ServiceClient, stranger};
+use crate::endpoint::io::Query;
+use crate::limits;
 use crate::types::{Instant, Micros};
 
-/// For the WSDL. The next call waits meanwhile: shorter than any `deadline_ms`.
+/// For one document. The next call waits meanwhile: shorter than any `deadline_ms`.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// So long it is waited for, with the call that is at the service.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long what came is told to whoever asks, be it that nothing came.
 const KEPT: Micros = Micros::seconds(5);
 
-/// What came when the service was asked last. Who asks meanwhile waits for the same.
-pub(super) type Described = Mutex<Option<(Instant, Result<Vec<u8>, String>)>>;
+/// What came when the service was asked last, for each document; the service is asked for one at a
+/// time.
+pub(super) type Described = Mutex<BTreeMap<Query, Kept>>;
+
+/// What came, and when.
+type Kept = (Instant, Result<Vec<u8>, String>);
+
+fn is_fresh(kept: &Kept) -> bool {
+    clock::instant() - kept.0 < KEPT
+}
+
+/// Makes a place for one more document; the WSDL's own is nobody else's.
+fn place(kept: &mut BTreeMap<Query, Kept>, query: &Query) -> Result<(), String> {
+    let others = |kept: &BTreeMap<Query, Kept>| kept.keys().filter(|q| !q.is_wsdl()).count();
+    if query.is_wsdl() || kept.contains_key(query) || others(kept) < limits::DOCUMENTS {
+        return Ok(());
+    }
+    kept.retain(|query, kept| query.is_wsdl() || is_fresh(kept));
+    if others(kept) < limits::DOCUMENTS {
+        return Ok(());
+    }
+    Err("too many documents were asked for at once".to_owned())
+}
 
 impl ServiceClient {
-    /// The service's WSDL, as it serves it at `?wsdl`, with a mark for its address. Waits a while
-    /// for the call that is at the service.
+    /// A document as the service serves it, with marks for its address. Waits a while for the call
+    /// that is at the service.
     ///
     /// # Errors
     /// One line.
-    pub async fn describe(&self) -> Result<Vec<u8>, String> {
+    pub async fn describe(&self, query: &Query) -> Result<Vec<u8>, String> {
         if let Some(inside) = &self.inside {
-            return Ok(inside.kind.wsdl().into());
+            return match query.is_wsdl() {
+                true => Ok(inside.kind.wsdl().into()),
+                false => Err("a built-in service has its WSDL and nothing else".to_owned()),
+            };
         }
         if self.is_strange() {
             return Err(stranger::WHO.to_owned());
         }
         let mut kept = self.described.lock().await;
-        if let Some((at, described)) = &*kept
-            && clock::instant() - *at < KEPT
-        {
-            return described.clone();
+        if let Some(kept) = kept.get(query).filter(|kept| is_fresh(kept)) {
+            return kept.1.clone();
         }
+        place(&mut kept, query)?;
         let path = self.pool.target().split('?').next().unwrap_or("/");
-        let target = format!("{path}?wsdl");
+        let target = format!("{path}?{}", query.as_str());
         let outgoing = Outgoing {
             last: true,
             ..Outgoing::get(&target, TIMEOUT)
         };
         let asked = tokio::time::timeout(PATIENCE, self.pool.send(outgoing));
         let Ok(answer) = asked.await else {
-            let kept = kept.as_ref().map(|(_, described)| described.clone());
+            let kept = kept.get(query).map(|(_, described)| described.clone());
             return kept.unwrap_or_else(|| Err("the service works on a call".to_owned()));
         };
         let described = match answer {
             // It was not asked: it is as soon as it is there.
             Err(PostError::Connect(_, why)) => return Err(why),
             Err(error) => Err(error.to_string()),
-            Ok(response) if response.status == 200 => Ok(marked(&response.body)),
+            Ok(response) if response.status == 200 => {
+                let authority = self.pool.authority();
+                Ok(marked(&response.body, Home { authority, path }))
+            }
             Ok(response) => Err(format!(
                 "{target} at {} gave {}",
                 self.pool.authority(),
                 response.status
             )),
         };
-        *kept = Some((clock::instant(), described.clone()));
+        kept.insert(query.clone(), (clock::instant(), described.clone()));
         described
     }
 }
@@ -135,12 +165,12 @@ mod tests {
     #[test]
     fn r21_who_asks_for_the_wsdl_and_calls_share_one_connection() {
         with_single_threaded(async |client, asked| {
-            let report = Report::default();
+            let (report, wsdl) = (Report::default(), Query::wsdl());
             let execute = || client.execute(call(Version::V12), &report);
-            let (done, described) = tokio::join!(execute(), client.describe());
+            let (done, described) = tokio::join!(execute(), client.describe(&wsdl));
             assert!(is_answer(&done) && described.is_ok());
-            *client.described.lock().await = None;
-            let (described, done) = tokio::join!(client.describe(), execute());
+            client.described.lock().await.clear();
+            let (described, done) = tokio::join!(client.describe(&wsdl), execute());
             assert!(is_answer(&done) && described.is_ok());
             for head in &*asked.borrow() {
                 let last = head.contains("connection: close");
@@ -167,9 +197,34 @@ mod tests {
     #[test]
     fn the_wsdl_is_fetched_once_for_many_who_ask() {
         with_single_threaded(async |client, asked| {
-            let (one, two) = tokio::join!(client.describe(), client.describe());
-            assert!(one.is_ok() && one == two && one == client.describe().await);
+            let wsdl = Query::wsdl();
+            let (one, two) = tokio::join!(client.describe(&wsdl), client.describe(&wsdl));
+            assert!(one.is_ok() && one == two && one == client.describe(&wsdl).await);
             assert_eq!(asked.borrow().len(), 1);
+        });
+    }
+
+    #[test]
+    fn who_asks_for_more_and_more_documents_has_the_service_asked_for_so_many() {
+        with_single_threaded(async |client, asked| {
+            let named = |n: usize| Query::of(&format!("xsd={n}")).unwrap();
+            for n in 0..limits::DOCUMENTS {
+                assert!(client.describe(&named(n)).await.is_ok());
+            }
+            let last = asked.borrow().last().cloned().unwrap();
+            assert!(last.starts_with("get /calc?xsd=63 "), "{last}");
+            let more = named(limits::DOCUMENTS);
+            let why = client.describe(&more).await.unwrap_err();
+            assert!(why.contains("too many"), "{why}");
+            // What is kept is told, and the WSDL itself has its place.
+            assert!(client.describe(&named(0)).await.is_ok());
+            assert!(client.describe(&Query::wsdl()).await.is_ok());
+            assert_eq!(asked.borrow().len(), limits::DOCUMENTS + 1);
+            for kept in client.described.lock().await.values_mut() {
+                kept.0 = Instant(0);
+            }
+            assert!(client.describe(&more).await.is_ok());
+            assert_eq!(client.described.lock().await.len(), 2);
         });
     }
 }

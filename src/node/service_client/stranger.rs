@@ -76,7 +76,7 @@ mod tests {
 
     use super::super::tests::{call, run, started};
     use super::*;
-    use crate::endpoint::io::Completion;
+    use crate::endpoint::io::{Completion, Query};
     use crate::soap::envelope::Version;
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
                     let call = call(Version::V12);
                     let done = client.execute(call.clone(), &report).await;
                     assert_eq!(done, Completion::Unsent(Box::new(call)));
-                    assert!(client.describe().await.is_err());
+                    assert!(client.describe(&Query::wsdl()).await.is_err());
                     assert!(client.trouble().unwrap().contains("process"));
                 };
                 let hour = Duration::from_secs(3_600);

@@ -3,9 +3,8 @@
 //!
 //! Optional, unless the gateway demands WS-RM. A service's own policies stay as they are.
 
+use super::WSDL;
 use crate::soap::xml::{Document, Element};
-
-const WSDL: &str = "http://schemas.xmlsoap.org/wsdl/";
 
 /// How often a message may reach its service (WS-RM 1.2 §2, WS-RM Policy 1.2 §2.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -114,7 +114,7 @@ impl World {
             ReplicaOutput::Execute { .. }
             | ReplicaOutput::Snapshot(_)
             | ReplicaOutput::Restore { .. } => self.service_works(place, output),
-            ReplicaOutput::Describe(request) => {
+            ReplicaOutput::Describe(request, _) => {
                 let wsdl =
                     Ok(b"<definitions xmlns=\"http://schemas.xmlsoap.org/wsdl/\"/>".to_vec());
                 let input = ReplicaInput::Described { request, wsdl };

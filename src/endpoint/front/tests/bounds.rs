@@ -10,6 +10,10 @@ fn begun() -> (World, User) {
     (world, user)
 }
 
+fn ahead() -> usize {
+    usize::try_from(limits::FRONT_AHEAD).unwrap()
+}
+
 fn only(world: &World) -> &FrontSequence {
     world.front.sequences.values().next().unwrap()
 }
@@ -30,7 +34,6 @@ fn held(sequence: &FrontSequence) -> (usize, usize) {
 
 #[test]
 fn r20_what_a_slow_group_has_not_executed_is_bounded_and_taken_when_it_comes_again() {
-    let ahead = usize::try_from(limits::FRONT_AHEAD).unwrap();
     for octets in [1, 60_000] {
         let (mut world, user) = begun();
         let many = 2 * limits::FRONT_AHEAD;
@@ -38,8 +41,8 @@ fn r20_what_a_slow_group_has_not_executed_is_bounded_and_taken_when_it_comes_aga
             world.send(user.soap, &with(&user, number, octets));
         }
         let (messages, bytes) = held(only(&world));
-        assert!(messages <= ahead && bytes <= limits::FRONT_BYTES);
-        assert!(messages == ahead || bytes > limits::FRONT_BYTES / 10 * 9);
+        assert!(messages <= ahead() && bytes <= limits::FRONT_BYTES);
+        assert!(messages == ahead() || bytes > limits::FRONT_BYTES / 10 * 9);
         world.settle();
         for number in 1..=many {
             world.ask(user.soap, &with(&user, number, octets));
@@ -73,7 +76,7 @@ fn r20_old_messages_that_come_again_to_another_gateway_are_not_kept() {
         world.restart();
         for number in 1..=last {
             world.send(user.soap, &user.message(number, 0));
-            assert!(held(only(&world)).0 <= limits::FRONT_AHEAD as usize);
+            assert!(held(only(&world)).0 <= ahead());
         }
         world.settle();
         world.ask(user.soap, &user.message(last + 1, last));

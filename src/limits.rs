@@ -107,8 +107,8 @@ pub const FRONT_AHEAD: u64 = 256;
 pub const FRONT_BYTES: usize = 2 * CALL_BYTES;
 /// Calls of one user's sequence that are being ordered at once.
 pub const FRONT_WINDOW: usize = 32;
-/// Calls of one user's sequence whose replies he does not acknowledge, and their octets; the
-/// oldest go.
+/// Calls of one user's sequence whose replies he does not acknowledge; and octets of all from the
+/// oldest of them on, which the group keeps as well. The oldest go.
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
 /// Calls from the oldest of them to the newest, those included that he acknowledges between.
 pub const FRONT_SPAN: u64 = 1_024;
@@ -227,8 +227,9 @@ pub const LEG_CONNECTIONS: usize = 8;
 pub const ASKERS: usize = 1_024;
 /// Octets of the name of such a document.
 pub const DOCUMENT_NAME: usize = 64;
-/// Documents beside the WSDL that a replica asks its service for while it keeps what came.
-pub const DOCUMENTS: usize = 64;
+/// Documents beside the WSDL, by their names, that a replica asks its service for: those that the
+/// service's own lead to. And their octets that it keeps, with the WSDL's.
+pub const DOCUMENTS: (usize, usize) = (256, 4 * CALL_BYTES);
 /// Octets of what a replica answers another's POST: acknowledgements, a CreateSequenceResponse or a
 /// fault.
 pub const PEER_RESPONSE_BYTES: usize = 64 << 10;

@@ -529,14 +529,15 @@ impl Front {
             repeats::name(&message_id, action, soap, &call.content)
         });
         let sequence = self.sequences.get_mut(&uuid);
-        match sequence.map(|sequence| sequence.arrive(now, number, call, asker)) {
-            Some(Ok(())) => {
-                if let Some(name) = name {
-                    self.repeats.numbered(now, name, uuid, number.get());
-                }
-            }
-            Some(Err(reason)) => self.refused(reason),
-            None => {}
+        let taken = sequence.map(|sequence| sequence.arrive(now, number, call, asker));
+        // What there was no room for comes again: a copy on no sequence is a copy of that.
+        let is_its_own = matches!(taken, Some(Ok(()) | Err(Refused::Ignored(Ignored::Full))))
+            || matches!(taken, Some(Err(Refused::Rejected(Rejected::FarAhead))));
+        if let Some(name) = name.filter(|_| is_its_own) {
+            self.repeats.numbered(now, name, uuid, number.get());
+        }
+        if let Some(Err(reason)) = taken {
+            self.refused(reason);
         }
         self.carry_out(uuid);
     }

@@ -96,7 +96,8 @@ pub fn check_action(action: &str) -> Result<(), Fault> {
         return Err(Fault::new(Code::Sender, "the action holds what XML cannot"));
     }
     if hop::announced(action) {
-        let why = "the action announces a message of WS-ReliableMessaging, and this is none";
+        let why = "the action announces a message of WS-ReliableMessaging or \
+                   WS-MakeConnection, and this is none";
         return Err(Fault::new(Code::Sender, why));
     }
     Ok(())

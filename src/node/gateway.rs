@@ -273,7 +273,9 @@ impl<M: ClientMachine> Gateway<M> {
         let wsdl = match self.node.describe(query).await {
             Ok(wsdl) => wsdl,
             Err(why) => {
-                tracing::warn!(why, "{what}");
+                if let Some(kept_back) = self.node.report().due("wsdl", what) {
+                    tracing::warn!(why, kept_back, "{what}");
+                }
                 return Reply::words(502, format!("{what}: {why}\n"));
             }
         };

@@ -68,6 +68,8 @@ pub struct ReplicaWorld {
     diverged: RefCell<Option<Trouble>>,
     learning: RefCell<Learning>,
     stalled: Cell<bool>,
+    /// Calls closed as "outcome unknown" since this process began (R14), for alerts.
+    closed: Cell<u64>,
 }
 
 /// How long this replica has had no vote (R18), as it began to be told.
@@ -107,6 +109,7 @@ impl ReplicaWorld {
             diverged: RefCell::default(),
             learning: RefCell::default(),
             stalled: Cell::new(false),
+            closed: Cell::new(0),
         })
     }
 

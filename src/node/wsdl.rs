@@ -11,7 +11,7 @@ pub mod policy;
 use crate::endpoint::io::{ADDRESS_MARK, Query};
 use crate::soap::xml::{Document, Element};
 
-const WSDL: &str = "http://schemas.xmlsoap.org/wsdl/";
+pub(super) const WSDL: &str = "http://schemas.xmlsoap.org/wsdl/";
 const XSD: &str = "http://www.w3.org/2001/XMLSchema";
 /// Namespaces whose `address` has a `location`: SOAP 1.1, SOAP 1.2 and HTTP bindings.
 const BINDINGS: [&str; 3] = [
@@ -92,6 +92,25 @@ pub fn marked(text: &[u8], home: Home<'_>) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+/// The documents of its service that a marked document leads to.
+pub fn leads_to(marked: &[u8]) -> impl Iterator<Item = Query> {
+    let mut rest = marked;
+    std::iter::from_fn(move || {
+        loop {
+            let at = find(rest, ADDRESS_MARK.as_bytes())? + ADDRESS_MARK.len();
+            rest = rest.get(at..).unwrap_or_default();
+            let query = rest
+                .split(|b| b"\"'".contains(b))
+                .next()
+                .unwrap_or_default();
+            let query = query.strip_prefix(b"?").map(str::from_utf8);
+            if let Some(query) = query.and_then(Result::ok).and_then(Query::of) {
+                return Some(query);
+            }
+        }
+    })
 }
 
 /// The document with an address, ready to stand in XML, for every mark.

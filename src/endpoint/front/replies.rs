@@ -266,11 +266,6 @@ impl FrontSequence {
     pub(super) fn release_within(&mut self, most: usize) {
         let before = self.released;
         let acked = |taken: &Taken| taken.number.is_some_and(|n| self.acked.contains(n));
-        for taken in self.calls.values_mut().filter(|taken| acked(taken)) {
-            if let State::Done(reply) = &mut taken.state {
-                *reply = None;
-            }
-        }
         let calls = self.calls.range(..=self.executed);
         let mut waiting = calls.filter(|(_, taken)| !acked(taken)).count();
         let bytes = |taken: &Taken| match &taken.state {

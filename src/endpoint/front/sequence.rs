@@ -265,7 +265,13 @@ impl FrontSequence {
         let (last, wants_faults) = (call.last, call.wants_faults);
         let waits = call.two_way || wants_faults;
         let elsewhere = self.released + 1..=self.resumed;
-        let retold = waits && elsewhere.contains(&number.get()) && !self.is_full(size);
+        let retold = waits && elsewhere.contains(&number.get());
+        if retold && !self.calls.contains_key(&number.get()) && self.is_full(size) {
+            // An acknowledgement would say that it need not come again.
+            self.effects
+                .push_back(Effect::Answer(asker.request, nothing()));
+            return Err(Ignored::Full.into());
+        }
         let retold = retold.then(|| call.clone());
         match self.inbox.accept(number, size, call, now) {
             Err(refusal) => {
@@ -301,7 +307,7 @@ impl FrontSequence {
 
     /// Whether no message of this size may wait here any more: as many as may are not executed yet.
     /// Those past a gap, which the inbox bounds, do not count.
-    fn is_full(&self, size: usize) -> bool {
+    pub(super) fn is_full(&self, size: usize) -> bool {
         let undone = |taken: &&Taken| !matches!(taken.state, State::Done(_));
         let taken = self.calls.values().filter(undone);
         let waiting = taken.map(|taken| taken.call.size());

@@ -103,7 +103,9 @@ impl FrontSequence {
 
     /// A message comes: one so far ahead that it cannot wait here may follow what a twin took.
     pub(super) fn ask_about(&mut self, now: Instant, number: MessageNumber) {
-        if number.get() > self.inbox.contiguous().saturating_add(limits::FRONT_AHEAD) {
+        let ahead = number.get() > self.inbox.contiguous().saturating_add(limits::FRONT_AHEAD);
+        // Where there is no room here what comes next was refused, and went nowhere else.
+        if ahead && !self.is_full(0) {
             self.ask(now);
         }
     }

@@ -1,7 +1,7 @@
 //! What is cut out of a header on the way to a service and back, and what stands in its place.
 
 use super::*;
-use crate::endpoint::out_handler::{Content, freeze};
+use crate::endpoint::out_handler::{Content, check_action, freeze};
 use crate::soap::addressing::{TABLE, V200408, V200508};
 use crate::soap::envelope::Version;
 use crate::soap::namespaces::{WSRM, WSRM10};
@@ -317,4 +317,17 @@ fn r3_a_body_that_ends_at_the_hop_is_known_by_its_name() {
     }
     assert!(!holds_no_call(b""));
     assert!(!holds_no_call(b"<x:a xmlns:x=\"urn:x\">t</x:a>"));
+}
+
+#[test]
+fn wsrm_an_action_of_its_own_on_a_plain_call_is_refused() {
+    for ns in rm::TABLE.iter().map(|version| version.ns.uri) {
+        for name in ["CreateSequence", "AckRequested", "SequenceAcknowledgement"] {
+            assert!(check_action(&format!("{ns}/{name}")).is_err());
+        }
+    }
+    assert!(check_action(&format!("{}/MakeConnection", WSMC.uri)).is_err());
+    for of_a_service in ["", "urn:do", "urn:CreateSequence", WSMC.uri] {
+        assert!(check_action(of_a_service).is_ok());
+    }
 }

@@ -216,7 +216,12 @@ impl<M: Medium, T: FnMut(News)> Writer<M, T> {
             .join(segment_name(self.tail.segment.number));
         let open = self.tail.file.metadata()?;
         let found = fs::metadata(&path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino())) {
+        let here = match &found {
+            Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
+            // Who cannot look is told by the next write, if that fails too.
+            Err(why) => why.kind() != io::ErrorKind::NotFound,
+        };
+        if here {
             return Ok(());
         }
         Err(io::Error::other(format!(

@@ -94,6 +94,7 @@ impl ReplicaWorld {
                 }
             }
             Event::CallClosed { seqno } => {
+                self.closed.set(self.closed.get() + 1);
                 if let Some(kept_back) = self.report.due("call", "closed") {
                     tracing::error!(
                         %seqno, kept_back,
@@ -102,6 +103,7 @@ impl ReplicaWorld {
                 }
             }
             Event::CallsSplit { seqno, calls } => {
+                self.closed.set(self.closed.get() + calls as u64);
                 tracing::error!(
                     %seqno, calls,
                     "CALLS CLOSED: the services answered each otherwise; their outcome is unknown"

@@ -152,9 +152,9 @@ impl<M: ReplicaMachine> Shown for Page<M> {
             measure("batches", "batches executed", true, status.batches),
             measure(
                 "calls_closed",
-                "calls whose outcome is unknown for good, 1024 at most",
+                "calls whose outcome is unknown for good, closed since this process began",
                 true,
-                status.closed as u64,
+                world.closed.get(),
             ),
             measure("view", "current view", false, status.view.0),
             measure(

@@ -1,15 +1,15 @@
 //! The wrapped service's WSDL and what this leads to, for users who ask: fetched between two calls,
 //! on a connection that ends with it, and kept for a while, so that no user's GET holds up calls
-//! for long.
+//! for long. Nobody has the service asked for a document to which none of its own leads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use super::super::clock;
 use super::super::http::{Outgoing, PostError};
-use super::super::wsdl::{Home, marked};
+use super::super::wsdl::{Home, leads_to, marked};
 use super::{ServiceClient, stranger};
 use crate::endpoint::io::Query;
 use crate::limits;
@@ -22,28 +22,61 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How long what came is told to whoever asks, be it that nothing came.
 const KEPT: Micros = Micros::seconds(5);
 
-/// What came when the service was asked last, for each document; the service is asked for one at a
-/// time.
-pub(super) type Described = Mutex<BTreeMap<Query, Kept>>;
+/// The service is asked for one document at a time.
+pub(super) type Described = Mutex<Documents>;
 
-/// What came, and when.
-type Kept = (Instant, Result<Vec<u8>, String>);
-
-fn is_fresh(kept: &Kept) -> bool {
-    clock::instant() - kept.0 < KEPT
+/// What came when the service was asked last, and when.
+#[derive(Debug)]
+struct Kept {
+    came: Instant,
+    described: Result<Vec<u8>, String>,
 }
 
-/// Makes a place for one more document; the WSDL's own is nobody else's.
-fn place(kept: &mut BTreeMap<Query, Kept>, query: &Query) -> Result<(), String> {
-    let others = |kept: &BTreeMap<Query, Kept>| kept.keys().filter(|q| !q.is_wsdl()).count();
-    if query.is_wsdl() || kept.contains_key(query) || others(kept) < limits::DOCUMENTS {
-        return Ok(());
+impl Kept {
+    fn is_fresh(&self) -> bool {
+        clock::instant() - self.came < KEPT
     }
-    kept.retain(|query, kept| query.is_wsdl() || is_fresh(kept));
-    if others(kept) < limits::DOCUMENTS {
-        return Ok(());
+
+    fn octets(&self) -> usize {
+        self.described.as_ref().map_or_else(String::len, Vec::len)
     }
-    Err("too many documents were asked for at once".to_owned())
+}
+
+/// The service's documents, as far as somebody asked for them.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    kept: BTreeMap<Query, Kept>,
+    /// What they lead to, or led to before; at most [`limits::DOCUMENTS`].
+    known: BTreeSet<Query>,
+}
+
+impl Documents {
+    fn fresh(&self, query: &Query) -> Option<&Kept> {
+        self.kept.get(query).filter(|kept| kept.is_fresh())
+    }
+
+    /// Whether the service may be asked for it.
+    fn leads_to(&self, query: &Query) -> bool {
+        query.is_wsdl() || self.known.contains(query)
+    }
+
+    fn keep(&mut self, query: &Query, described: Result<Vec<u8>, String>) {
+        for led_to in described.iter().flat_map(|document| leads_to(document)) {
+            if self.known.len() < limits::DOCUMENTS.0 {
+                self.known.insert(led_to);
+            }
+        }
+        let came = clock::instant();
+        self.kept.insert(query.clone(), Kept { came, described });
+        while self.kept.values().map(Kept::octets).sum::<usize>() > limits::DOCUMENTS.1 {
+            let others = self.kept.iter().filter(|(other, _)| *other != query);
+            let Some((first, _)) = others.min_by_key(|(_, kept)| kept.came) else {
+                return;
+            };
+            let first = first.clone();
+            self.kept.remove(&first);
+        }
+    }
 }
 
 impl ServiceClient {
@@ -62,11 +95,25 @@ impl ServiceClient {
         if self.is_strange() {
             return Err(stranger::WHO.to_owned());
         }
-        let mut kept = self.described.lock().await;
-        if let Some(kept) = kept.get(query).filter(|kept| is_fresh(kept)) {
-            return kept.1.clone();
+        let mut documents = self.described.lock().await;
+        if !documents.leads_to(query) && documents.kept.is_empty() {
+            // Whoever asks has it from a WSDL that another life of this replica showed.
+            self.ask(&mut documents, &Query::wsdl()).await?;
         }
-        place(&mut kept, query)?;
+        if !documents.leads_to(query) {
+            return Err(format!(
+                "nothing at {} leads to ?{}",
+                self.pool.authority(),
+                query.as_str()
+            ));
+        }
+        self.ask(&mut documents, query).await
+    }
+
+    async fn ask(&self, documents: &mut Documents, query: &Query) -> Result<Vec<u8>, String> {
+        if let Some(kept) = documents.fresh(query) {
+            return kept.described.clone();
+        }
         let path = self.pool.target().split('?').next().unwrap_or("/");
         let target = format!("{path}?{}", query.as_str());
         let outgoing = Outgoing {
@@ -75,7 +122,8 @@ impl ServiceClient {
         };
         let asked = tokio::time::timeout(PATIENCE, self.pool.send(outgoing));
         let Ok(answer) = asked.await else {
-            let kept = kept.get(query).map(|(_, described)| described.clone());
+            let kept = documents.kept.get(query);
+            let kept = kept.map(|kept| kept.described.clone());
             return kept.unwrap_or_else(|| Err("the service works on a call".to_owned()));
         };
         let described = match answer {
@@ -92,7 +140,7 @@ impl ServiceClient {
                 response.status
             )),
         };
-        kept.insert(query.clone(), (clock::instant(), described.clone()));
+        documents.keep(query, described.clone());
         described
     }
 }
@@ -107,8 +155,9 @@ mod tests {
 
     use super::super::tests::{call, run, service};
     use super::*;
-    use crate::endpoint::io::Completion;
+    use crate::endpoint::io::{ADDRESS_MARK, Completion};
     use crate::node::report::Report;
+    use crate::node::wsdl::WSDL;
     use crate::soap::envelope::Version;
 
     /// The head of the next request, whose body is dropped; empty when the peer hung up.
@@ -138,8 +187,14 @@ mod tests {
                 if head.is_empty() {
                     break;
                 }
-                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n<w/>";
-                stream.write_all(answer).await.unwrap();
+                let document = match head.contains("?wsdl ") {
+                    true => format!("<d xmlns='{WSDL}'><import location='?xsd=1'/></d>"),
+                    false => "<w/>".to_owned(),
+                };
+                let length = document.len();
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{document}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
                 asked.borrow_mut().push(head);
             }
         }
@@ -169,7 +224,7 @@ mod tests {
             let execute = || client.execute(call(Version::V12), &report);
             let (done, described) = tokio::join!(execute(), client.describe(&wsdl));
             assert!(is_answer(&done) && described.is_ok());
-            client.described.lock().await.clear();
+            client.described.lock().await.kept.clear();
             let (described, done) = tokio::join!(client.describe(&wsdl), execute());
             assert!(is_answer(&done) && described.is_ok());
             for head in &*asked.borrow() {
@@ -205,26 +260,31 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_more_and_more_documents_has_the_service_asked_for_so_many() {
+    fn nobody_has_a_service_asked_for_what_none_of_its_documents_leads_to() {
         with_single_threaded(async |client, asked| {
             let named = |n: usize| Query::of(&format!("xsd={n}")).unwrap();
-            for n in 0..limits::DOCUMENTS {
-                assert!(client.describe(&named(n)).await.is_ok());
+            for n in 2..2 * limits::DOCUMENTS.0 {
+                let why = client.describe(&named(n)).await.unwrap_err();
+                assert!(why.contains("leads to ?xsd="), "{why}");
             }
-            let last = asked.borrow().last().cloned().unwrap();
-            assert!(last.starts_with("get /calc?xsd=63 "), "{last}");
-            let more = named(limits::DOCUMENTS);
-            let why = client.describe(&more).await.unwrap_err();
-            assert!(why.contains("too many"), "{why}");
-            // What is kept is told, and the WSDL itself has its place.
-            assert!(client.describe(&named(0)).await.is_ok());
-            assert!(client.describe(&Query::wsdl()).await.is_ok());
-            assert_eq!(asked.borrow().len(), limits::DOCUMENTS + 1);
-            for kept in client.described.lock().await.values_mut() {
-                kept.0 = Instant(0);
-            }
-            assert!(client.describe(&more).await.is_ok());
-            assert_eq!(client.described.lock().await.len(), 2);
+            assert!(client.describe(&named(1)).await.is_ok());
+            // The WSDL that says so was fetched once.
+            let asked = asked.borrow();
+            let targets: Vec<_> = asked.iter().filter_map(|h| h.split(' ').nth(1)).collect();
+            assert_eq!(targets, ["/calc?wsdl", "/calc?xsd=1"]);
         });
+    }
+
+    #[test]
+    fn what_is_kept_of_a_services_documents_is_bounded() {
+        let mut documents = Documents::default();
+        let large = "x".repeat(limits::DOCUMENTS.1 / 3);
+        for n in 0..2 * limits::DOCUMENTS.0 {
+            let query = Query::of(&format!("xsd={n}")).unwrap();
+            let more = format!("<a b='{ADDRESS_MARK}?xsd=a{n}'/>{large}");
+            documents.keep(&query, Ok(more.into_bytes()));
+            assert!(documents.fresh(&query).is_some() && documents.kept.len() <= 2);
+        }
+        assert_eq!(documents.known.len(), limits::DOCUMENTS.0);
     }
 }

@@ -118,3 +118,43 @@ fn r14_a_reply_that_is_gone_is_not_made_up_for_a_poll() {
         );
     }
 }
+
+#[test]
+fn r20_what_there_was_no_room_for_is_known_when_it_comes_on_no_sequence() {
+    let (mut world, user) = begun();
+    for number in 1..=limits::FRONT_AHEAD {
+        world.send(user.soap, &user.message(number, 0));
+    }
+    let number = limits::FRONT_AHEAD + 1;
+    let message = user.message(number, 0).replace("<x>", "<x>no room ");
+    world.send(user.soap, &message);
+    let bare = message.replace(&user.sequence(number, false), "");
+    let copy = world.send(user.soap, &bare);
+    assert!(world.answer(copy).is_some(), "it is no call of its own");
+    world.settle();
+    world.ask(user.soap, &message);
+    let ran = world
+        .group
+        .executed
+        .iter()
+        .filter(|e| e.3.contains("no room"));
+    assert_eq!(ran.count(), 1);
+}
+
+#[test]
+fn r20_what_was_executed_in_an_earlier_life_is_not_acknowledged_for_want_of_room() {
+    let (mut world, user) = begun();
+    let large = |number| with(&user, number, limits::FRONT_BYTES / 3);
+    for number in 1..=3 {
+        world.ask(user.soap, &large(number));
+    }
+    world.restart();
+    let all: Vec<_> = (1..=3).map(|n| world.send(user.soap, &large(n))).collect();
+    world.settle();
+    let answers = all.into_iter().map(|request| world.answer(request));
+    let mut answers: Vec<_> = answers.map(Option::unwrap).collect();
+    assert_eq!(answers.pop().unwrap(), (202, String::new()));
+    assert!(answers.iter().all(|(_, text)| text.contains(":urn:do<")));
+    let (_, third) = world.ask(user.soap, &large(3));
+    assert!(third.contains(">3:urn:do<"), "{third}");
+}

@@ -223,3 +223,20 @@ fn r1_who_acknowledges_all_but_one_reply_loses_none() {
     let released: Vec<_> = world.group.released.into_values().collect();
     assert_eq!(released, [CallNumber(limits::FRONT_SPAN)]);
 }
+
+#[test]
+fn r1_large_replies_past_one_that_nobody_acknowledges_do_not_fill_the_groups_store() {
+    let (mut world, user) = begun(6);
+    world.group.longer = limits::FRONT_KEPT.1 / 4;
+    for number in 1..=5 {
+        world.send(user.soap, &user.message(number, 0));
+        world.settle();
+        let said = acknowledgement(user.offer.unwrap(), &[(2, number.max(2))]);
+        let action = format!("{}/SequenceAcknowledgement", user.rm.ns.uri);
+        world.send(user.soap, &user.envelope(&action, &said, ""));
+    }
+    assert_eq!(
+        world.group.released.into_values().next(),
+        Some(CallNumber(5))
+    );
+}

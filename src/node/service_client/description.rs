@@ -278,13 +278,14 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_services_documents_is_bounded() {
         let mut documents = Documents::default();
-        let large = "x".repeat(limits::DOCUMENTS.1 / 3);
-        for n in 0..2 * limits::DOCUMENTS.0 {
-            let query = Query::of(&format!("xsd={n}")).unwrap();
-            let more = format!("<a b='{ADDRESS_MARK}?xsd=a{n}'/>{large}");
-            documents.keep(&query, Ok(more.into_bytes()));
-            assert!(documents.fresh(&query).is_some() && documents.kept.len() <= 2);
+        let query = |n: usize| Query::of(&format!("xsd={n}")).unwrap();
+        let large = vec![b'x'; limits::DOCUMENTS.1 / 3];
+        for n in 0..4 {
+            documents.keep(&query(n), Ok(large.clone()));
+            assert!(documents.fresh(&query(n)).is_some() && documents.kept.len() <= 3);
         }
+        let names = (0..2 * limits::DOCUMENTS.0).map(|n| format!("'{ADDRESS_MARK}?xsd={n}'"));
+        documents.keep(&query(4), Ok(names.collect::<String>().into_bytes()));
         assert_eq!(documents.known.len(), limits::DOCUMENTS.0);
     }
 }

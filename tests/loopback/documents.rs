@@ -23,6 +23,7 @@ fn document(at: &str, query: &str) -> Option<String> {
     Some(match query {
         "wsdl" => format!(
             "<d:definitions xmlns:d='{WSDL}'><d:import namespace='urn:p' location='{at}?wsdl=1'/>\
+             <d:import location='{at}?xsd=own'/><d:import location='{at}?xsd=none'/>\
              <d:service><d:port><address xmlns='{SOAP}' location='{at}'/></d:port></d:service>\
              </d:definitions>"
         ),
@@ -113,6 +114,9 @@ fn a_wsdl_of_several_documents_is_read_through_the_gateway_alone() {
         );
         let (status, why) = get(&gateway, "/calc?xsd=none").await;
         assert!(status == 502 && why.contains("at ?xsd=none"), "{why}");
+        // Nothing leads to it: no copy is asked.
+        let (status, _) = get(&gateway, "/calc?xsd=other").await;
+        assert_eq!(status, 502);
         for query in ["xsd=1&a=b", "x", "xsd=..%2Fa"] {
             assert_eq!(get(&gateway, &format!("/calc?{query}")).await.0, 404);
         }

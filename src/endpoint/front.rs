@@ -426,7 +426,8 @@ impl Front {
             What::Numbered => self.numbered(now, &raw.action, message, asker),
             What::Headers => self.headers(message, &asker),
             What::Plain => {
-                let name = message.name(&raw.action);
+                let content = out_handler::content(&message.envelope, message.parts.clone());
+                let name = content.ok().and_then(|c| message.name(&raw.action, &c));
                 let back = asker.back;
                 self.plain(now, request, Some(Plain { name, back }));
             }
@@ -524,15 +525,15 @@ impl Front {
         };
         let call = self.call(now, action, message, &asker);
         let number = headed.number;
-        let name = message.message_id().map(|message_id| {
-            let (action, soap) = (&call.action, message.soap());
-            repeats::name(&message_id, action, soap, &call.content)
-        });
+        let name = message.name(action, &call.content);
         let sequence = self.sequences.get_mut(&uuid);
         let taken = sequence.map(|sequence| sequence.arrive(now, number, call, asker));
         // What there was no room for comes again: a copy on no sequence is a copy of that.
-        let is_its_own = matches!(taken, Some(Ok(()) | Err(Refused::Ignored(Ignored::Full))))
-            || matches!(taken, Some(Err(Refused::Rejected(Rejected::FarAhead))));
+        let comes_again = [Ignored::Full.into(), Rejected::FarAhead.into()];
+        let is_its_own = match taken {
+            Some(Err(reason)) => comes_again.contains(&reason),
+            taken => taken.is_some(),
+        };
         if let Some(name) = name.filter(|_| is_its_own) {
             self.repeats.numbered(now, name, uuid, number.get());
         }

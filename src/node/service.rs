@@ -21,12 +21,11 @@ use crate::app::counter::Counter;
 use crate::app::echo::Echo;
 use crate::app::service::{Operations, SoapService};
 use crate::app::{Application, Invocation};
+use crate::endpoint::io::ADDRESS_MARK;
 use crate::limits;
 use crate::soap::envelope::Version;
 use crate::types::{Digest, Env, Time};
 
-/// Stands for the service's address in the WSDL files.
-const ADDRESS_MARK: &str = "urn:bft-ws:1:address";
 /// HTTP header that carries virtual time, in decimal microseconds since 1970 (R21).
 pub const TIME_HEADER: &str = "BFTWS-Time";
 /// HTTP header that carries the seed, in 64 hexadecimal digits (R21).

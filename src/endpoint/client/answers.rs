@@ -34,8 +34,8 @@ impl Client {
         }
         let version = call.version;
         // R4: forgotten, it would keep out all that begins before then.
-        let made = call.sequence.and_then(|(sequence, _)| made(sequence));
-        if made.is_some_and(|made| made > Generation(now.wall.0)) {
+        let generation = call.sequence.and_then(|(sequence, _)| made(sequence));
+        if generation.is_some_and(|generation| generation > Generation(now.wall.0)) {
             let why = "the time in the UUID of this call sequence is not there yet by this client's \
                        clock; nothing was sent";
             return self.answer(token, refusal(&Fault::new(Code::Sender, why), version));

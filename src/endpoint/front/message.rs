@@ -260,7 +260,9 @@ impl Plain {
             return Err(unread.on(read.back, read.wsa.is_some()));
         }
         Ok(Self {
-            name: name(&read.addressing, action, envelope, parts),
+            name: out_handler::content(envelope, parts)
+                .ok()
+                .and_then(|content| name(&read.addressing, action, envelope.version, &content)),
             back: read.back,
         })
     }
@@ -270,18 +272,12 @@ impl Plain {
 fn name(
     addressing: &Addressing<'_>,
     action: &str,
-    envelope: &Envelope<'_, '_>,
-    parts: Packed,
+    version: Version,
+    content: &out_handler::Content,
 ) -> Option<Digest> {
     let message_id = addressing.message_id.as_deref()?;
     let action = addressing.action.as_deref().unwrap_or(action);
-    let content = out_handler::content(envelope, parts).ok()?;
-    Some(repeats::name(
-        message_id,
-        action,
-        envelope.version,
-        &content,
-    ))
+    Some(repeats::name(message_id, action, version, content))
 }
 
 /// Who acts on a message.
@@ -489,10 +485,10 @@ impl<'d, 'a> Message<'d, 'a> {
         matches!(self.what, What::Operation(Owned::Close(_)))
     }
 
-    /// By which it is known when it comes again.
+    /// By which it is known when it comes again, with this content.
     #[must_use]
-    pub fn name(&self, action: &str) -> Option<Digest> {
-        name(&self.addressing, action, &self.envelope, self.parts.clone())
+    pub fn name(&self, action: &str, content: &out_handler::Content) -> Option<Digest> {
+        name(&self.addressing, action, self.soap(), content)
     }
 
     /// SOAP version of the message, and of its answer.

@@ -88,9 +88,7 @@ impl FrontSequence {
     /// Whether a reply is still to come, or can be sent again and is not acknowledged.
     fn owes(&self) -> bool {
         let owed = |taken: &Taken| match taken.state {
-            State::Done(_) => {
-                taken.speaks() && taken.number.is_some_and(|n| !self.acked.contains(n))
-            }
+            State::Done(_) => taken.speaks() && self.is_wanted(taken),
             State::Ordered => true,
             State::Waiting => false,
         };

@@ -51,8 +51,15 @@ impl FrontSequence {
     /// told before that it takes long.
     fn post_first(&mut self, now: Instant, number: u64) {
         let taken = self.calls.get(&number);
-        let unsent = |t: &&Taken| t.sent.is_none() && t.speaks() && !is_back(t.goes_to());
-        if let Some(taken) = taken.filter(unsent)
+        let unsent = |t: &Taken| t.sent.is_none() && t.speaks() && !is_back(t.goes_to());
+        if taken.is_some_and(unsent) {
+            self.post(now, number);
+        }
+    }
+
+    /// POSTs the reply to a call that is done, though nobody asks for it.
+    fn post(&mut self, now: Instant, number: u64) {
+        if let Some(taken) = self.calls.get(&number)
             && let State::Done(reply) = &taken.state
         {
             let reply = reply.clone();
@@ -149,8 +156,13 @@ impl FrontSequence {
         calls.filter_map(|taken| self.due(taken)).min()
     }
 
+    /// Whether it has a number among the replies that its user has not acknowledged.
+    pub(super) fn is_wanted(&self, taken: &Taken) -> bool {
+        taken.number.is_some_and(|n| !self.acked.contains(n))
+    }
+
     fn due(&self, taken: &Taken) -> Option<Instant> {
-        let waits = taken.number.is_some_and(|n| !self.acked.contains(n));
+        let waits = self.is_wanted(taken);
         let posted = !is_back(taken.goes_to()) && taken.again < limits::FRONT_RESENDS;
         let sent = taken.sent.filter(|_| waits && posted)?;
         Some(sent + Micros(SEND_AGAIN.0 << taken.again))
@@ -169,15 +181,10 @@ impl FrontSequence {
             .map(|(number, _)| *number)
             .collect();
         for number in due {
-            let Some(taken) = self.calls.get_mut(&number) else {
-                continue;
-            };
-            taken.again += 1;
-            if let State::Done(reply) = &taken.state {
-                let reply = reply.clone();
-                let answer = self.reply(now, number, reply.as_deref(), None);
-                self.effects.push_back(Effect::Answer(NOBODY, answer));
+            if let Some(taken) = self.calls.get_mut(&number) {
+                taken.again += 1;
             }
+            self.post(now, number);
         }
     }
 
@@ -209,7 +216,7 @@ impl FrontSequence {
     fn ready(&self, now: Instant, address: &str, taken: &Taken) -> bool {
         let done = matches!(taken.state, State::Done(_)) && taken.speaks();
         let due = taken.sent.is_none_or(|sent| sent + POLL_AGAIN <= now);
-        let wanted = taken.number.is_some_and(|n| !self.acked.contains(n));
+        let wanted = self.is_wanted(taken);
         let fetched = || self.fetched_at(taken) == Some(address);
         done && wanted && taken.askers.is_empty() && due && fetched()
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
+use tokio::time::MissedTickBehavior;
 
 use super::clock;
 use super::disk;
@@ -21,9 +22,8 @@ use crate::endpoint::service_sequence::{Kept, Letter, ServiceSequence, Settings,
 use crate::rm::version::Version;
 use crate::types::{Digest, Env, Instant, Micros};
 
-/// How long the sequence may be without a message until it is kept alive: stacks end one that is
-/// not used, Sandesha2 after a minute.
-const IDLE: Duration = Duration::from_secs(10);
+/// The sequence is kept alive so often: stacks end one that is not used, Sandesha2 after a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// For the answer to that.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -154,10 +154,13 @@ impl RmService {
         }
     }
 
-    /// Keeps the sequence alive while no call uses it, for ever.
+    /// Keeps the sequence alive while no call uses it, for ever. At once first: a life before may
+    /// have used it long ago.
     pub(super) async fn keep_alive(&self, client: &ServiceClient, report: &Report) {
+        let mut due = tokio::time::interval(KEEP_ALIVE);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(IDLE).await;
+            due.tick().await;
             let Ok(mut sequence) = self.sequence.try_lock() else {
                 continue;
             };
@@ -567,6 +570,26 @@ mod tests {
                 matches!(done, Completion::Reply { status: 200, .. }),
                 "{done:?}"
             );
+        });
+    }
+
+    #[test]
+    fn a_sequence_is_kept_alive_as_soon_as_its_replica_is_there_again() {
+        run(async {
+            let came = Rc::<tokio::sync::Notify>::default();
+            let told = came.clone();
+            let answers = move |_| {
+                told.notify_one();
+                async { Reply::accepted() }
+            };
+            let (client, _held) = with_a_sequence(Micros::millis(500), answers).await;
+            client.here();
+            let report = Report::default();
+            tokio::select! {
+                () = client.keep_alive(&report) => panic!("it ended"),
+                () = came.notified() => {}
+                () = tokio::time::sleep(KEEP_ALIVE / 2) => panic!("it is late"),
+            }
         });
     }
 

@@ -10,8 +10,9 @@ use bft_ws_interop_tests::process::{Process, program};
 use bft_ws_interop_tests::sandesha2::{Peer, is_complete};
 use serde_json::Value;
 
+/// The longest; it begins first, for its name.
 #[test]
-fn sandesha2_passes_in_all_versions() {
+fn all_versions_of_sandesha2_pass() {
     let cells = matrix::sandesha2().unwrap();
     let failed: Vec<_> = cells
         .iter()
@@ -22,7 +23,7 @@ fn sandesha2_passes_in_all_versions() {
 }
 
 #[test]
-fn gsoap_passes_in_all_versions_and_under_loss() {
+fn all_versions_of_gsoap_pass_also_under_loss() {
     let cells = gsoap().unwrap();
     let failed: Vec<_> = cells
         .iter()

@@ -12,7 +12,7 @@ use bft_ws_interop_tests::wrapped::{self, SOAP11, SOAP12, call, number};
 
 const RM10: &str = "http://schemas.xmlsoap.org/ws/2005/02/rm";
 
-/// One JVM with servers at a time.
+/// One JVM with servers at a time, but for one that idles.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -256,7 +256,6 @@ fn r21_a_service_that_forgot_its_sequence_is_lost_and_told() {
 /// it does.
 #[test]
 fn an_idle_sequence_is_kept_alive_also_when_its_replica_was_restarted() {
-    let _alone = alone();
     let ports = ports();
     let _servers = serve_for(&ports, 30).unwrap();
     let urls = ports.map(counter);

@@ -265,8 +265,11 @@ fn escape(text: &str, out: &mut Vec<u8>, replaced: impl Fn(u8) -> Option<&'stati
     let octets = text.as_bytes();
     // Nearly nothing needs an escape. Without a branch, so that the compiler can take many octets
     // at once.
-    let is_suspect = |octet: u8| octet < b' ' || matches!(octet, b'&' | b'<' | b'>' | b'"' | 0xef);
-    if !octets.iter().fold(false, |found, b| found | is_suspect(*b)) {
+    let mut is_suspect = false;
+    for &octet in octets {
+        is_suspect |= octet < b' ' || matches!(octet, b'&' | b'<' | b'>' | b'"' | 0xef);
+    }
+    if !is_suspect {
         return out.extend_from_slice(octets);
     }
     let mut done = 0;

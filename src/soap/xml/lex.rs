@@ -19,8 +19,11 @@ pub(super) fn illegal_character(text: &str) -> Option<usize> {
     // Over a whole piece without a branch, so that the compiler can take many octets at once; only
     // a piece with something to look at is looked at.
     octets.chunks(256).enumerate().find_map(|(index, chunk)| {
-        let is_suspect = |b: u8| b < b' ' || b == 0xef;
-        if !chunk.iter().fold(false, |found, b| found | is_suspect(*b)) {
+        let mut is_suspect = false;
+        for &octet in chunk {
+            is_suspect |= octet < b' ' || octet == 0xef;
+        }
+        if !is_suspect {
             return None;
         }
         let base = index * 256;

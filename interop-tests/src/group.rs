@@ -327,8 +327,8 @@ impl Group {
             admin.trim_start_matches("http://"),
         ] {
             let address: SocketAddr = address.parse()?;
-            // Between this group's ports and the next one's.
-            let twin = SocketAddr::new(address.ip(), address.port() + 20);
+            // Of 40 ports all groups together use the first few and, 100 on, those from the 20th.
+            let twin = SocketAddr::new(address.ip(), address.port() + 10);
             text = text.replace(&address.to_string(), &twin.to_string());
         }
         std::fs::write(self.file("twin.toml"), text)?;

@@ -107,12 +107,13 @@ pub const FRONT_AHEAD: u64 = 256;
 pub const FRONT_BYTES: usize = 2 * CALL_BYTES;
 /// Calls of one user's sequence that are being ordered at once.
 pub const FRONT_WINDOW: usize = 32;
-/// Calls of one user's sequence whose replies he does not acknowledge; and octets of all from the
-/// oldest of them on, which the group keeps as well. The oldest go.
+/// Calls of one user's sequence whose replies he does not acknowledge, and octets of these. The
+/// oldest go.
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
 /// Calls from the oldest of them to the newest, those included that he acknowledges between.
 pub const FRONT_SPAN: u64 = 1_024;
-/// Octets of all such replies at one gateway: far from where the group takes no more of its calls.
+/// Octets of all such replies at one gateway, with those that are acknowledged after them, which the
+/// group keeps as well: far from where it takes no more of its calls.
 pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
 /// A gateway asks the group no more than once in so long where a user's sequence stands, because of
 /// what its user sends; at once again where it had gone on elsewhere.

@@ -266,10 +266,10 @@ impl FrontSequence {
     /// R1, R20: released is what this user has acknowledged, what wants no reply, and what is too
     /// much to keep for him.
     pub(super) fn release(&mut self) {
-        self.release_within(limits::FRONT_KEPT.1);
+        self.release_within(limits::FRONT_ALL_KEPT);
     }
 
-    /// The same with another bound on the octets that are kept.
+    /// The same with another bound on the octets that are kept, acknowledged or not.
     pub(super) fn release_within(&mut self, most: usize) {
         let before = self.released;
         let acked = |taken: &Taken| taken.number.is_some_and(|n| self.acked.contains(n));
@@ -280,14 +280,17 @@ impl FrontSequence {
             _ => 0,
         };
         let mut kept: usize = self.calls.values().map(bytes).sum();
+        let owed = self.calls.values().filter(|taken| !acked(taken));
+        let mut owed: usize = owed.map(bytes).sum();
         while self.released < self.executed {
             let next = self.released + 1;
+            let is_much = kept > most || owed > limits::FRONT_KEPT.1;
             let Some(taken) = self.calls.get(&next) else {
                 // Executed elsewhere, as all up to the next one that we hold: in one step, for
                 // they may be more than anybody counts.
                 let acked = MessageNumber::new(next).map_or(0, |n| self.acked.contiguous_from(n));
                 let many = self.executed.saturating_sub(limits::FRONT_KEPT.0 as u64);
-                let free = match kept > most {
+                let free = match is_much {
                     true => self.executed,
                     false => many.max(acked).min(self.executed),
                 };
@@ -306,13 +309,15 @@ impl FrontSequence {
                 None => !taken.speaks(),
             };
             let long = self.executed - self.released > limits::FRONT_SPAN;
-            if !free && !long && waiting <= limits::FRONT_KEPT.0 && kept <= most {
+            if !free && !long && waiting <= limits::FRONT_KEPT.0 && !is_much {
                 break;
             }
             if let Some(gone) = self.calls.remove(&next) {
                 kept -= bytes(&gone);
-                let unacked = gone.number.is_none_or(|n| !self.acked.contains(n));
-                waiting = waiting.saturating_sub(usize::from(unacked));
+                if gone.number.is_none_or(|n| !self.acked.contains(n)) {
+                    waiting = waiting.saturating_sub(1);
+                    owed = owed.saturating_sub(bytes(&gone));
+                }
                 if let Some(number) = gone.number {
                     // Nobody waits for an acknowledgement of what was dropped.
                     let _ = self.acked.insert_range(MessageNumber::FIRST, number);

@@ -249,7 +249,7 @@ impl FrontSequence {
         let size = call.size();
         if self.is_asking() {
             if self.held.len() >= limits::FRONT_WAITERS || self.is_full(size) {
-                return Err(self.refuse(&Ignored::Full.into(), &asker));
+                return Err(self.has_no_room(number, &asker));
             }
             self.held.push((number, call, asker));
             return Ok(());
@@ -260,17 +260,14 @@ impl FrontSequence {
         }
         let new = self.inbox.state() == Inbox::Open && !self.inbox.is_received(number);
         if new && self.is_full(size) {
-            return Err(self.refuse(&Ignored::Full.into(), &asker));
+            return Err(self.has_no_room(number, &asker));
         }
         let (last, wants_faults) = (call.last, call.wants_faults);
         let waits = call.two_way || wants_faults;
         let elsewhere = self.released + 1..=self.resumed;
         let retold = waits && elsewhere.contains(&number.get());
         if retold && !self.calls.contains_key(&number.get()) && self.is_full(size) {
-            // An acknowledgement would say that it need not come again.
-            self.effects
-                .push_back(Effect::Answer(asker.request, nothing()));
-            return Err(Ignored::Full.into());
+            return Err(self.has_no_room(number, &asker));
         }
         let retold = retold.then(|| call.clone());
         match self.inbox.accept(number, size, call, now) {
@@ -621,6 +618,18 @@ impl FrontSequence {
             Refusal::Refused(_) => self.acknowledge(asker),
         }
         refusal.refused()
+    }
+
+    /// A message waits for its reply, and may not wait here.
+    fn has_no_room(&mut self, number: MessageNumber, asker: &Asker) -> Refused {
+        if !self.inbox.is_acknowledged(number) {
+            return self.refuse(&Ignored::Full.into(), asker);
+        }
+        // It was executed in an earlier life. An acknowledgement would say that it need not come
+        // again.
+        self.effects
+            .push_back(Effect::Answer(asker.request, nothing()));
+        Ignored::Full.into()
     }
 
     // Time and the end.

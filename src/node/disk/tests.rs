@@ -479,6 +479,25 @@ fn r18_another_replicas_folder_is_never_set_aside() {
 }
 
 #[test]
+fn r17_what_takes_the_place_of_the_logs_folder_is_no_log() {
+    let folder = fresh();
+    let (disk, news) = start(reopen(folder.path()).unwrap(), Plain);
+    disk.append(vec![(Position(1), prepared(1))]);
+    await_sync(&news, 1);
+    let away = tempfile::tempdir().unwrap();
+    let moved = away.path().join("moved");
+    fs::rename(folder.path(), &moved).unwrap();
+    fs::write(folder.path(), "a file").unwrap();
+    match news.recv_timeout(std::time::Duration::from_secs(30)) {
+        Ok(News::Failing(why)) => assert!(why.contains("replaced"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_file(folder.path()).unwrap();
+    fs::rename(&moved, folder.path()).unwrap();
+    assert!(matches!(news.recv().unwrap(), News::Well));
+}
+
+#[test]
 fn r17_a_log_that_is_removed_while_it_is_written_confirms_nothing_more() {
     let folder = fresh();
     let (disk, news) = start(reopen(folder.path()).unwrap(), Plain);

@@ -218,8 +218,14 @@ impl<M: Medium, T: FnMut(News)> Writer<M, T> {
         let found = fs::metadata(&path);
         let here = match &found {
             Ok(found) => (found.dev(), found.ino()) == (open.dev(), open.ino()),
-            // Who cannot look is told by the next write, if that fails too.
-            Err(why) => why.kind() != io::ErrorKind::NotFound,
+            // Another one stands in its place. Who cannot look for another reason is told by the
+            // next write, if that fails too.
+            Err(why) => !matches!(
+                why.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::PermissionDenied
+            ),
         };
         if here {
             return Ok(());

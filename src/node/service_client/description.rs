@@ -2,7 +2,7 @@
 //! on a connection that ends with it, and kept for a while, so that no user's GET holds up calls
 //! for long. Nobody has the service asked for a document to which none of its own leads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -46,8 +46,9 @@ impl Kept {
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     kept: BTreeMap<Query, Kept>,
-    /// What they lead to, or led to before; at most [`limits::DOCUMENTS`].
-    known: BTreeSet<Query>,
+    /// What they lead to, or led to before, and whether it was asked for; at most
+    /// [`limits::DOCUMENTS`].
+    known: BTreeMap<Query, bool>,
 }
 
 impl Documents {
@@ -57,14 +58,23 @@ impl Documents {
 
     /// Whether the service may be asked for it.
     fn leads_to(&self, query: &Query) -> bool {
-        query.is_wsdl() || self.known.contains(query)
+        query.is_wsdl() || self.known.contains_key(query)
+    }
+
+    /// The first that nobody asked for yet: it may lead to more.
+    fn unread(&self) -> Option<Query> {
+        let mut unread = self.known.iter().filter(|(_, asked)| !**asked);
+        unread.next().map(|(query, _)| query.clone())
     }
 
     fn keep(&mut self, query: &Query, described: Result<Vec<u8>, String>) {
         for led_to in described.iter().flat_map(|document| leads_to(document)) {
             if self.known.len() < limits::DOCUMENTS.0 {
-                self.known.insert(led_to);
+                self.known.entry(led_to).or_default();
             }
+        }
+        if let Some(asked) = self.known.get_mut(query) {
+            *asked = true;
         }
         let came = clock::instant();
         self.kept.insert(query.clone(), Kept { came, described });
@@ -96,9 +106,8 @@ impl ServiceClient {
             return Err(stranger::WHO.to_owned());
         }
         let mut documents = self.described.lock().await;
-        if !documents.leads_to(query) && documents.kept.is_empty() {
-            // Whoever asks has it from a WSDL that another life of this replica showed.
-            self.ask(&mut documents, &Query::wsdl()).await?;
+        if !documents.leads_to(query) {
+            self.find(&mut documents, query).await?;
         }
         if !documents.leads_to(query) {
             return Err(format!(
@@ -108,6 +117,24 @@ impl ServiceClient {
             ));
         }
         self.ask(&mut documents, query).await
+    }
+
+    /// Looks for what leads to a document: whoever asks may have it from one that another life of
+    /// this replica showed. The WSDL is asked for as by who wants it, all others once.
+    async fn find(&self, documents: &mut Documents, query: &Query) -> Result<(), String> {
+        let begun = clock::instant();
+        self.ask(documents, &Query::wsdl()).await?;
+        while !documents.leads_to(query) && clock::duration(clock::instant() - begun) < PATIENCE {
+            let Some(unread) = documents.unread() else {
+                break;
+            };
+            let said = self.ask(documents, &unread).await;
+            if documents.unread().as_ref() == Some(&unread) {
+                // The service was not asked.
+                return said.map(drop);
+            }
+        }
+        Ok(())
     }
 
     async fn ask(&self, documents: &mut Documents, query: &Query) -> Result<Vec<u8>, String> {
@@ -187,9 +214,11 @@ mod tests {
                 if head.is_empty() {
                     break;
                 }
-                let document = match head.contains("?wsdl ") {
-                    true => format!("<d xmlns='{WSDL}'><import location='?xsd=1'/></d>"),
-                    false => "<w/>".to_owned(),
+                let imports = |what| format!("<d xmlns='{WSDL}'><import location='?{what}'/></d>");
+                let document = match head.split(['?', ' ']).nth(2) {
+                    Some("wsdl") => imports("wsdl=1"),
+                    Some("wsdl=1") => imports("xsd=1"),
+                    _ => "<w/>".to_owned(),
                 };
                 let length = document.len();
                 let answer =
@@ -263,15 +292,18 @@ mod tests {
     fn nobody_has_a_service_asked_for_what_none_of_its_documents_leads_to() {
         with_single_threaded(async |client, asked| {
             let named = |n: usize| Query::of(&format!("xsd={n}")).unwrap();
+            let other = Query::of("xsd=0").unwrap();
+            let away = Err("it is not ready".to_owned());
+            client.described.lock().await.keep(&other, away);
             for n in 2..2 * limits::DOCUMENTS.0 {
                 let why = client.describe(&named(n)).await.unwrap_err();
                 assert!(why.contains("leads to ?xsd="), "{why}");
             }
             assert!(client.describe(&named(1)).await.is_ok());
-            // The WSDL that says so was fetched once.
+            // What leads to it was fetched once.
             let asked = asked.borrow();
             let targets: Vec<_> = asked.iter().filter_map(|h| h.split(' ').nth(1)).collect();
-            assert_eq!(targets, ["/calc?wsdl", "/calc?xsd=1"]);
+            assert_eq!(targets, ["/calc?wsdl", "/calc?wsdl=1", "/calc?xsd=1"]);
         });
     }
 

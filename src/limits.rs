@@ -112,8 +112,8 @@ pub const FRONT_WINDOW: usize = 32;
 pub const FRONT_KEPT: (usize, usize) = (256, 2 * CALL_BYTES);
 /// Calls from the oldest of them to the newest, those included that he acknowledges between.
 pub const FRONT_SPAN: u64 = 1_024;
-/// Octets of all such replies at one gateway, with those that are acknowledged after them, which the
-/// group keeps as well: far from where it takes no more of its calls.
+/// Octets of all such replies at one gateway, with those that are acknowledged after them, which
+/// the group keeps as well: far from where it takes no more of its calls.
 pub const FRONT_ALL_KEPT: usize = STORED_REPLY_BYTES / 2;
 /// A gateway asks the group no more than once in so long where a user's sequence stands, because of
 /// what its user sends; at once again where it had gone on elsewhere.

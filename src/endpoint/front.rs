@@ -17,6 +17,7 @@ mod message;
 mod parting;
 mod places;
 pub(super) mod reference;
+mod refusing;
 mod repeats;
 mod replies;
 mod riding;

@@ -478,34 +478,33 @@ fn r18_another_replicas_folder_is_never_set_aside() {
     assert!(!foreign.is_loss());
 }
 
-#[test]
-fn r17_what_takes_the_place_of_the_logs_folder_is_no_log() {
-    let folder = fresh();
+/// The folder of a log that is written, with one record; where it was moved to since; the log; and
+/// what it tells.
+fn moved_away() -> (tempfile::TempDir, tempfile::TempDir, Disk, Receiver<News>) {
+    let (folder, moved) = (fresh(), tempfile::tempdir().unwrap());
     let (disk, news) = start(reopen(folder.path()).unwrap(), Plain);
     disk.append(vec![(Position(1), prepared(1))]);
     await_sync(&news, 1);
-    let away = tempfile::tempdir().unwrap();
-    let moved = away.path().join("moved");
-    fs::rename(folder.path(), &moved).unwrap();
+    fs::rename(folder.path(), moved.path()).unwrap();
+    (folder, moved, disk, news)
+}
+
+#[test]
+fn r17_what_takes_the_place_of_the_logs_folder_is_no_log() {
+    let (folder, moved, _disk, news) = moved_away();
     fs::write(folder.path(), "a file").unwrap();
     match news.recv_timeout(std::time::Duration::from_secs(30)) {
         Ok(News::Failing(why)) => assert!(why.contains("replaced"), "{why}"),
         other => panic!("{other:?}"),
     }
     fs::remove_file(folder.path()).unwrap();
-    fs::rename(&moved, folder.path()).unwrap();
+    fs::rename(moved.path(), folder.path()).unwrap();
     assert!(matches!(news.recv().unwrap(), News::Well));
 }
 
 #[test]
 fn r17_a_log_that_is_removed_while_it_is_written_confirms_nothing_more() {
-    let folder = fresh();
-    let (disk, news) = start(reopen(folder.path()).unwrap(), Plain);
-    disk.append(vec![(Position(1), prepared(1))]);
-    await_sync(&news, 1);
-    let away = tempfile::tempdir().unwrap();
-    let moved = away.path().join("moved");
-    fs::rename(folder.path(), &moved).unwrap();
+    let (folder, moved, disk, news) = moved_away();
     // Nothing is written, and it is told all the same.
     let why = match news.recv().unwrap() {
         News::Failing(why) => why,
@@ -515,12 +514,12 @@ fn r17_a_log_that_is_removed_while_it_is_written_confirms_nothing_more() {
     disk.append(vec![(Position(2), prepared(2))]);
     // Another file in its place is not the log.
     fs::create_dir(folder.path()).unwrap();
-    let name = last(&moved);
+    let name = last(moved.path());
     fs::copy(&name, folder.path().join(name.file_name().unwrap())).unwrap();
     let quiet = news.recv_timeout(std::time::Duration::from_millis(1_500));
     assert!(quiet.is_err(), "{quiet:?}");
     fs::remove_dir_all(folder.path()).unwrap();
-    fs::rename(&moved, folder.path()).unwrap();
+    fs::rename(moved.path(), folder.path()).unwrap();
     assert!(
         matches!(news.recv().unwrap(), News::Synced(synced) if synced.position() == Position(2))
     );

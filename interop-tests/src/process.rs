@@ -7,7 +7,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,10 +52,15 @@ impl Process {
             ready: Value::Null,
             lines,
         };
-        let line = process
-            .lines
-            .recv_timeout(PATIENCE)
-            .with_context(|| format!("{name} did not say that it is ready"))?;
+        let line = match process.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => bail!("{name} did not say that it is ready"),
+            // Its stdout closes when it ends.
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = process.child.wait()?;
+                bail!("{name} ended before it was ready: {status}");
+            }
+        };
         process.ready = serde_json::from_str(&line)
             .with_context(|| format!("{name} said {line:?} in place of its ready line"))?;
         ensure!(process.ready["event"] == "ready", "{name} said {line:?}");
@@ -141,8 +146,8 @@ impl Process {
         loop {
             match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => said.push(line),
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
                     bail!("process {pid:?} did not end on SIGTERM")
                 }
             }

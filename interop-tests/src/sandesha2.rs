@@ -74,13 +74,26 @@ pub fn serve_for(ports: &[u16], idle_s: u32) -> Result<Process> {
     servers.args(ports.iter().map(ToString::to_string));
     let flags = format!("-XX:TieredStopAtLevel=1 -Xmx96m -Dbftws.idle_s={idle_s}");
     servers.env("JAVA_FLAGS", flags);
-    servers.stderr(Stdio::null());
-    let process = Process::start(&mut servers)?;
+    let log = NamedTempFile::new()?;
+    servers.stderr(log.reopen()?);
+    let process = Process::start(&mut servers).with_context(|| {
+        let log = std::fs::read(log.path()).unwrap_or_default();
+        format!(
+            "they said last:\n{}",
+            last_lines(&String::from_utf8_lossy(&log))
+        )
+    })?;
     // Axis2 makes the counter at the first call, and one for each of two first calls at once.
     for port in ports {
         value(&counter(*port), SOAP11, "get")?;
     }
     Ok(process)
+}
+
+/// The end of a log.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
 }
 
 /// Where the counter of a server is.
@@ -158,9 +171,10 @@ impl Peer {
     /// What it said last and, if it is still at work, what each of its threads does.
     fn last_words(&mut self) -> Result<()> {
         let log = self.log()?;
-        let last: Vec<_> = log.lines().rev().take(LAST_WORDS).collect();
-        eprintln!("-- the log of the Sandesha2 peer ends:");
-        last.iter().rev().for_each(|line| eprintln!("{line}"));
+        eprintln!(
+            "-- the log of the Sandesha2 peer ends:\n{}",
+            last_lines(&log)
+        );
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::QUIT)?;
             // A JVM does not say when it has written them all.

@@ -251,6 +251,17 @@ fn r21_a_service_that_forgot_its_sequence_is_lost_and_told() {
     assert_eq!(value(group.gateway.url(), SOAP11, "increment"), 3);
 }
 
+/// Axis2 dies at its start if another clears the same left folder away at that moment. Ours see
+/// only their own.
+#[test]
+fn a_server_leaves_the_temporary_folders_of_others_alone() {
+    let mut folder = tempfile::Builder::new();
+    let folder = folder.prefix("axis2-tmp-").suffix(".tmp");
+    let left = folder.tempdir_in("/tmp").unwrap();
+    let _server = serve(&ports()[..1]).unwrap();
+    assert!(left.path().exists());
+}
+
 /// Stacks end a sequence that is not used; Sandesha2 after a minute, here sooner, though not before
 /// the replies have been acknowledged, which they are after 10 to 20 seconds. A control shows that
 /// it does.

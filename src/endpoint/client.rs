@@ -114,6 +114,8 @@ const REMEMBERED: usize = 1_024;
 /// For so long what a replica said of itself is believed: who is told that a group cannot answer
 /// calls sends none, and so would never hear that it can again.
 const HEARSAY: Micros = Micros::seconds(30);
+/// A round trip takes no longer; what does waited for a new view, or for the service.
+const LONGEST_TRIP: Micros = Micros::millis(250);
 
 impl Client {
     /// A client in its first moment.
@@ -506,9 +508,9 @@ impl Client {
         match open.ballot.count(from, reply)? {
             Counted::Undecided | Counted::Agreed => {}
             Counted::WantFull => {
-                // A trip that waited for a new view is no measure of this one.
-                let usual = self.sender.round_trip().unwrap_or(Micros::millis(5));
-                let trip = usual.min(now - open.since);
+                // What was measured may have waited for a new view, this one or one before.
+                let usual = self.sender.round_trip().unwrap_or(LONGEST_TRIP);
+                let trip = usual.min(now - open.since).min(LONGEST_TRIP);
                 open.ask_full = Some(now + Micros(trip.0.saturating_mul(2)));
             }
             Counted::Outvoted => {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::harness::{Group, Origin, has, identity};
+use crate::endpoint::config::AgreementConfig;
 use crate::endpoint::ids::Ids;
 use crate::endpoint::io::ReplicaInput;
 use crate::endpoint::multicast_sender::{FrozenBundle, MulticastSender, What};
@@ -184,4 +185,23 @@ fn r8_a_primary_whose_service_is_away_gets_every_bundle_at_once() {
     group.replica(ReplicaId(0), ReplicaInput::Reached(true));
     group.pass(Micros::seconds(5));
     group.works();
+}
+
+/// Whose turn it is to answer in full may be away, and the others' new legs have measured no trip
+/// but this one, which waited for a new view.
+#[test]
+fn r12_a_first_trip_that_waits_for_a_view_is_no_measure_of_the_wait_for_the_reply_in_full() {
+    const CALL: &str = "<increment xmlns='urn:c'/>";
+    let mut group = Group::durable(AgreementConfig::default());
+    (1..=3).for_each(|n| assert_eq!(group.call(CALL), n.to_string()));
+    // Replica 0 is the primary, and to answer bundle 4.
+    group.tap = Box::new(|posted| {
+        let from = matches!(posted.from, Origin::Replica(ReplicaId(0), _));
+        !from && posted.to != ReplicaId(0)
+    });
+    (1..=3).for_each(|n| group.restart(ReplicaId(n)));
+    let token = group.start(CALL);
+    // The view's time-out, and twice the longest trip.
+    group.pass(Micros::millis(2_600));
+    assert!(group.answer(token).is_some());
 }

@@ -120,7 +120,7 @@ pub enum Output {
     },
     /// Execute a batch, after those delivered before it.
     Deliver(Delivery),
-    /// Send the body of a bundle to a peer that asked for it.
+    /// Send the body of a bundle to a peer that asked for it, or may lack it.
     Provide {
         /// To whom.
         to: ReplicaId,

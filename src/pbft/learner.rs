@@ -144,6 +144,11 @@ impl Lives {
         ask_at.into_iter().chain(self.null_at).min()
     }
 
+    /// No null batch is due: not here, or not now.
+    pub(super) fn no_null(&mut self) {
+        self.null_at = None;
+    }
+
     pub(super) fn is_voter(&self) -> bool {
         self.role == Role::Voter
     }
@@ -599,6 +604,17 @@ mod tests {
         assert_eq!(said(&outputs(&mut primary), "PrePrepare"), 1);
         // While that one is on its way there is none.
         primary.tick(later(pace));
+        assert_eq!(primary.lives.null_at, None);
+    }
+
+    /// Else its driver would never rest.
+    #[test]
+    fn r18_who_leads_no_more_owes_no_null_batch() {
+        let mut primary = idle();
+        primary.tick(NOW);
+        let due = primary.lives.null_at.unwrap();
+        primary.start_view_change(NOW, View(1));
+        primary.tick(later(due - NOW.instant));
         assert_eq!(primary.lives.null_at, None);
     }
 

@@ -69,11 +69,23 @@ impl Agreement {
         self.lonely
     }
 
+    /// A proposal that all the same found too few backups: those that come (back) now refuse its
+    /// time, and only another view can order what stands behind it. The first number for which that
+    /// may be so.
+    pub(super) fn proposed_too_long_ago(&self, clock: Time) -> Option<Seqno> {
+        let next = self.delivered.next();
+        let undecided = self.slots.get(next).filter(|slot| !slot.committed);
+        let batch = &undecided?.accepted.as_ref()?.batch;
+        let old = !batch.is_null() && batch.time + self.config.clock_window < clock;
+        old.then_some(next)
+    }
+
     /// The primary proposes what waits: at once while the pipeline has room, else when a batch is
     /// full or its oldest bundle waited long enough; never above the high watermark.
     pub(super) fn propose(&mut self, now: Now) {
         let leads = self.active && self.is_primary() && self.votes();
         if !leads || self.is_lonely(now.instant) {
+            self.lives.no_null();
             return;
         }
         while self.may_propose() && self.batch_is_due(now.instant) {

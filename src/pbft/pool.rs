@@ -364,6 +364,11 @@ impl Pool {
         (self.waiting.len(), self.waiting_bytes)
     }
 
+    /// The bundle that waits longest to be delivered.
+    pub(super) fn oldest_pending(&self) -> Option<Digest> {
+        self.pending.values().next().copied()
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }

@@ -310,6 +310,49 @@ fn r16_a_long_partition_in_mid_flight_heals() {
     cluster.none_rejected();
 }
 
+/// Too few were there to order it, and its proposal has grown too old since. Nobody sends anything
+/// more, and not even f + 1 have the bundle.
+#[test]
+fn r16_what_waited_for_others_is_ordered_when_they_come_back_though_its_client_is_gone() {
+    // The primary and a backup, as many backups as may be down, or the primary alone had it.
+    for (seed, n, had) in [
+        (16, 4, &[0, 1][..]),
+        (17, 7, &[0, 1, 2]),
+        (18, 4, &[0]),
+        (19, 7, &[0]),
+    ] {
+        for wait in [5, 20, 3_600] {
+            let mut cluster = Cluster::new(n, seed);
+            submit_all(&mut cluster, 0..20);
+            let away = (0..usize::from(n)).filter(|id| !had.contains(id));
+            away.clone().for_each(|id| cluster.nodes[id].down = true);
+            cluster.submit(20, had);
+            cluster.run(Micros::seconds(wait));
+            away.for_each(|id| cluster.nodes[id].down = false);
+            cluster.run_until_executed(21, Micros::seconds(60));
+            cluster.none_rejected();
+        }
+    }
+}
+
+/// The same where its primary stays away, and one backup alone had it.
+#[test]
+fn r7_what_one_backup_alone_has_is_ordered_without_its_primary() {
+    let mut cluster = Cluster::new(4, 20);
+    submit_all(&mut cluster, 0..20);
+    cluster.run(Micros::seconds(1));
+    [0, 2, 3]
+        .into_iter()
+        .for_each(|id| cluster.nodes[id].down = true);
+    cluster.submit(20, &[1]);
+    cluster.run(Micros::seconds(20));
+    [2, 3]
+        .into_iter()
+        .for_each(|id| cluster.nodes[id].down = false);
+    cluster.run_until_executed(21, Micros::seconds(60));
+    cluster.none_rejected();
+}
+
 #[test]
 fn one_seed_gives_one_run() {
     let run = || {

@@ -20,12 +20,14 @@ use crate::error::{Ignored, Refused, Rejected};
 use crate::limits;
 use crate::log;
 use crate::plant::Plant;
-use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, View};
+use crate::types::{Digest, Instant, Micros, Now, ReplicaId, Seqno, Time, View};
 
 /// The time-out doubles at most so often.
 const DOUBLINGS: u32 = 10;
 /// An own view-change is repeated at most this many times the interval apart, as a power of two.
 const RESEND_BACKOFF: u32 = 5;
+/// With this repetition nobody followed for so long that it is likely that nobody else waits.
+const ALONE: u32 = 4;
 
 /// View-changes that came, and how the present view began.
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub(super) struct Changes {
     resends: u32,
     /// Views left since the timed bundle was last ordered.
     fruitless: u32,
+    /// What this primary proposed under that number had grown too old at the last time-out.
+    doubted: Option<Seqno>,
 }
 
 impl Changes {
@@ -127,15 +131,23 @@ impl Agreement {
     /// this replica leaves the view for that: not while too few others are heard for any view to
     /// begin, for then it may be this replica that is cut off.
     pub fn suspect(&mut self, now: Now) -> bool {
-        let leaves = self.active
-            && !self.is_primary()
-            && self.votes()
-            && self.is_in_touch(now.instant, self.patience());
+        let may = self.active && self.votes() && self.is_in_touch(now.instant, self.patience());
+        let doubts = self.doubts_itself(now.wall, may);
+        let leaves = may && (doubts || !self.is_primary());
         if leaves {
             self.start_view_change(now, self.next_view());
         }
         self.settle(now);
         leaves
+    }
+
+    /// A primary leaves its own view if backups refuse what it proposed as too old: so it is if it
+    /// is still not decided a time-out later, though they are there.
+    fn doubts_itself(&mut self, clock: Time, in_touch: bool) -> bool {
+        let refused = self.proposed_too_long_ago(clock);
+        let refused = refused.filter(|_| in_touch && self.is_primary());
+        let before = std::mem::replace(&mut self.changes.doubted, refused);
+        refused.is_some() && before == refused
     }
 
     /// Leaves the view for `view`: from now on nothing is voted for in any view below.
@@ -150,6 +162,7 @@ impl Agreement {
         changes.follow = None;
         changes.resend_at = None;
         changes.resends = 0;
+        changes.doubted = None;
         changes.fruitless = changes.fruitless.saturating_add(1);
         let content = self.own_view_change();
         self.out.push_back(Output::Leaving { view });
@@ -254,11 +267,26 @@ impl Agreement {
             self.start_view_change(now, self.view.next());
         }
         if self.changes.resend_at.is_some_and(|at| at <= now.instant) {
+            if self.changes.resends == ALONE {
+                self.share_oldest();
+            }
             self.resend_later(now.instant);
             if let Some(own) = self.changes.of(self.config.me, self.view).cloned() {
                 self.send(To::All, Message::ViewChange(own));
             }
         }
+    }
+
+    /// The others may lack what this replica waits for, and so see no reason to leave the view; a
+    /// client that is gone does not send it again.
+    fn share_oldest(&mut self) {
+        let Some(digest) = self.pool.oldest_pending() else {
+            return;
+        };
+        let me = self.config.me;
+        let others = self.config.quorums.replicas().filter(|to| *to != me);
+        let provide = others.map(|to| Output::Provide { to, digest });
+        self.out.extend(provide);
     }
 
     /// TOCS 2002 §4.5.2: who waits for a view that 2f + 1 want does so for a while only. Some of

@@ -50,7 +50,7 @@ fn word(out: &[Output]) -> Option<ViewChange> {
 }
 
 #[test]
-fn fabric_2007_only_a_backup_that_is_in_its_view_leaves_it() {
+fn fabric_2007_a_view_is_left_once_and_by_no_primary_that_does_its_work() {
     assert!(!hears(0).suspect(NOW), "the primary");
     let mut backup = hears(2);
     assert!(backup.suspect(NOW));
@@ -342,6 +342,86 @@ fn tocs_4_5_2_what_a_view_begins_with_is_told_and_earlier_votes_are_void() {
     assert!(out.iter().any(forwards));
     let taken = |o: &Output| matches!(o, Output::Persist(Record::NewView { .. }));
     assert!(!out.iter().any(taken));
+}
+
+/// Whether a primary that proposed this leaves its view at its time-outs, each so long after the
+/// proposal. At all of them but `alone` it has just heard from the others.
+fn leaves(bundles: bool, committed: bool, time_outs: &[Micros], alone: Option<usize>) -> Vec<bool> {
+    let mut primary = hears(0);
+    if bundles {
+        primary.bundle(NOW, from_client(head(1))).unwrap();
+    } else {
+        primary.propose_batch(NOW, Seqno(1), Batch::null());
+    }
+    assert!(primary.slots.accepted(Seqno(1)).is_some());
+    primary.slots.open(Seqno(1)).committed = committed;
+    let mut left = Vec::new();
+    for (index, after) in time_outs.iter().enumerate() {
+        let now = later(*after);
+        for peer in (1..4).filter(|_| alone != Some(index)) {
+            let fetch = Message::Fetch(Vec::new());
+            primary.message(now, by(peer, fetch)).unwrap();
+        }
+        left.push(primary.suspect(now));
+    }
+    left
+}
+
+#[test]
+fn r16_a_primary_leaves_its_view_if_what_grew_too_old_is_not_decided_a_time_out_later() {
+    let window = crate::limits::CLOCK_WINDOW;
+    let at = |seconds: u64| Micros(window.0 + seconds * 1_000_000 + 1);
+    let many = [at(0), at(2), at(4)];
+    assert_eq!(leaves(true, false, &many[..2], None), [false, true]);
+    assert_eq!(
+        leaves(true, true, &many, None),
+        [false; 3],
+        "only its body lacks"
+    );
+    assert_eq!(
+        leaves(false, false, &many, None),
+        [false; 3],
+        "a null batch bears no time"
+    );
+    let early = [Micros(0), Micros(window.0 / 2), Micros(window.0)];
+    assert_eq!(
+        leaves(true, false, &early, None),
+        [false; 3],
+        "backups take it"
+    );
+    // A time-out at which too few are there does not count, nor what was before.
+    let lonely = leaves(true, false, &[at(0), at(9), at(18), at(20)], Some(1));
+    assert_eq!(lonely, [false, false, false, true]);
+}
+
+/// Who left its view for a bundle that nobody else has is not followed; so it gives them that.
+#[test]
+fn r7_who_is_not_followed_shares_what_it_waits_for_once() {
+    let mut backup = hears(2);
+    backup.bundle(NOW, from_client(head(1))).unwrap();
+    backup.bundle(NOW, from_client(head(2))).unwrap();
+    backup.suspect(NOW);
+    let own = word(&outputs(&mut backup)).unwrap();
+    backup.signed(NOW, signed(&own));
+    let shares = |output: Output| match output {
+        Output::Provide { to, digest } => Some((to.0, digest)),
+        _ => None,
+    };
+    let mut shared = Vec::new();
+    for tenth in 1..=100 {
+        let now = later(Micros::millis(100 * tenth));
+        backup.tick(now);
+        let new: Vec<_> = outputs(&mut backup)
+            .into_iter()
+            .filter_map(shares)
+            .collect();
+        assert!(
+            new.is_empty() || tenth > 10,
+            "an ordinary change takes less"
+        );
+        shared.extend(new);
+    }
+    assert_eq!(shared, [0, 1, 3].map(|to| (to, digest(1))));
 }
 
 #[test]

@@ -220,3 +220,20 @@ fn tocs_4_4_the_certificate_of_the_last_stable_checkpoint_is_shown_after_a_resta
     let stable = outputs(&mut backup).iter().find_map(of);
     assert_eq!(stable, Some((Seqno(8), digest(1))));
 }
+
+/// The primary of a later view may not have what stood in an earlier one.
+#[test]
+fn r7_a_backup_forwards_what_it_still_waits_for_after_a_restart() {
+    let forwards = |backup: &mut Agreement| -> Vec<Output> {
+        let quarter = Micros(backup.config.request_timeout.0 / 4);
+        outputs(backup);
+        backup.tick(later(quarter));
+        let forward = |output: &Output| matches!(output, Output::Forward { .. });
+        outputs(backup).into_iter().filter(forward).collect()
+    };
+    // Bundle 1 is placed, and 2 to 9 wait.
+    let mut active = backup(vec![proposed(0, 1)], 0);
+    assert_eq!(forwards(&mut active).len(), 8);
+    let mut between = backup(vec![proposed(0, 1), left(1)], 0);
+    assert_eq!(forwards(&mut between), []);
+}

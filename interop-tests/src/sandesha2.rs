@@ -77,17 +77,19 @@ pub fn serve_for(ports: &[u16], idle_s: u32) -> Result<Process> {
     let log = NamedTempFile::new()?;
     servers.stderr(log.reopen()?);
     let process = Process::start(&mut servers).with_context(|| {
-        let log = std::fs::read(log.path()).unwrap_or_default();
-        format!(
-            "they said last:\n{}",
-            last_lines(&String::from_utf8_lossy(&log))
-        )
+        let said = text(&log).unwrap_or_default();
+        format!("they said last:\n{}", last_lines(&said))
     })?;
     // Axis2 makes the counter at the first call, and one for each of two first calls at once.
     for port in ports {
         value(&counter(*port), SOAP11, "get")?;
     }
     Ok(process)
+}
+
+fn text(log: &NamedTempFile) -> Result<String> {
+    let octets = std::fs::read(log.path())?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 /// The end of a log.
@@ -163,14 +165,9 @@ impl Peer {
         Ok(reports)
     }
 
-    fn log(&self) -> Result<String> {
-        let octets = std::fs::read(self.log.path())?;
-        Ok(String::from_utf8_lossy(&octets).into_owned())
-    }
-
     /// What it said last and, if it is still at work, what each of its threads does.
     fn last_words(&mut self) -> Result<()> {
-        let log = self.log()?;
+        let log = text(&self.log)?;
         eprintln!(
             "-- the log of the Sandesha2 peer ends:\n{}",
             last_lines(&log)
@@ -179,7 +176,7 @@ impl Peer {
             kill_process(Pid::from_child(&self.child), Signal::QUIT)?;
             // A JVM does not say when it has written them all.
             std::thread::sleep(Duration::from_secs(1));
-            let threads = self.log()?;
+            let threads = text(&self.log)?;
             eprintln!("-- where its threads stand:");
             eprintln!("{}", threads.get(log.len()..).unwrap_or_default());
         } else if let Some(stdout) = &mut self.child.stdout {

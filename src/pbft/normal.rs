@@ -34,8 +34,15 @@ impl Agreement {
         self.pool.forward_at(digest, self.forward_time(now));
     }
 
+    /// The same for all that waits: a primary of another view may have none of it.
+    pub(super) fn forward_waiting(&mut self, now: Now) {
+        if self.active && !self.is_primary() {
+            self.pool.forward_all_at(self.forward_time(now));
+        }
+    }
+
     /// When to send the primary what it has not proposed by then.
-    pub(super) fn forward_time(&self, now: Now) -> Instant {
+    fn forward_time(&self, now: Now) -> Instant {
         now.instant + Micros((self.config.request_timeout.0 / 4).max(1))
     }
 

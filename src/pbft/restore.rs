@@ -64,9 +64,7 @@ impl Agreement {
         this.tell_standing();
         // Whoever was away does not know what it missed.
         this.peers.afresh(now.instant);
-        if this.active && !this.is_primary() {
-            this.pool.forward_all_at(this.forward_time(now));
-        }
+        this.forward_waiting(now);
         this.truncate();
         this.fall_behind();
         // Were all restarted just now, nobody's vote would come to move these.

@@ -277,14 +277,10 @@ fn the_planted_quorum_off_by_one_is_seen_as_two_orders() {
 #[test]
 fn r16_a_bundle_that_came_to_a_lonely_primary_is_ordered_when_the_others_come() {
     let mut cluster = Cluster::new(4, 14);
-    for backup in 1..4 {
-        cluster.nodes[backup].down = true;
-    }
+    cluster.set_down(1..4, true);
     cluster.submit(1, &[0]);
     cluster.run(Micros::seconds(60));
-    for backup in 1..4 {
-        cluster.nodes[backup].down = false;
-    }
+    cluster.set_down(1..4, false);
     cluster.run_until_executed(1, Micros::seconds(10));
     cluster.none_rejected();
 }
@@ -293,14 +289,10 @@ fn r16_a_bundle_that_came_to_a_lonely_primary_is_ordered_when_the_others_come() 
 fn r16_a_long_partition_in_mid_flight_heals() {
     let mut cluster = Cluster::new(4, 15);
     submit_all(&mut cluster, 0..20);
-    for backup in 1..4 {
-        cluster.nodes[backup].down = true;
-    }
+    cluster.set_down(1..4, true);
     submit_all(&mut cluster, 20..22);
     cluster.run(Micros::seconds(3_600));
-    for backup in 1..4 {
-        cluster.nodes[backup].down = false;
-    }
+    cluster.set_down(1..4, false);
     for number in 0..22 {
         cluster.submit(number, &[0, 1, 2, 3]);
     }
@@ -311,7 +303,7 @@ fn r16_a_long_partition_in_mid_flight_heals() {
 }
 
 /// Too few were there to order it, and its proposal has grown too old since. Nobody sends anything
-/// more, and not even f + 1 have the bundle.
+/// more, and no more than f + 1 have the bundle.
 #[test]
 fn r16_what_waited_for_others_is_ordered_when_they_come_back_though_its_client_is_gone() {
     // The primary and a backup, as many backups as may be down, or the primary alone had it.
@@ -325,10 +317,10 @@ fn r16_what_waited_for_others_is_ordered_when_they_come_back_though_its_client_i
             let mut cluster = Cluster::new(n, seed);
             submit_all(&mut cluster, 0..20);
             let away = (0..usize::from(n)).filter(|id| !had.contains(id));
-            away.clone().for_each(|id| cluster.nodes[id].down = true);
+            cluster.set_down(away.clone(), true);
             cluster.submit(20, had);
             cluster.run(Micros::seconds(wait));
-            away.for_each(|id| cluster.nodes[id].down = false);
+            cluster.set_down(away, false);
             cluster.run_until_executed(21, Micros::seconds(60));
             cluster.none_rejected();
         }
@@ -341,14 +333,10 @@ fn r7_what_one_backup_alone_has_is_ordered_without_its_primary() {
     let mut cluster = Cluster::new(4, 20);
     submit_all(&mut cluster, 0..20);
     cluster.run(Micros::seconds(1));
-    [0, 2, 3]
-        .into_iter()
-        .for_each(|id| cluster.nodes[id].down = true);
+    cluster.set_down([0, 2, 3], true);
     cluster.submit(20, &[1]);
     cluster.run(Micros::seconds(20));
-    [2, 3]
-        .into_iter()
-        .for_each(|id| cluster.nodes[id].down = false);
+    cluster.set_down([2, 3], false);
     cluster.run_until_executed(21, Micros::seconds(60));
     cluster.none_rejected();
 }

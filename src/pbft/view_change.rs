@@ -565,9 +565,7 @@ impl Agreement {
             nulls,
             missing,
         }));
-        if !self.is_primary() {
-            self.pool.forward_all_at(self.forward_time(now));
-        }
+        self.forward_waiting(now);
         // What those said who entered earlier came too early for us.
         self.peers.afresh(now.instant);
         for seqno in self.slots.seqnos_above(stable) {

@@ -307,6 +307,13 @@ impl Cluster {
         (0..self.nodes.len()).collect()
     }
 
+    /// Cuts nodes off, or lets them send and receive again.
+    pub(super) fn set_down(&mut self, nodes: impl IntoIterator<Item = usize>, down: bool) {
+        for id in nodes {
+            self.nodes[id].down = down;
+        }
+    }
+
     pub(super) fn up(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| !node.down)
     }
